@@ -25,6 +25,7 @@ setup(
     url=settings["git_url"],
     license="Apache-2.0",
     license_files=["LICENSE"],
+    package_dir={"": "."},
     packages=find_packages(include=["image_classifier", "image_classifier.*"]),
     package_data={"image_classifier": ["conf/*.yaml", "conf/*/*.yaml", "reports/*.ipynb"]},
     python_requires=f">={settings['min_python']}",

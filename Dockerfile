@@ -1,0 +1,35 @@
+# docker build -t image_classifier .
+# docker run --rm -v "$PWD/runs:/app/runs" image_classifier train data=digits epochs=3
+# docker run --rm -v "$PWD/runs:/app/runs" --entrypoint papermill image_classifier nbs/train.ipynb runs/train.ipynb -p epochs 3
+FROM python:3.12-slim AS build
+
+# Where torch comes from; empty for PyPI's build with CUDA: --build-arg TORCH_INDEX=
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+RUN python -m venv /opt/image_classifier
+ENV PATH=/opt/image_classifier/bin:$PATH
+# No version is pinned here: settings.ini has the floors, and the second install holds torch to them too.
+# hadolint ignore=DL3013
+RUN if [ -n "$TORCH_INDEX" ]; then pip install --index-url "$TORCH_INDEX" torch torchvision; fi
+WORKDIR /build
+COPY . .
+# hadolint ignore=DL3013
+RUN pip install '.[report]'
+
+FROM python:3.12-slim
+
+LABEL org.opencontainers.image.title="image_classifier" \
+      org.opencontainers.image.description="From labelled images to a classifier you can trust" \
+      org.opencontainers.image.source="https://github.com/image-classifier/image_classifier" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /opt/image_classifier /opt/image_classifier
+COPY nbs/train.ipynb /app/nbs/train.ipynb
+RUN useradd --uid 1000 --no-create-home --home-dir /tmp user && mkdir /app/runs && chown user /app/runs
+# A home that anyone may write to, so that `docker run --user "$(id -u)"` works as well.
+ENV PATH=/opt/image_classifier/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER 1000
+WORKDIR /app
+# A command that ends has no health to check.
+HEALTHCHECK NONE
+ENTRYPOINT ["ic"]
+CMD ["--help"]

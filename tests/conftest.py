@@ -1,0 +1,51 @@
+"What every test has: a home of its own for caches and kernels, the real data when it is there, and notebooks read by nbdev's rules."
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from literate import ROOT, skips_execution, why_skipped
+
+# Caches, configuration, kernel and temporary files of this session: nothing is written to, or read from, the user's own.
+FOLDERS = {"TMPDIR": "tmp", "XDG_CACHE_HOME": "cache", "XDG_CONFIG_HOME": "config", "XDG_DATA_HOME": "share",
+           "MPLCONFIGDIR": "matplotlib", "IPYTHONDIR": "ipython",
+           "JUPYTER_CONFIG_DIR": "jupyter/config", "JUPYTER_DATA_DIR": "jupyter/data", "JUPYTER_RUNTIME_DIR": "jupyter/runtime"}
+
+
+def pytest_configure(config):
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # tmp_path stays where pytest keeps the last three
+    config.session_home = Path(tempfile.mkdtemp(prefix="ic-tests-"))
+    for variable, name in FOLDERS.items():
+        folder = config.session_home / name
+        folder.mkdir(parents=True)
+        os.environ[variable] = str(folder)
+    tempfile.tempdir = os.environ["TMPDIR"]
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(config.session_home, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items):
+    "nbval by nbdev's rules: cleaned notebooks have no execution counts, and directives say what is not run."
+    asleep = {}
+    for item in items:
+        cell = getattr(item, "cell", None)
+        if cell is None:
+            continue
+        if cell.execution_count is None:
+            cell.execution_count = 0  # nbval refuses a null count beside stored outputs
+        if item.path not in asleep:
+            asleep[item.path] = skips_execution(item.path)
+        if reason := "skip_exec: true" if asleep[item.path] else why_skipped(cell):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    "The folder of real data sets: IMAGE_CLASSIFIER_DATA, else ../shared/data beside the checkout."
+    folder = Path(os.environ.get("IMAGE_CLASSIFIER_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip("no real data: IMAGE_CLASSIFIER_DATA names no folder, and ../shared/data is absent")
+    return folder

@@ -1,0 +1,466 @@
+"""The command `ic`, as somebody in a shell meets it: what comes out, what goes wrong, and with which exit code."""
+import json
+import os
+import pickle
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from image_classifier.cli import as_ours, main
+from image_classifier.files import write_manifest
+
+IC = str(Path(sys.executable).with_name("ic"))
+
+
+@pytest.fixture
+def ic(capsys):
+    "Call the command in this process: exit code, stdout, stderr."
+    def call(*words):
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        return code, *capsys.readouterr()
+    return call
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    "A folder with one finished run of two epochs, and an image."
+    home = tmp_path_factory.mktemp("cli")
+    assert main(["train", "epochs=2", "hyperparameters=fast", "--out", str(home / "runs" / "first")]) == 0
+    digit(0).save(home / "zero.png")
+    return home
+
+
+@pytest.fixture
+def first(home):
+    return home / "runs" / "first"
+
+
+def digit(number):
+    "A picture of scikit-learn's digits."
+    return Image.fromarray((load_digits().images[number] * 255 / 16).astype(np.uint8))
+
+
+def one_line(err, *fragments):
+    "The error is one line, starts as ours do and says what it should."
+    lines = [line for line in err.splitlines() if line and not line.startswith(("epoch ", "warning: "))]
+    assert len(lines) == 1 and lines[0].startswith("error: "), err
+    assert "Traceback" not in err
+    for fragment in fragments:
+        assert fragment in lines[0], (fragment, lines[0])
+
+
+# ---------------------------------------------------------------- what a verb gives
+
+def test_train_ends_with_the_accuracy_its_interval_and_the_folder(ic, first):
+    code, out, err = ic("train", "epochs=2", "hyperparameters=fast", "--out", first)
+    assert code == 0
+    *note, accuracy, folder = out.splitlines()
+    assert note == ["an equal run was already finished; nothing was trained again"]
+    value = json.loads((first / "metrics.json").read_text())["test"]["accuracy"]
+    assert accuracy == f"test accuracy {value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}], 95 % interval, 359 images"
+    assert folder == f"run {first}"
+
+
+def test_progress_is_not_mixed_into_the_result(ic, tmp_path):
+    code, out, err = ic("--json", "train", "epochs=1", "hyperparameters=fast", "--out", tmp_path / "run")
+    assert code == 0 and "epoch 1/1" in err
+    answer = json.loads(out)
+    assert answer["run"] == str(tmp_path / "run") and answer["reused"] is False
+    assert answer["metrics"] == json.loads((tmp_path / "run" / "metrics.json").read_text())
+
+
+def test_a_relative_out_is_where_one_stands_not_where_the_project_is(ic, tmp_path, monkeypatch):
+    (tmp_path / "settings.ini").touch()
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path / "deep")
+    assert ic("train", "epochs=1", "hyperparameters=fast", "--out", "here")[0] == 0
+    assert (tmp_path / "deep" / "here" / "metrics.json").is_file()
+    code, out, _ = ic("train", "epochs=1", "hyperparameters=fast")
+    assert code == 0 and out.splitlines()[-1].startswith(f"run {tmp_path}/runs/")
+
+
+def test_a_stored_configuration_makes_the_same_run(ic, home, first):
+    code, out, _ = ic("train", "--config", first / "config.yaml", "--out", home / "again", "--json")
+    assert code == 0
+    again, before = json.loads(out)["metrics"], json.loads((first / "metrics.json").read_text())
+    assert {**again, "time": 0} == {**before, "time": 0}
+
+
+def test_predict_names_each_image_with_class_and_probability(ic, home, first):
+    code, out, err = ic("predict", first, home / "zero.png", home / "zero.png")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [out.splitlines()[0]] * 2
+    name, answer = out.splitlines()[0].split(": ")
+    assert name == str(home / "zero.png") and 0 < float(answer.split()[1]) <= 1
+    assert ic("predict", first / "classifier", home / "zero.png")[1] == out.splitlines()[0] + "\n"
+
+
+def test_one_bad_image_does_not_cost_the_answers_for_the_others(ic, home, first, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "empty.png").touch()
+    code, out, err = ic("predict", first, tmp_path / "text.png", home / "zero.png", tmp_path / "empty.png", tmp_path / "gone.png", "--json")
+    assert code == 3
+    one_line(err, "3 of 4 images could not be read", "text.png", "empty file", "no such file")
+    answer = json.loads(out)
+    assert [one["image"] for one in answer["predictions"]] == [str(home / "zero.png")]
+    assert set(answer["predictions"][0]) == {"image", "predicted_class", "confidence", "all_probabilities"}
+    assert [Path(one["image"]).name for one in answer["errors"]] == ["text.png", "empty.png", "gone.png"]
+
+
+def test_names_that_could_harm_a_terminal_are_shown_quoted(ic, first, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a\nb.png", "\x1b[31mred.png", "-dash.png", b"\xff.png".decode("utf-8", "surrogateescape")):
+        digit(1).save(tmp_path / "plain.png")
+        os.rename(tmp_path / "plain.png", name)
+        code, out, err = ic("predict", first, "--", name)
+        assert code == 0 and len(out.splitlines()) == 1 and "\x1b" not in out, (name, err)
+        code, out, _ = ic("predict", "--json", first, "--", name)
+        assert json.loads(out)["predictions"][0]["image"] == name
+
+
+def test_an_image_from_a_pipe_and_a_folder_of_images(home, first, ic, tmp_path):
+    for number in range(3):
+        digit(number).save(tmp_path / f"{number}.png")
+    code, out, _ = ic("predict", first, tmp_path)
+    assert code == 0 and len(out.splitlines()) == 3
+    (tmp_path / "none").mkdir()
+    code, _, err = ic("predict", first, tmp_path / "none")
+    assert code == 3
+    one_line(err, "no images in this folder")
+    piped = subprocess.run([IC, "predict", str(first), "-"], input=(home / "zero.png").read_bytes(), capture_output=True)
+    assert piped.returncode == 0 and piped.stdout.decode() == "stdin: " + ic("predict", first, home / "zero.png")[1].split(": ")[1]
+
+
+def test_evaluate_gives_the_numbers_of_the_run_and_writes_them(ic, first, tmp_path):
+    code, out, err = ic("evaluate", first, "--out", tmp_path / "m.json", "--json")
+    assert (code, err) == (0, "")
+    stored = json.loads((first / "metrics.json").read_text())["test"]
+    assert json.loads(out)["metrics"] == stored == json.loads((tmp_path / "m.json").read_text())
+    assert "[" in ic("evaluate", first / "classifier")[1].splitlines()[1], "a table with intervals"
+
+
+def digits_folder(root, classes, count=20):
+    digits = load_digits()
+    for name in classes:
+        (root / name).mkdir(parents=True)
+        for number in np.flatnonzero(digits.target == int(name[-1]))[:count]:
+            digit(number).save(root / name / f"{number}.png")
+    return root
+
+
+def test_evaluate_on_other_data_decodes_as_the_classifier_does(ic, first, tmp_path):
+    code, out, err = ic("evaluate", first, f"data={digits_folder(tmp_path / 'd', map(str, range(10)))}", "--json")
+    assert code == 0, err
+    answer = json.loads(out)
+    assert answer["data"] == {"name": "folder", "test": 40} and answer["metrics"]["accuracy"]["value"] > 0.3
+
+
+@pytest.mark.parametrize("classes, line", [(["0", "1"], "10 classes in the artefact, 2 in the data"),
+                                           ([f"x{n}" for n in range(10)], "other classes: 0; 1")])
+def test_a_classifier_is_not_measured_on_classes_it_does_not_know(ic, first, tmp_path, classes, line):
+    code, _, err = ic("evaluate", first, f"data={digits_folder(tmp_path / 'd', classes, 10)}")
+    assert code == 4
+    one_line(err, line)
+
+
+def test_evaluate_refuses_keys_that_would_do_nothing(ic, first, tmp_path):
+    for words, line in [(["lr=1"], "hyperparameters.learning_rate changes nothing"), (["data.size=16"], "data.size belongs to the classifier")]:
+        code, _, err = ic("evaluate", first, *words)
+        assert code == 2
+        one_line(err, line, "leave it out")
+    shutil.copytree(first / "classifier", tmp_path / "alone")
+    code, _, err = ic("evaluate", tmp_path / "alone")
+    assert code == 2
+    one_line(err, "outside of a run", "data=mnist")
+    assert ic("evaluate", tmp_path / "alone", "data=digits")[0] == 0
+
+
+def test_config_prints_what_a_run_would_store(ic, first):
+    code, out, _ = ic("config", "epochs=2", "hyperparameters=fast")
+    assert code == 0 and out == (first / "config.yaml").read_text()
+    assert json.loads(ic("config", "--json")[1])["data"]["name"] == "digits"
+    assert "hyperparameters: default, fast" in ic("config", "--groups")[1]
+    assert "hyperparameters.num_epochs  (default 50; an integer >= 1)" in ic("config", "--keys")[1]
+    models = json.loads(ic("config", "--models", "--json")[1])["models"]
+    assert {"simple_cnn", "resnet", "resnet18"} <= set(models)
+
+
+def test_the_doctor_finds_a_cache_that_cannot_be_written(ic, tmp_path, monkeypatch):
+    code, out, _ = ic("doctor", "--json")
+    assert code == 0 and json.loads(out)["ok"] is True
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    code, out, _ = ic("doctor")
+    assert code == 1 and [line.split()[1] for line in out.splitlines() if line.startswith("BAD")] == ["cache"]
+
+
+# ---------------------------------------------------------------- wrong words
+
+@pytest.mark.parametrize("words, fragments", [
+    (["trian"], ["unknown verb trian", "did you mean train?"]),
+    (["train", "--ouut", "x"], ["unknown option --ouut", "did you mean --out?"]),
+    (["train", "--epochs", "3"], ["unknown option --epochs", "write epochs=<value>"]),
+    (["train", "--lr=3"], ["unknown option --lr", "write lr=<value>"]),
+    (["train", "--out"], ["--out", "--help"]),
+    (["predict"], ["missing argument 'CLASSIFIER'", "ic predict --help"]),
+    (["report", "--time-limit", "soon"], ["'soon' is not a valid float", "ic report --help"]),
+    (["report", "nowhere"], ["no run in nowhere"]),
+])
+def test_a_wrong_word_gets_the_nearest_right_one(ic, words, fragments):
+    code, out, err = ic(*words)
+    assert (code, out) == (2, "")
+    one_line(err, *fragments)
+
+
+BAD_OVERRIDES = {  # bad_inputs.md, 6b
+    "unknown key": (["hyperparameters.learning_rat=1"], ["unknown key hyperparameters.learning_rat", "did you mean hyperparameters.learning_rate"]),
+    "text for a number": (["hyperparameters.num_epochs=ten"], ["needs an integer, got 'ten'"]),
+    "negative": (["epochs=-1"], ["must be >= 1"]),
+    "nan": (["lr=nan"], ["must be", "finite number > 0"]),
+    "infinite": (["lr=inf"], ["must be", "finite number > 0"]),
+    "too large for a float": (["lr=1e400"], ["must be", "finite number > 0"]),
+    "empty batch": (["batch_size=0"], ["must be >= 1"]),
+    "batch larger than the data": (["batch_size=1000000000"], ["larger than the training set (1293)"]),
+    "unknown network": (["model=resnet999"], ["resnet999", "resnet"]),
+    "target": (["model._target_=os.system"], ["_target_ is not accepted", "choose model=<name>"]),
+    "new section": (["+x.y=1"], ["x", "top-level keys are"]),
+    "environment": (["data.root=${oc.env:AWS_SECRET}"], ["environment values are not read from overrides"]),
+    "circle": (["data.root=${data.root}"], ["circular reference data.root -> data.root"]),
+    "missing": (["data=folder"], ["data.root is required, e.g. data.root="]),
+    "same key twice": (["epochs=3", "hyperparameters.num_epochs=4"], ["hyperparameters.num_epochs"]),
+    "fractions": (["data.valid=0.7", "data.test=0.7"], ["add up to 1.4"]),
+    "no such key=value": (["epochs"], ["epochs"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD_OVERRIDES)
+def test_a_bad_override_is_refused_in_one_line(ic, name, tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET", "very-secret")
+    words, fragments = BAD_OVERRIDES[name]
+    code, out, err = ic("train", *words, "--out", tmp_path / "run")
+    assert (code, out) == (2, "") and "very-secret" not in err
+    one_line(err, *fragments)
+    assert not list(tmp_path.glob("run/metrics.json"))
+
+
+@pytest.mark.parametrize("text, fragments", [
+    ("seed: 1\nallow: [leaks\n", ["bad.yaml:"]),
+    ("seed: !!python/object/apply:os.system ['touch canary']\n", ["bad.yaml", "tags are not allowed"]),
+    ("a0: &a0 [lol]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10)), ["config larger than 1 MB when expanded"]),
+    ("seed: 1\nepochs: 3\nseed: 2\n", ["seed", "1", "3"]),
+])
+def test_a_bad_configuration_file_is_refused_with_its_place(ic, tmp_path, monkeypatch, text, fragments):
+    monkeypatch.chdir(tmp_path)
+    Path("bad.yaml").write_text(text)
+    code, _, err = ic("train", "--config", "bad.yaml")
+    assert code == 2 and not Path("canary").exists()
+    one_line(err, *fragments)
+
+
+def test_a_device_that_is_not_there_is_refused(ic):
+    import torch
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    code, _, err = ic("train", "device=cuda")
+    assert code == 2
+    one_line(err, "no CUDA device", "use device=cpu")
+
+
+@pytest.mark.parametrize("verb", ["train", "report"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_run(ic, tmp_path, verb):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "run", Path("/proc/run")):
+        code, _, err = ic(verb, "epochs=1", "--out", place)
+        assert code == 2, err
+        one_line(err, str(place))
+
+
+def test_a_run_folder_is_not_mixed_with_another_run(ic, first):
+    code, _, err = ic("train", "epochs=2", "hyperparameters=fast", "seed=7", "--out", first)
+    assert code == 2
+    one_line(err, "seed", "42", "7")
+
+
+def test_refused_data_and_divergence_have_their_own_codes(ic, tmp_path):
+    code, _, err = ic("train", "data=folder", f"data.root={tmp_path}/gone", "--out", tmp_path / "a")
+    assert code == 3
+    one_line(err, "gone", f"nearest existing parent is {tmp_path}")
+    code, _, err = ic("train", "epochs=5", "lr=1e30", "hyperparameters.optimizer=sgd", "hyperparameters.clip_grad_norm=0", "--out", tmp_path / "b")
+    assert code == 5
+    one_line(err, "is not finite at step")
+
+
+def test_a_fault_of_ours_says_so_and_debug_shows_where(ic, monkeypatch, tmp_path):
+    from image_classifier import runs
+    monkeypatch.setattr(runs, "summarise", lambda *values: 1 / 0)  # a bug
+    words = ("train", "epochs=1", "hyperparameters=fast", "--out", tmp_path / "run")
+    code, _, err = ic(*words)
+    assert code == 1
+    one_line(err, "ZeroDivisionError: division by zero (a fault of ours). run again with --debug and report it")
+    code, _, err = ic(*words, "--debug")
+    assert code == 1 and "Traceback" in err and "runs.py" in err and err.splitlines()[-1].startswith("error: ")
+
+
+def test_running_out_of_memory_is_told_from_a_fault():
+    import torch
+    with pytest.raises((RuntimeError, MemoryError)) as caught:
+        torch.empty(1 << 60)
+    assert as_ours(MemoryError()).exit_code == 6 and as_ours(OSError(28, "No space left on device", "/x")).exit_code == 6
+    assert as_ours(caught.value).exit_code in (1, 6)
+
+
+# ---------------------------------------------------------------- classifiers that are not to be trusted (bad_inputs.md, 6d)
+
+def safetensors(header, body=b""):
+    header = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(header)) + header + body
+
+
+def change(path, function):
+    path.write_bytes(function(path.read_bytes()))
+
+
+def flip(data):
+    return data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]
+
+
+def with_nan(data):
+    size = struct.unpack("<Q", data[:8])[0]
+    tensors = json.loads(data[8:8 + size])
+    start = 8 + size + next(entry["data_offsets"][0] for entry in tensors.values() if isinstance(entry, dict) and entry.get("dtype") == "F32")
+    return data[:start] + struct.pack("<f", float("nan")) + data[start + 4:]
+
+
+DAMAGE = {  # what is done to the copy, whether its manifest is made to match again, what the line says
+    "no manifest": (lambda folder: (folder / "MANIFEST.json").unlink(), False, ["incomplete (no MANIFEST.json)"]),
+    "empty weights": (lambda folder: change(folder / "model.safetensors", lambda data: b""), False, ["model.safetensors is empty"]),
+    "truncated": (lambda folder: change(folder / "model.safetensors", lambda data: data[:812]), False, ["812 of ", " bytes"]),
+    "one bit": (lambda folder: change(folder / "model.safetensors", flip), False, ["sha256 mismatch in model.safetensors"]),
+    "a page of zeros": (lambda folder: change(folder / "model.safetensors", lambda data: data[:8192] + bytes(4096) + data[12288:]), False, ["sha256 mismatch"]),
+    "pickle renamed": (lambda folder: change(folder / "model.safetensors", lambda data: pickle.dumps({"a": 1})), True, ["not a safetensors file", "0x80"]),
+    "huge header": (lambda folder: change(folder / "model.safetensors", lambda data: struct.pack("<Q", 1 << 63) + data[8:]), True, ["header larger than"]),
+    "overlap": (lambda folder: change(folder / "model.safetensors", lambda data: safetensors(
+        {name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} for name in "ab"}, bytes(8))), True, ["invalid tensor layout"]),
+    "other network": (lambda folder: change(folder / "model.safetensors", lambda data: safetensors(
+        {"strange": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}, bytes(8))), True, ["strange"]),
+    "newer format": (lambda folder: change(folder / "classifier.json", lambda data: data.replace(b'"format": 1', b'"format": 99')), True, ["99", "upgrade image_classifier"]),
+    "nan": (lambda folder: change(folder / "model.safetensors", with_nan), True, ["non-finite values in"]),
+    "unsafe path": (lambda folder: change(folder / "MANIFEST.json", lambda data: data.replace(b'"README.md"', b'"../../etc/passwd"')), False, ["unsafe path in the manifest"]),
+    "link": (lambda folder: (shutil.move(folder / "model.safetensors", folder.parent / "elsewhere"),
+                             (folder / "model.safetensors").symlink_to(folder.parent / "elsewhere")), False, ["links are not followed"]),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_or_doctored_classifier_is_refused(ic, home, first, tmp_path, name):
+    damage, again, fragments = DAMAGE[name]
+    shutil.copytree(first / "classifier", tmp_path / "copy")
+    damage(tmp_path / "copy")
+    if again:
+        write_manifest(tmp_path / "copy")
+    code, out, err = ic("predict", tmp_path / "copy", home / "zero.png")
+    assert (code, out) == (4, ""), err
+    one_line(err, *fragments)
+
+
+@pytest.mark.parametrize("name, fragments", [("model.pt", ["pickle files are never loaded"]), ("model.pkl", ["pickle files are never loaded"]),
+                                             ("model.pt2", ["may hold code"])])
+def test_pickles_are_never_opened(ic, home, tmp_path, name, fragments):
+    (tmp_path / name).write_bytes(pickle.dumps({"a": 1}))
+    code, _, err = ic("predict", tmp_path / name, home / "zero.png")
+    assert code == 4
+    one_line(err, *fragments)
+
+
+def test_a_missing_classifier_lists_those_that_are_there(ic, home, first, tmp_path):
+    code, _, err = ic("predict", home / "runs" / "frist", home / "zero.png")
+    assert code == 4
+    one_line(err, "no such classifier", str(first))
+    (tmp_path / "config.yaml").touch()
+    code, _, err = ic("evaluate", tmp_path)
+    assert code == 4
+    one_line(err, "this run has no classifier yet")
+
+
+# ---------------------------------------------------------------- whole processes
+
+def test_help_and_completion_are_there_at_once():
+    "Neither torch nor Hydra is imported for them."
+    code = """if True:
+        import os, sys
+        import image_classifier
+        from image_classifier.cli import complete_override, main
+        for verb in ([], ["train"], ["evaluate"], ["predict"], ["report"], ["config"], ["doctor"]):
+            assert main([*verb, "--help"]) == 0
+        assert main(["trian"]) == 2 and main(["train", "--epochs", "3"]) == 2
+        assert complete_override(None, None, "model=")
+        heavy = {"torch", "torchvision", "hydra", "omegaconf", "numpy", "matplotlib", "papermill", "fastcore", "nbdev"}
+        assert not heavy & set(sys.modules), heavy & set(sys.modules)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Example") >= 7, "each verb shows an example"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+@pytest.mark.parametrize("words, found", [
+    (["ic", "tr"], ["train"]),
+    (["ic", "train", "--js"], ["--json"]),
+    (["ic", "train", "hyperparameters.opt"], ["hyperparameters.optimizer="]),
+    (["ic", "train", "model", "=", "res"], ["resnet"]),
+    (["ic", "train", "hyperparameters", "="], ["default", "fast"]),
+    (["ic", "train", "epochs", "=", "3", "hyperparameters.optimizer", "=", "s"], ["sgd"]),
+])
+def test_the_tab_key_completes_in_bash(words, found):
+    script = f"""export PATH={Path(IC).parent}:$PATH
+        eval "$(_IC_COMPLETE=bash_source ic)"
+        compopt() {{ :; }}
+        COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+        _ic_completion ic
+        printf '%s\\n' "${{COMPREPLY[@]}}" """
+    done = subprocess.run(["bash", "--norc", "-c", script, "bash", *words], capture_output=True, text=True)
+    assert done.stdout.split() == found, done.stderr
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_get_a_completion_script(shell):
+    script = subprocess.run([IC], env={**os.environ, "_IC_COMPLETE": f"{shell}_source"}, capture_output=True, text=True).stdout
+    assert f"_IC_COMPLETE={shell}_complete" in script
+    if shutil.which(shell):
+        subprocess.run([shell, "-n"], input=script, text=True, check=True)
+    asked = {**os.environ, "_IC_COMPLETE": f"{shell}_complete", "COMP_WORDS": "ic train model=re", "COMP_CWORD": "model=re" if shell == "fish" else "2"}
+    assert "model=resnet" in subprocess.run([IC], env=asked, capture_output=True, text=True).stdout
+
+
+def test_a_reader_that_leaves_is_no_error():
+    done = subprocess.run(["bash", "-c", f"'{IC}' config --keys | head -1; echo"], capture_output=True, text=True)
+    assert done.stderr == "" and done.stdout.startswith("data.name")
+
+
+def test_a_stopped_command_says_so_and_can_be_started_again(tmp_path):
+    "Ctrl-C gives 130, SIGTERM 143; a report keeps what it had, and its kernel goes with it."
+    forever = ["epochs=1000000", "early_stopping_patience=0", "hyperparameters=fast"]
+    started = {name: subprocess.Popen([IC, verb, *forever, "--out", str(tmp_path / name)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+               for name, verb in (("train int", "train"), ("train term", "train"), ("report term", "report"))}
+    ends = {"train int": (signal.SIGINT, 130), "train term": (signal.SIGTERM, 143), "report term": (signal.SIGTERM, 143)}
+    for name, process in started.items():
+        try:
+            assert process.stderr.readline().startswith("epoch 1/"), name
+            process.send_signal(ends[name][0])
+            rest = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
+        assert process.returncode == ends[name][1], (name, rest)
+        one_line(rest, "interrupted")
+    assert "FAILED" in (tmp_path / "report term" / "report.html").read_text()
+    before = (tmp_path / "report term" / "history.jsonl").read_bytes()
+    assert b"\n" in before
+    assert (tmp_path / "report term" / "history.jsonl").read_bytes() == before, "the kernel has ended too"

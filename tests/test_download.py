@@ -1,0 +1,154 @@
+"Downloads, proved against a real server on loopback: nothing outside this machine is asked."
+import gzip
+import hashlib
+import re
+import struct
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+import image_classifier.data as data
+from image_classifier.config import DataConfig
+from image_classifier.data import Remote, fetch, load_data
+from image_classifier.errors import ConfigError, DataError
+
+CONTENT = bytes(range(256)) * 400
+
+
+class Handler(BaseHTTPRequestHandler):
+    "Serves `server.files`; breaks off in the middle as often as `server.breaks` says."
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        content = self.server.files.get(self.path)
+        if content is None:
+            return self.send_error(404)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.server.breaks > 0:
+            self.server.breaks -= 1
+            self.wfile.write(content[:len(content) // 2])
+            return self.connection.close()
+        self.wfile.write(content)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    "A server on a free port; `server.at` is its address."
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.files, server.asked, server.breaks = {"/good/a.bin": CONTENT}, [], 0
+        server.at = f"http://127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def closed():
+    "The address of a port where nobody listens."
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        return f"http://127.0.0.1:{server.server_address[1]}/"
+
+
+def remote(*mirrors, content=CONTENT, kind="sha256"):
+    return Remote("a.bin", f"{kind}:{hashlib.new(kind, content).hexdigest()}", mirrors)
+
+
+def left(folder):
+    "All files below `folder`."
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("kind", ["md5", "sha256"])
+def test_file_is_downloaded_once_and_then_found_without_network(server, tmp_path, kind):
+    wanted = remote(f"{server.at}/good/", kind=kind)
+    assert fetch([wanted], tmp_path / "cache")[0].read_bytes() == CONTENT
+    assert fetch([wanted], tmp_path / "cache", download=False)[0].read_bytes() == CONTENT
+    assert server.asked == ["/good/a.bin"] and left(tmp_path) == ["a.bin"]
+
+
+def test_wrong_bytes_are_refused_and_not_kept(server, tmp_path):
+    with pytest.raises(DataError, match=re.escape(f"{server.at}/good/ gave other bytes than the checksum says")):
+        fetch([remote(f"{server.at}/good/", content=b"what was published")], tmp_path, attempts=1)
+    assert left(tmp_path) == []
+
+
+def test_damaged_copy_in_the_cache_is_replaced(server, tmp_path):
+    (tmp_path / "a.bin").write_bytes(CONTENT[:-1])
+    assert fetch([remote(f"{server.at}/good/")], tmp_path)[0].read_bytes() == CONTENT
+
+
+def test_damaged_copy_is_not_used_when_offline(tmp_path):
+    (tmp_path / "a.bin").write_bytes(CONTENT[:-1])
+    with pytest.raises(DataError, match="a.bin .sha256:"):
+        fetch([remote("http://127.0.0.1:9/")], tmp_path, download=False)
+
+
+def test_next_mirror_is_asked_when_one_fails(server, closed, tmp_path):
+    server.files["/wrong/a.bin"] = b"<html>moved</html>"
+    mirrors = (closed, f"{server.at}/absent/", f"{server.at}/wrong/", f"{server.at}/good/")
+    assert fetch([remote(*mirrors)], tmp_path, attempts=1)[0].read_bytes() == CONTENT
+    assert server.asked == ["/absent/a.bin", "/wrong/a.bin", "/good/a.bin"] and left(tmp_path) == ["a.bin"]
+
+
+def test_broken_connection_is_tried_again(server, tmp_path):
+    server.breaks = 1
+    assert fetch([remote(f"{server.at}/good/")], tmp_path, attempts=2)[0].read_bytes() == CONTENT
+    assert len(server.asked) == 2 and left(tmp_path) == ["a.bin"]
+
+
+def test_nothing_half_written_stays_after_a_broken_connection(server, tmp_path):
+    server.breaks = 9
+    with pytest.raises(DataError, match="could not download a.bin"):
+        fetch([remote(f"{server.at}/good/")], tmp_path, attempts=1)
+    assert left(tmp_path) == []
+
+
+def test_every_mirrors_reason_is_told(server, closed, tmp_path):
+    with pytest.raises(DataError) as caught:
+        fetch([remote(closed, f"{server.at}/absent/")], tmp_path, attempts=1)
+    assert f"{closed} failed (ConnectionError); {server.at}/absent/ answered 404" in str(caught.value)
+    assert caught.value.exit_code == 3 and "\n" not in str(caught.value)
+
+
+def test_offline_message_says_which_file_to_put_where(tmp_path):
+    with pytest.raises(DataError) as caught:
+        load_data(DataConfig("mnist", cache_dir=str(tmp_path), download=False))
+    line = str(caught.value)
+    for part in ("data.download is off", "https://ossci-datasets.s3.amazonaws.com/mnist/train-images-idx3-ubyte.gz",
+                 "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873", "t10k-labels-idx1-ubyte.gz", str(tmp_path / "mnist"), "data.root"):
+        assert part in line
+    with pytest.raises(DataError, match="sha256:c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"):
+        load_data(DataConfig("cifar10", cache_dir=str(tmp_path), download=False))
+
+
+def test_cache_that_cannot_be_written_is_said(server, tmp_path):
+    (tmp_path / "cache").write_text("a file in the way")
+    with pytest.raises(ConfigError, match="cannot write to"):
+        fetch([remote(f"{server.at}/good/")], tmp_path / "cache")
+
+
+def test_a_data_set_is_downloaded_and_loaded(server, tmp_path, monkeypatch):
+    random, hashes = np.random.default_rng(0), []
+    for name in data.IDX_FILES:
+        n = 60 if name.startswith("train") else 20
+        array = random.integers(0, 256, (n, 28, 28)) if "images" in name else np.arange(n) % 10
+        head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+        packed = gzip.compress(head + array.astype(np.uint8).tobytes())
+        server.files[f"/mnist/{name}.gz"] = packed
+        hashes.append(hashlib.md5(packed).hexdigest())
+    monkeypatch.setitem(data.IDX_SETS, "mnist", (data.IDX_SETS["mnist"][0], tuple(hashes), (f"{server.at}/mnist/",)))
+    config = DataConfig("mnist", cache_dir=str(tmp_path))
+    splits = load_data(config)
+    assert len(splits.test) == 20 and left(tmp_path / "mnist") == sorted(f"{name}.gz" for name in data.IDX_FILES)
+    server.files.clear()
+    assert load_data(config).fingerprint == splits.fingerprint

@@ -1,0 +1,272 @@
+"What a user loses when the decoder is wrong: hostile files, bombs, false colours, unequal arrays."
+import struct
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, ImageFile, ImageOps
+from pictures import EVERY, GRADIENT, PICTURES, SIGNATURE, bmp, chunk, drawn, ghost, header, noted, patched, png, riff, saved
+
+from image_classifier.headers import DecodeError, Limits, inspect
+from image_classifier.images import Preprocess, decode, resize
+
+
+def hand_made():
+    "50 files, each wrong in its own way, and the reason where it must be refused."
+    p, j, w, b = (saved(drawn(), format) for format in ("PNG", "JPEG", "WEBP", "BMP"))
+    a, progressive = saved(ghost(), "WEBP", lossless=True), saved(drawn(), "JPEG", progressive=True)
+    frame, scan, tables = j.index(b"\xff\xc0"), j.index(b"\xff\xda"), j.index(b"\xff\xc4")
+    last_scan = progressive.rindex(b"\xff\xda")
+    return [
+        (b"", "empty file"), (b"\0", "not an image"), (b"\n" * 100, "not an image"), (b"cat,dog\n1,2\n", "not an image"),
+        (b"\xff" * 1000, "not an image"), (b"\0" * 1000, "not an image"), (SIGNATURE[1:] + p, "not an image"),
+        (SIGNATURE, "truncated image"), (p[:20], "truncated image"), (p[:33], "truncated image"), (p[:-12], "truncated image"),
+        (p[:-30], "truncated image"), (p.replace(b"\r\n", b"\n"), "not an image"), (patched(p, 45, b"\0\0\0\0"), "damaged data"),
+        (png(0, 5), "damaged data"), (png(5, 0), "damaged data"), (png(40, 24), None), (png(40, 24, bytes(100)), None),
+        (png(4, 4, bytes(52), depth=7), None), (png(4, 4, bytes(52), colour=5), "damaged data"), (png(4, 4, bytes(20), colour=3), None),
+        (png(4, 4, bytes(20), colour=3, before=chunk(b"PLTE", b"abcd")), None), (png(4, 4, bytes(52), before=chunk(b"tRNS", b"")), None),
+        (png(4, 4, bytes(52), before=header(9000, 9000)), "damaged data"), (png(4, 4, bytes(52), before=chunk(b"ABCD", b"")), "damaged data"),
+        (png(4, 4, bytes(52), after=struct.pack(">I4s", 2**31, b"IDAT")), "truncated image"),
+        (SIGNATURE + header(4, 4) + chunk(b"IDAT", b"no zlib stream") + chunk(b"IEND", b""), None),
+        (SIGNATURE + header(4, 4) + chunk(b"IDAT", zlib.compress(bytes(52)), crc=0) + chunk(b"IEND", b""), "damaged data"),
+        (SIGNATURE + header(4, 4) + chunk(b"IEND", b""), None), (png(4, 4, bytes(52), before=chunk(b"acTL", b"\0" * 3)), None),
+        (png(2**31 - 1, 2**31 - 1), None), (b"\xff\xd8\xff", "truncated image"), (j[:frame], "truncated image"), (j[:scan], "truncated image"),
+        (j[:scan + 30], "truncated image"), (j[:-2], "truncated image"), (j[:frame] + j[frame + 19:], None), (j[:tables] + j[scan:], None),
+        (patched(j, frame + 5, b"\0\0"), "damaged data"), (patched(j, frame + 9, b"\x09"), None), (patched(j, frame + 4, b"\x0c"), None),
+        (j[:scan] + j[frame:scan] + j[scan:], None), (j[:scan + 2] + b"\0\0" + j[scan + 4:], "damaged data"),
+        (patched(j, scan + 30, b"\xff\xc0\0\x04aa"), "damaged data"),
+        (progressive[:last_scan] + progressive[last_scan:-2] * 200 + b"\xff\xd9", "a JPEG of more than 100 scans"),
+        (w[:16], "truncated image"), (w[:-4], "truncated image"), (patched(w, 16, b"\xff\xff\xff\x7f"), "truncated image"),
+        (riff((b"VP8X", bytes(10))), None), (riff((b"VP8 ", bytes(30))), "damaged data"), (riff((b"VP8L", b"\x2f")), None),
+        (riff((b"ABCD", b"")), "damaged data"), (riff(), None), (patched(a, 30, bytes(40)), None),
+        (b[:20], None), (b[:-10], "truncated image"), (bmp(2**31 - 1, 1), None), (bmp(-5, 5), None), (bmp(5, -5, pixels=bytes(99)), None),
+        (bmp(5, 5, bits=7), None), (bmp(5, 5, bits=8, compression=9), None), (bmp(5, 5, bits=8, colours=2**31), None),
+        (bmp(50, 50, bits=8, compression=1, colours=2, pixels=b"\0\0\0\0\xff\xff\xff\0" + b"\0\2\xff\xff" * 9), None),
+    ]
+
+
+def mutations(count=250, seed=7):
+    "Flipped bits, cuts and edited headers of good files."
+    rng = np.random.default_rng(seed)
+    sources = [saved(drawn(), "PNG"), saved(ghost(), "PNG"), saved(drawn().convert("P"), "PNG", transparency=3),
+               saved(drawn(), "PNG", exif=noted(6)), saved(drawn(), "JPEG", exif=noted(8)), saved(drawn(), "JPEG", progressive=True),
+               saved(drawn().convert("CMYK"), "JPEG"), saved(drawn(), "WEBP"), saved(ghost(), "WEBP", lossless=True, exif=noted(3)),
+               saved(drawn(), "WEBP", save_all=True, append_images=[drawn().rotate(90)]), saved(drawn(), "BMP"), saved(drawn().convert("P"), "BMP")]
+    for number in range(count):
+        data = bytearray(sources[number % len(sources)])
+        kind = number // len(sources) % 3
+        if kind == 0:
+            for position in rng.integers(0, len(data), rng.integers(1, 9)):
+                data[position] ^= 1 << rng.integers(8)
+        elif kind == 1:
+            del data[rng.integers(1, len(data)):]
+        else:
+            for position in rng.integers(0, min(64, len(data)), rng.integers(1, 5)):
+                data[position] = rng.integers(256)
+        yield bytes(data)
+
+
+def outcome(data, limits=Limits()):
+    "The reason of a refusal, or None for a valid array; anything else fails."
+    try:
+        image = decode(data, limits=limits)
+    except DecodeError as error:
+        assert error.reason and "\n" not in str(error) and error.exit_code == 3
+        return error.reason
+    assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[0] in (1, 3) and image.size and image.flags.c_contiguous
+
+
+def test_a_damaged_file_is_one_short_reason_and_never_a_crash():
+    files = hand_made()
+    assert len(files) >= 50
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for number, (data, reason) in enumerate(files):
+            found = outcome(data)
+            assert reason is None or found == reason, (number, found, reason)
+
+
+def test_random_damage_is_refused_or_decoded_but_never_crashes():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        outcomes = [outcome(data) for data in mutations()]
+    assert len(outcomes) == 250
+    assert sum(reason is not None for reason in outcomes) > 150
+    assert {reason for reason in outcomes if reason} >= {"truncated image", "damaged data", "not an image"}
+
+
+def test_random_damage_in_formats_on_request_never_crashes():
+    rng = np.random.default_rng(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns about damaged TIFF tags
+        for format, mode in [("GIF", "P"), ("TIFF", "RGB"), ("PPM", "RGB"), ("JPEG2000", "RGB"), ("AVIF", "RGB")]:
+            good = saved(drawn().convert(mode), format)
+            assert outcome(good, EVERY) is None
+            for _ in range(30):
+                data = bytearray(good)
+                for position in rng.integers(0, len(data), 3):
+                    data[position] ^= 1 << rng.integers(8)
+                outcome(bytes(data[:rng.integers(1, len(data) + 1)]), EVERY)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "BMP"])
+def test_every_cut_of_a_file_is_noticed(format):
+    good = saved(drawn(), format)
+    for length in range(len(good)):
+        assert outcome(good[:length]) is not None, length
+
+
+def test_every_flipped_bit_in_the_pixels_of_a_png_is_noticed():
+    good = saved(drawn(), "PNG")
+    for position in range(33, len(good) - 12):
+        assert outcome(patched(good, position, bytes([good[position] ^ 16]))) is not None, position
+
+
+@pytest.mark.parametrize("size", [(65535, 1), (1, 65535)])
+def test_a_thin_image_is_still_an_image(size):
+    data = saved(Image.new("L", size, 9))
+    for rule in ("stretch", "crop", "pad"):
+        assert Preprocess(8, 1, rule, (0.5,), (0.5,)).pixels(data).shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize("format", ["GIF", "TIFF", "PPM", "JPEG2000", "AVIF"])
+def test_a_format_on_request_is_read_when_allowed(format):
+    image = decode(saved(drawn().quantize(64) if format == "GIF" else drawn(), format), limits=EVERY)
+    assert np.abs(image.astype(int) - np.asarray(drawn()).transpose(2, 0, 1)).mean() < 12
+    assert inspect(saved(drawn(), format), EVERY).format == format.lower()
+
+
+def white(rgba):
+    colour, alpha = np.split(np.asarray(rgba).astype(float), [-1], axis=-1)
+    return colour * alpha / 255 + 255 - alpha
+
+
+def ycck():
+    "`drawn` as a JPEG whose four layers are luma, two chromas and black, as Photoshop writes it."
+    # Pillow inverts what it saves as CMYK, and Adobe's YCCK holds the luma and chromas of the negative.
+    layers = [layer.point(lambda value: 255 - value) for layer in ImageOps.invert(drawn()).convert("YCbCr").split()]
+    data = saved(Image.merge("CMYK", [*layers, Image.new("L", drawn().size, 0)]), "JPEG", quality=100, subsampling=0)
+    return patched(data, data.index(b"Adobe") + 11, b"\2")
+
+
+EXPECTED = {
+    "1": (saved(drawn().convert("1")), np.asarray(drawn().convert("1")) * 255.0),
+    "L": (saved(drawn().convert("L")), np.asarray(drawn().convert("L"))),
+    "LA": (saved(ghost().convert("LA")), white(ghost().convert("LA"))[..., 0]),
+    "P": (saved(drawn().quantize(8)), np.asarray(drawn().quantize(8).convert("RGB"))),
+    "P+tRNS": (saved(drawn().quantize(8), transparency=bytes(range(0, 256, 32))),
+               white(np.dstack([np.asarray(drawn().quantize(8).convert("RGB")), np.asarray(drawn().quantize(8)) * 32]))),
+    "RGB": (saved(drawn()), np.asarray(drawn())),
+    "RGB+tRNS": (saved(drawn(), transparency=(120, 20, 40)), np.where((np.asarray(drawn()) == (120, 20, 40)).all(-1, keepdims=True), 255, drawn())),
+    "RGBA": (saved(ghost()), white(ghost())),
+    "RGBA(0)": (saved(Image.new("RGBA", (3, 3), (9, 8, 7, 0))), np.full((3, 3, 3), 255)),
+    "I;16": (saved(Image.fromarray(GRADIENT)), GRADIENT / 257),
+    "I;16 tiff": (saved(Image.fromarray(GRADIENT), "TIFF"), GRADIENT / 257),
+    "I tiff": (saved(Image.fromarray(GRADIENT.astype(np.int32)), "TIFF"), GRADIENT / 257),
+    "F tiff 0..1": (saved(Image.fromarray((GRADIENT / 65535).astype(np.float32)), "TIFF"), GRADIENT / 257),
+    "F tiff 0..255": (saved(Image.fromarray((GRADIENT / 200 - 20).astype(np.float32)), "TIFF"), np.clip(GRADIENT / 200 - 20, 0, 255)),
+    "16-bit colour": (png(2, 1, b"\0" + struct.pack(">6H", 0, 257, 32768, 65535, 65280, 1000), depth=16), np.array([[[0, 1, 128], [255, 254, 4]]])),
+    "CMYK tiff": (saved(Image.new("CMYK", (2, 2), (255, 0, 100, 50)), "TIFF"), np.full((2, 2, 3), [0, 205, 155 * 205 / 255])),
+    "bmp 1": (saved(drawn().convert("1"), "BMP"), np.asarray(drawn().convert("1")) * 255.0),
+    "webp RGBA": (saved(ghost(), "WEBP", lossless=True, exact=True), white(ghost())),
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_colours_are_what_the_documentation_says(name):
+    data, expected = EXPECTED[name]
+    image = decode(data, limits=EVERY)
+    expected = np.atleast_3d(np.asarray(expected, float)).transpose(2, 0, 1)
+    assert image.shape == expected.shape
+    assert np.abs(image - expected).max() <= 1
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped():
+    image = decode(saved(Image.fromarray(GRADIENT)))
+    assert len(np.unique(image)) > 250 and (image == 255).mean() < 0.01
+
+
+def test_cmyk_jpeg_of_adobe_is_not_a_negative():
+    plain = drawn().convert("CMYK")
+    image = decode(saved(plain, "JPEG", quality=100, subsampling=0))
+    assert np.abs(image.astype(int) - np.asarray(plain.convert("RGB")).transpose(2, 0, 1)).max() <= 12
+
+
+def test_ycck_jpeg_has_its_true_colours():
+    image = decode(ycck())
+    assert np.abs(image.astype(int) - np.asarray(drawn()).transpose(2, 0, 1)).max() <= 12
+    assert np.array_equal(image.transpose(1, 2, 0), np.asarray(Image.open(BytesIO(ycck())).convert("RGB")))
+
+
+def test_the_way_a_camera_was_held_does_not_change_the_picture():
+    undo = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+            6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270}
+    for format, options in [("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {})]:
+        upright = decode(saved(drawn(), format, **options), limits=EVERY)
+        for code, turn in undo.items():
+            data = saved(drawn().transpose(turn), format, exif=noted(code), **options)
+            assert np.array_equal(decode(data, limits=EVERY), upright), (format, code)
+            assert np.array_equal(np.asarray(ImageOps.exif_transpose(Image.open(BytesIO(data)))).transpose(2, 0, 1), upright)
+
+
+def test_an_exif_block_after_the_pixels_counts_too():
+    plain = saved(drawn())
+    data = plain[:-12] + chunk(b"eXIf", noted(3)[6:]) + plain[-12:]
+    expected = decode(plain)[:, ::-1, ::-1]
+    preprocess = Preprocess(24, 3, "crop", (0.5,) * 3, (0.5,) * 3)
+    assert np.array_equal(decode(data), expected)
+    assert np.array_equal(preprocess.pixels(Image.open(BytesIO(data))), preprocess.pixels(data))
+
+
+def test_a_colour_profile_changes_nothing():
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    for format in ("PNG", "JPEG", "WEBP"):
+        assert np.array_equal(decode(saved(drawn(), format, icc_profile=profile)), decode(saved(drawn(), format)))
+
+
+@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_bytes_and_pillow_and_arrays_give_equal_pixels(name, channels):
+    data = PICTURES[name]
+    preprocess = Preprocess(20, channels, "pad", (0.5,) * channels, (0.5,) * channels)
+    pixels = preprocess.pixels(data)
+    assert pixels.shape == (channels, 20, 20) and pixels.flags.c_contiguous
+    assert np.array_equal(preprocess.pixels(Image.open(BytesIO(data))), pixels)
+    four = decode(data, 4).transpose(1, 2, 0)
+    for same in (four, four.transpose(2, 0, 1), decode(data, channels)):
+        assert np.array_equal(preprocess.pixels(same), pixels)
+    assert np.array_equal(resize(decode(data, channels), 20, "pad"), pixels)
+
+
+def test_threads_see_what_one_thread_sees_and_leave_pillow_alone():
+    before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters)
+    work = [*PICTURES.values(), *(data for data, _ in hand_made())] * 3
+
+    def answer(data):
+        try:
+            return decode(data).tobytes()
+        except DecodeError as error:
+            return error.reason
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(answer, work)) == [answer(data) for data in work]
+    assert before == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
+
+
+def test_a_careless_global_switch_does_not_let_a_cut_file_in(monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    for format in ("PNG", "JPEG", "WEBP"):
+        assert outcome(saved(drawn(), format)[:-20]) == "truncated image"
+
+
+def test_a_damaged_pillow_image_is_a_decode_error_too():
+    preprocess = Preprocess(8, 3, "crop", (0.5,) * 3, (0.5,) * 3)
+    with pytest.raises(DecodeError, match="truncated image"):
+        preprocess.pixels(Image.open(BytesIO(saved(drawn(), "JPEG")[:-300])))
+    with pytest.raises(DecodeError, match="exceeds data.max_pixels"):
+        preprocess.pixels(Image.open(BytesIO(png(9000, 9000))))
+    for wrong in [None, "cat.png", 7, [1, 2], np.zeros((0, 4), np.uint8), np.zeros((8, 8, 8), np.uint8), np.zeros(9, np.uint8), np.zeros((8, 8), bool)]:
+        with pytest.raises(DecodeError):
+            preprocess.pixels(wrong)

@@ -1,0 +1,66 @@
+"What a user loses when weights move wrongly: names that config accepts and nothing builds, rates that run away."
+import itertools
+from dataclasses import fields
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from image_classifier.config import Hyperparameters
+from image_classifier.optim import OPTIMIZERS, SCHEDULES, learning_rate, make_optimizer
+
+
+def choices(name):
+    return next(field.metadata["limits"]["choices"] for field in fields(Hyperparameters) if field.name == name)
+
+
+def test_every_name_that_config_accepts_exists_here():
+    assert set(choices("optimizer")) == set(OPTIMIZERS)
+    assert set(choices("scheduler_type")) == set(SCHEDULES)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_rate_stays_between_zero_and_the_one_that_was_asked_for(name):
+    history = [SimpleNamespace(valid_loss=1.0)] * 12
+    for epochs, steps, warmup, min_lr in itertools.product((1, 3, 12), (1, 7), (0.0, 0.5, 2.0, 99.0), (0.0, 1e-6, 1.0)):
+        h = Hyperparameters(learning_rate=0.1, num_epochs=epochs, scheduler_type=name, warmup_epochs=warmup, min_lr=min_lr, step_size=2)
+        rates = [learning_rate(h, step, steps, history[:step // steps]) for step in range(epochs * steps)]
+        assert all(0 < rate <= 0.1 + 1e-12 for rate in rates)
+        if warmup == 0:
+            assert min(rates) >= min(min_lr, 0.1 / 25)
+
+
+@pytest.mark.parametrize("patience", [1, 2, 3])
+def test_plateau_agrees_with_torch(patience):
+    losses = torch.rand(60, generator=torch.Generator().manual_seed(patience)).tolist()
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.7, patience=patience - 1, threshold=0, min_lr=1e-3, eps=0)
+    h = Hyperparameters(learning_rate=1.0, scheduler_type="plateau", step_size=patience, gamma=0.7, min_lr=1e-3, num_epochs=60)
+    history = []
+    for epoch, loss in enumerate(losses):
+        assert learning_rate(h, epoch * 5, 5, history) == pytest.approx(optimizer.param_groups[0]["lr"])
+        scheduler.step(loss)
+        history.append(SimpleNamespace(valid_loss=loss))
+
+
+def test_diverged_validation_counts_as_no_progress():
+    h = Hyperparameters(learning_rate=1.0, scheduler_type="plateau", step_size=2, gamma=0.5, min_lr=1e-3)
+    history = [SimpleNamespace(valid_loss=loss) for loss in (1.0, float("nan"), float("inf"), 0.5, 0.4)]
+    assert [learning_rate(h, 0, 1, history[:count]) for count in range(6)] == [1, 1, 1, 0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizer_agrees_with_torch_where_everything_decays(name):
+    h = Hyperparameters(optimizer=name, learning_rate=0.05, weight_decay=0.1, momentum=0.8)
+    plain = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[name]
+    mine, theirs = (nn.Linear(6, 3, bias=False) for _ in range(2))
+    mine.load_state_dict(theirs.state_dict())
+    optimizers = (make_optimizer(mine, h), plain(theirs.parameters(), lr=0.05, weight_decay=0.1, **({"momentum": 0.8} if name == "sgd" else {})))
+    inputs = torch.rand(4, 6, generator=torch.Generator().manual_seed(0))
+    for _ in range(10):
+        for model, optimizer in zip((mine, theirs), optimizers):
+            optimizer.zero_grad()
+            model(inputs).square().sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(mine.weight, theirs.weight)

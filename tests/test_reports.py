@@ -1,0 +1,260 @@
+"""Reports: what is refused before a kernel starts, what a failing cell leaves, and that a page needs nothing but itself."""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from literate import ROOT
+
+from image_classifier import reports
+from image_classifier.cli import main
+from image_classifier.config import compose
+from image_classifier.errors import ConfigError, DataError, ImageClassifierError, ResourceError
+from image_classifier.reports import as_overrides, run_report, to_html
+
+PAPERMILL = [sys.executable, "-m", "papermill"]
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    "Write a notebook of code cells, the first tagged `parameters`."
+    def write(*cells, name="toy.ipynb", tags=("parameters",), **metadata):
+        made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=metadata)
+        made.cells[0].metadata["tags"] = list(tags)
+        nbformat.write(made, tmp_path / name)
+        return tmp_path / name
+    return write
+
+
+@pytest.fixture
+def refused(capsys, tmp_path):
+    "Call `ic report`: it must end with this code and one line, and no kernel may have run."
+    def call(code, *words, says=()):
+        capsys.readouterr()
+        assert main(["report", *map(str, words), "--out", str(tmp_path / "out")]) == code
+        out, err = capsys.readouterr()
+        assert out == "" and len(err.splitlines()) == 1 and err.startswith("error: "), err
+        for text in says:
+            assert text in err, (text, err)
+        assert not (tmp_path / "out" / "report.ipynb").exists()
+        return err
+    return call
+
+
+# ---------------------------------------------------------------- refused before a kernel starts (bad_inputs.md, 6c)
+
+@pytest.mark.parametrize("words, says", [
+    (["epoch=3"], ["unknown key epoch", "epochs"]),
+    (["epochs=abc"], ["epochs needs an integer, got 'abc'"]),
+    (["epochs=-3"], ["must be >= 1"]),
+    (["lr=nan"], ["must be", "finite"]),
+    (["data=folder"], ["data.root is required"]),
+    (["data=./not/there"], ["no folder", "the nearest existing parent is"]),
+    (["data=folder", "data.root=/not/there"], ["no folder /not/there", "the nearest existing parent is /"]),
+    (["data.label_column=" + "x" * 5_000_000], ["longer than 64 KB"]),
+    (["model=resnet999"], ["resnet999"]),
+])
+def test_a_wrong_parameter_of_a_run_costs_no_kernel(refused, words, says):
+    refused(2, *words, says=says)
+
+
+TOY = "epochs: int = 3\nlr: float = 0.1\nname: str = 'a'\ndata_dir: str = ''"
+
+
+@pytest.mark.parametrize("parameters, says", [
+    ({"epoch": 3}, "unknown parameter epoch. did you mean epochs?"),
+    ({"lr=1\nimport os; open('canary', 'w')": 1}, "not a valid parameter name"),
+    ({"class": 1}, "not a valid parameter name"),
+    ({"__builtins__": 1}, "not a valid parameter name"),
+    ({"1x": 1}, "not a valid parameter name"),
+    ({"": 1}, "not a valid parameter name: ''"),
+    ({"epochs": "abc"}, "epochs needs an integer, got 'abc'"),
+    ({"epochs": True}, "epochs needs an integer, got True"),
+    ({"epochs": 1.5}, "epochs needs an integer, got 1.5"),
+    ({"lr": float("nan")}, "lr must be a finite number"),
+    ({"lr": {"a": 1}}, "lr needs a number, got dict"),
+    ({"data_dir": None}, "data_dir is required"),
+    ({"name": "x" * 5_000_000}, "name is longer than 64 KB. pass a file path"),
+    ({"name": b"x"}, "name cannot be a bytes"),
+])
+def test_a_wrong_parameter_of_any_notebook_costs_no_kernel(notebook, tmp_path, monkeypatch, parameters, says):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        run_report(notebook(TOY), parameters, tmp_path / "out")
+    assert not (tmp_path / "out").exists() and not (tmp_path / "canary").exists()
+
+
+def test_what_is_no_report_notebook_is_refused(refused, notebook, tmp_path):
+    (tmp_path / "a.ipynb").write_text('{"cells": [')
+    refused(2, "--notebook", tmp_path / "a.ipynb", says=["not a notebook: a.ipynb line 1"])
+    (tmp_path / "b.ipynb").write_text('{"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": []}')
+    refused(2, "--notebook", tmp_path / "b.ipynb", says=["notebook format 3, 4 is needed"])
+    refused(2, "--notebook", notebook("x = 1", name="c.ipynb", tags=()), says=["tag the cell that holds the defaults with 'parameters'"])
+    refused(2, "--notebook", notebook("x = 1", name="d.ipynb", kernelspec={"name": "ir", "language": "R", "display_name": "R"}), says=["R", "ir", "python3"])
+    refused(2, "--notebook", notebook("x = 1", name="e.ipynb", kernelspec={"name": "nowhere", "language": "python", "display_name": ""}),
+            says=["no kernel nowhere", "kernels found: ", "python3"])
+    refused(2, "--notebook", tmp_path / "f.ipynb", says=["no notebook", "nearest existing parent"])
+    refused(2, "--notebook", "tran", says=["unknown report tran", "did you mean train?"])
+
+
+def test_a_tag_in_a_configuration_file_is_refused_and_dates_stay_text(refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text("seed: !!python/object/apply:os.system ['touch canary']\n")
+    refused(2, "--config", "c.yaml", says=["tags are not allowed"])
+    assert not (tmp_path / "canary").exists()
+    (tmp_path / "d.yaml").write_text("data: {label_column: 2026-01-01}\n")
+    assert "data.label_column=2026-01-01" in as_overrides(compose(file="d.yaml"))
+
+
+def test_a_report_does_not_overwrite_another_run(refused, tmp_path, capsys):
+    assert main(["train", "epochs=1", "hyperparameters=fast", "--out", str(tmp_path / "out")]) == 0
+    refused(2, "epochs=1", "hyperparameters=fast", "seed=7", says=["seed", "42", "7"])
+    capsys.readouterr()
+    assert main(["report", "epochs=1", "--out", "/proc/run"]) == 2
+    assert "/proc/run" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- what runs
+
+def test_text_stays_text_and_braces_in_a_path_are_taken_as_they_are(notebook, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    evil = '"; open("canary", "w") #\n<script>alert(1)</script>\\'
+    path = notebook("text: str = ''", "print(repr(text))", "from IPython.display import HTML, Javascript", "Javascript('alert(1)')",
+                    "HTML('<table><tr><td>cell</td></tr></table>')", name="{x.__class__}.ipynb")
+    made = run_report(path, {"text": evil}, tmp_path / "{text.__class__}" / "{0}")
+    assert made.page == tmp_path / "{text.__class__}" / "{0}" / "report.html"
+    cells = json.loads(made.notebook.read_text())["cells"]
+    assert "".join(cells[2]["outputs"][0]["text"]) == repr(evil) + "\n"
+    assert not (tmp_path / "canary").exists()
+    page = made.page.read_text()
+    assert "<script" not in page and "&lt;script&gt;" in page and "<td>cell</td>" in page
+
+
+def test_the_kernel_is_this_python_whatever_a_kernelspec_says(notebook, tmp_path, monkeypatch):
+    "A user's kernelspec named python3 that starts something else is not used."
+    spec = tmp_path / "jupyter" / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    (spec / "kernel.json").write_text(json.dumps({"argv": ["/bin/false", "{connection_file}"], "display_name": "x", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("JPY_SESSION_NAME", "live.ipynb")
+    made = run_report(notebook("x: int = 1", "import os, sys\nprint(sys.executable, os.environ.get('JPY_SESSION_NAME'))",
+                               kernelspec={"name": "python3", "language": "python", "display_name": "x"}), {}, tmp_path / "out")
+    assert f"{sys.executable} None" in made.page.read_text()
+    assert os.environ["JPY_SESSION_NAME"] == "live.ipynb"
+
+
+@pytest.mark.parametrize("cell, kind, says", [
+    ("from image_classifier.errors import DataError\nraise DataError('2 images are damaged', 'cats', 'remove them')", DataError,
+     "cell 3 failed: 2 images are damaged (cats). remove them; partial report at "),
+    ("1 / 0", ImageClassifierError, "cell 3 failed: ZeroDivisionError: division by zero; partial report at "),
+    ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", ResourceError, "cell 3 failed: the kernel died"),
+    ("import time\ntime.sleep(60)", ImageClassifierError, "cell 3 failed: it passed the time limit; partial report at "),
+])
+def test_a_failing_cell_leaves_a_partial_report_and_its_exit_code(notebook, tmp_path, cell, kind, says):
+    path = notebook("x: int = 1", "print('so far <so> good')", cell, "print('never')")
+    with pytest.raises(ImageClassifierError, match=re.escape(says)) as caught:
+        run_report(path, {}, tmp_path / "out", time_limit=4)
+    assert caught.type is kind
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.index("FAILED") < page.index("so far &lt;so&gt; good") and "cell 3 failed" in page
+    assert nbformat.read(tmp_path / "out" / "report.ipynb", 4).metadata.papermill.output_path == str(tmp_path / "out" / "report.ipynb")
+
+
+def test_an_interrupted_cell_is_an_interruption(notebook, tmp_path, capsys):
+    path = notebook("x: int = 1", "raise KeyboardInterrupt")
+    assert main(["report", "--notebook", str(path), "x=2", "--out", str(tmp_path / "out")]) == 130
+    assert "FAILED" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_notebook_of_ones_own_takes_words_by_its_own_types(notebook, tmp_path, capsys):
+    path = notebook("n: int = 1\nrate: float = 1\ntext: str = ''", "print(repr((n, rate, text)))")
+    assert main(["report", "--notebook", str(path), "n=2", "rate=1e-3", "text=2", "--out", str(tmp_path / "out"), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"report": str(tmp_path / "out" / "report.html"), "notebook": str(tmp_path / "out" / "report.ipynb")}
+    assert err == "(2, 0.001, '2')\n", "what it prints is shown while it runs"
+    assert main(["report", "--notebook", str(path), "n=x", "--out", str(tmp_path / "no")]) == 2
+    assert "n needs an integer, got 'x'" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- the report of a run
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    "A report of one epoch, as `ic report` makes it, after an attempt that failed in the same folder."
+    folder = tmp_path_factory.mktemp("report") / "run"
+    folder.mkdir()
+    (folder / "report.html").touch()
+    assert main(["report", "epochs=1", "hyperparameters=fast", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_the_page_reads_without_network_and_cannot_run_code(report):
+    page = (report / "report.html").read_text()
+    assert "default-src 'none'" in page and "<script" not in page
+    assert not re.search(r"""(src|href)\s*=\s*["']?\s*(https?:|//)|@import|url\(""", page)
+    assert page.count("data:image/png;base64,") >= 7 and "No description has been provided" not in page
+    assert "skip_exec" not in page and "<details>" in page
+    titles = re.findall(r"<h2[^>]*>(.*?)</h2>", page)
+    assert titles[-1] == "Results" and "Training" in titles
+
+
+def test_a_report_holds_the_numbers_of_its_run(report):
+    metrics = json.loads((report / "metrics.json").read_text())["test"]
+    last = (report / "report.html").read_text().rsplit("Results", 1)[1]
+    for name in ("accuracy", "loss", "f1_macro"):
+        assert f"{metrics[name]['value']:.3f} [{metrics[name]['low']:.3f}, {metrics[name]['high']:.3f}]" in last
+
+
+def test_the_report_of_a_finished_run_trains_nothing(report, capsys):
+    before = {name: (report / name).read_bytes() for name in ("history.jsonl", "metrics.json", "classifier/MANIFEST.json")}
+    assert main(["report", str(report), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["run"] == str(report) and answer["metrics"] == json.loads(before["metrics.json"])
+    assert before == {name: (report / name).read_bytes() for name in before}
+    assert "An equal run was already finished" in (report / "report.html").read_text()
+
+
+def test_a_hostile_class_name_does_no_harm_on_the_page(tmp_path):
+    evil = "<img src=x onerror=alert(1)>"
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=[
+        nbformat.v4.new_output("display_data", {"text/html": reports.table([evil], [[evil]])}),
+        nbformat.v4.new_output("stream", name="stderr", text=evil)])])
+    nbformat.write(made, tmp_path / "a.ipynb")
+    assert "<img" not in to_html(tmp_path / "a.ipynb", tmp_path / "a.html", failed=evil).read_text()
+
+
+def test_plain_papermill_shows_the_same_line_for_a_name_it_would_ignore(tmp_path):
+    done = subprocess.run([*PAPERMILL, "nbs/train.ipynb", str(tmp_path / "out.ipynb"), "-p", "epoch", "3"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "error: unknown parameter epoch. did you mean epochs?" in done.stderr
+    failed = [output for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells for output in cell.get("outputs", []) if output.output_type == "error"]
+    assert [output.traceback for output in failed] == [["error: unknown parameter epoch. did you mean epochs?"]]
+
+
+def test_the_notebook_defines_nothing_and_keeps_its_tag():
+    cells = nbformat.read(ROOT / "nbs" / "train.ipynb", 4).cells
+    assert not [cell for cell in cells if cell.cell_type == "code" and re.search(r"^\s*(def|class|lambda)\b", cell.source, flags=re.M)]
+    assert [cell.metadata.get("tags") for cell in cells].count(["parameters"]) == 1
+    helped = subprocess.run([*PAPERMILL, "--help-notebook", "nbs/train.ipynb"], cwd=ROOT, capture_output=True, text=True)
+    assert "epochs: Optional[int] (default None)" in helped.stdout and "overrides: str" in helped.stdout and not helped.stderr.count("Unable to parse")
+
+
+def test_an_installed_package_brings_its_reports_along(tmp_path):
+    "The link in the repository becomes a file in a wheel, which is found from anywhere."
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("settings.ini", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "image_classifier", source / "image_classifier", symlinks=True, ignore=ignore)
+    (source / "nbs").mkdir()
+    shutil.copy(ROOT / "nbs" / "train.ipynb", source / "nbs")
+    subprocess.run([sys.executable, "setup.py", "-q", "build", "--build-lib", str(tmp_path / "site")], cwd=source, check=True, capture_output=True)
+    code = "from image_classifier.reports import *; p = find_notebook('train'); print(p, p.is_symlink(), len(check_parameters(p, {})))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "site")}, capture_output=True, text=True)
+    assert done.stdout.split() == [str(tmp_path / "site" / "image_classifier" / "reports" / "train.ipynb"), "False", "10"], done.stderr

@@ -1,0 +1,39 @@
+"""A run is the same run wherever it is asked for: numbers that differ between shell, notebook and Python could not be compared."""
+import json
+import subprocess
+import sys
+
+import pytest
+from literate import ROOT
+
+from image_classifier.cli import main
+from image_classifier.config import compose
+from image_classifier.runs import train
+
+
+@pytest.fixture(scope="module")
+def same(tmp_path_factory):
+    "One run of two epochs made by papermill, by `ic train` and by `runs.train`."
+    place = tmp_path_factory.mktemp("same")
+    papermill = subprocess.run([sys.executable, "-m", "papermill", "nbs/train.ipynb", str(place / "out.ipynb"), "-p", "epochs", "2",
+                                "-p", "run_dir", str(place / "papermill")], cwd=ROOT, capture_output=True, text=True)
+    assert papermill.returncode == 0, papermill.stderr
+    assert main(["train", "epochs=2", "--out", str(place / "shell")]) == 0
+    train(compose(["epochs=2"]), place / "python")
+    return [place / name for name in ("papermill", "shell", "python")]
+
+
+def test_notebook_shell_and_python_give_equal_metrics(same):
+    found = [{**json.loads((run / "metrics.json").read_text()), "time": None} for run in same]
+    assert found[0] == found[1] == found[2] and found[0]["epochs"] == 2
+
+
+@pytest.mark.parametrize("name", ["predictions/valid.safetensors", "predictions/test.safetensors", "classifier/model.safetensors", "config.yaml"])
+def test_notebook_shell_and_python_leave_equal_files(same, name):
+    assert len({(run / name).read_bytes() for run in same}) == 1
+
+
+def test_a_run_made_in_one_place_is_recognised_in_another(same, capsys):
+    assert train(compose(["epochs=2"]), same[0]).reused
+    assert main(["train", "epochs=2", "--out", str(same[2]), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["reused"] is True
