@@ -6,14 +6,14 @@
 __all__ = ['GREY', 'Draws', 'draw', 'between', 'flip', 'distances', 'shift', 'centres', 'lookup', 'move', 'mean_grey', 'colour',
            'Augment', 'make_augment']
 
-# %% ../nbs/06_augment.ipynb #07fdd3e8
+# %% ../nbs/06_augment.ipynb #37b84128
 import math
 from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import grid_sample, pad
 
-from .config import AugmentConfig
+from .schema import AugmentConfig
 from .seeds import draws
 
 # %% ../nbs/06_augment.ipynb #34fe6da3

@@ -6,7 +6,7 @@
 __all__ = ['FORMAT', 'Prediction', 'name_probabilities', 'read_pixels', 'describe_classifier', 'model_card', 'check_description',
            'build_described', 'Classifier']
 
-# %% ../nbs/20_classifier.ipynb #5a062ed1
+# %% ../nbs/20_classifier.ipynb #b589cf39
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ from .checkpoints import load_state, load_tensors, save_tensors
 from .errors import ArtefactError, ConfigError, DataError, quoted
 from .evaluation import show_interval
 from .files import atomic_write, check_manifest, read_json, staged_folder, write_json, write_manifest
-from .images import DecodeError, Preprocess
+from .headers import DecodeError
+from .images import Preprocess
 from .metrics import probabilities
 from .models import Architecture, build_model
 

@@ -6,9 +6,8 @@
 __all__ = ['EPILOG', 'SUFFIXES', 'Answer', 'give', 'Verbs', 'ic', 'verb', 'composed', 'complete_override', 'Bash',
            'overrides_argument', 'out_option', 'absolute', 'train', 'summary', 'shown_path', 'find_artefact',
            'evaluate', 'evaluation_config', 'images_to_measure', 'check_classes', 'predict', 'expand', 'predict_some',
-           'unreadable', 'report', 'split_run', 'report_parameters', 'typed', 'config', 'Finding', 'doctor',
-           'package_findings', 'version_problem', 'computing_findings', 'folder_findings', 'Terminated', 'as_ours',
-           'usage_error', 'hoisted', 'listening', 'main']
+           'unreadable', 'report', 'split_run', 'report_parameters', 'typed', 'config', 'doctor', 'Terminated',
+           'as_ours', 'usage_error', 'hoisted', 'listening', 'main']
 
 # %% ../nbs/40_cli.ipynb #ee43c851
 import contextlib
@@ -360,7 +359,7 @@ def unreadable(errors: Sequence[tuple[str, str]],  # (name, error)
     "What the error line says about images that could not be read."
     return f"{len(errors)} of {count} images could not be read: {together([f'{quoted(name)}: {error}' for name, error in errors])}"
 
-# %% ../nbs/40_cli.ipynb #81945885
+# %% ../nbs/40_cli.ipynb #91b8e7c8
 @verb
 @overrides_argument
 @out_option("The run's folder; a new one under runs/ by default.")
@@ -379,7 +378,9 @@ def report(overrides: tuple[str, ...], file: str | None, out: str | None, notebo
     [KEY=VALUE]... may begin with the folder of a run."""
     from image_classifier.reports import run_report
     run_dir, words = split_run(overrides, out)
-    made = run_report(notebook, report_parameters(notebook, words, file, run_dir), run_dir, time_limit)
+    if len(words) < len(overrides):
+        file = file or str(run_dir / "config.yaml")
+    made = run_report(notebook, report_parameters(notebook, words, file), run_dir, time_limit)
     text = summary(made.run) + "\n" if made.run else ""
     return Answer(f"{text}report {shown_path(made.page)}",
                   {"report": str(made.page), "notebook": str(made.notebook)} | ({"run": str(made.run.path), "metrics": made.run.metrics} if made.run else {}))
@@ -397,11 +398,10 @@ def split_run(words: Sequence[str],  # as they were typed
         raise ConfigError("RUN and --out name different folders", f"{words[0]}, {out}", "give one of them")
     return absolute(words[0]), list(words[1:])
 
-# %% ../nbs/40_cli.ipynb #bfba37fe
+# %% ../nbs/40_cli.ipynb #d07f49d9
 def report_parameters(notebook: str,  # a name, or a path
                       words: Sequence[str],  # key=value
-                      file: str | None,  # --config
-                      run_dir: Path | None,  # a run to report, or a new folder
+                      file: str | None,  # a configuration below the words
                      ) -> dict[str, object]:
     "The notebook's parameters that the words of the command line describe."
     import shlex
@@ -413,9 +413,8 @@ def report_parameters(notebook: str,  # a name, or a path
             raise ConfigError("this notebook takes no configuration", notebook, "leave out --config")
         pairs = [word.partition("=")[::2] for word in words]
         return {name: typed(text, declared[name].kind if name in declared else "str") for name, text in pairs}
-    stored = run_dir / "config.yaml" if run_dir and not file and (run_dir / "config.yaml").is_file() and not words else file
     try:
-        return {"overrides": shlex.join(reports.as_overrides(composed(words, stored and str(stored))))}
+        return {"overrides": shlex.join(reports.as_overrides(composed(words, file)))}
     except DataError as problem:  # a parameter that names no data is wrong use
         raise ConfigError(*problem.args) from None
 
@@ -460,15 +459,7 @@ def config(overrides: tuple[str, ...], file: str | None, list_groups: bool, list
     found = composed(overrides, file)
     return Answer(to_yaml(found).rstrip("\n"), to_dict(found))
 
-# %% ../nbs/40_cli.ipynb #da396ddf
-@dataclass(frozen=True)
-class Finding:
-    "One thing that the doctor looked at."
-    name: str
-    ok: bool
-    detail: str
-
-# %% ../nbs/40_cli.ipynb #68aa9ce5
+# %% ../nbs/40_cli.ipynb #a1a5257e
 @verb
 def doctor() -> Answer:
     """Check the installation: versions, device, extras, cache, package data.
@@ -476,77 +467,12 @@ def doctor() -> Answer:
     \b
     Example:
       ic doctor --json"""
-    found = [*package_findings(), *computing_findings(), *folder_findings()]
+    from image_classifier.doctor import examine
+    found = examine()
     lines = [f"{'ok  ' if one.ok else 'BAD '} {one.name:14} {one.detail}" for one in found]
     bad = sum(not one.ok for one in found)
     return Answer("\n".join([*lines, "all is well" if not bad else f"{bad} of {len(found)} need care"]),
                   {"ok": not bad, "findings": [vars(one) for one in found]}, exit_code=int(bool(bad)))
-
-# %% ../nbs/40_cli.ipynb #70de7eab
-def package_findings() -> list[Finding]:
-    "Python, the packages that are needed, and the extras that are there."
-    import platform
-    import re
-    from importlib import metadata
-    found = [Finding("python", sys.version_info >= (3, 11), platform.python_version())]
-    missing: dict[str, list[str]] = {}
-    for need in metadata.requires("image_classifier") or []:
-        name, extra = re.match(r"[\w.-]+", need)[0], re.search(r"extra\s*==\s*['\"](\w+)", need)
-        floor = re.search(r">=\s*([\d.]+)", need)
-        problem, version = version_problem(name, floor[1] if floor else "0")
-        if extra:
-            missing.setdefault(extra[1], []).extend([name] if problem else [])
-        else:
-            found.append(Finding(name, not problem, problem or version))
-    return found + [Finding(f"extra {extra}", True, f"not installed: {', '.join(names)}" if names else "installed") for extra, names in missing.items()]
-
-# %% ../nbs/40_cli.ipynb #b6230303
-def version_problem(name: str,  # a distribution
-                    floor: str,  # the lowest version that will do, e.g. "2.10"
-                   ) -> tuple[str, str]:  # what is wrong, the version
-    "Why an installed package will not do, if it will not."
-    import re
-    from importlib import metadata
-    try:
-        version = metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return f"not installed; pip install '{name}>={floor}'", ""
-    have, need = ([int(part) for part in re.findall(r"\d+", text)[:3]] for text in (version, floor))
-    return (f"{version} is older than {floor}; pip install --upgrade {name}" if have < need else ""), version
-
-# %% ../nbs/40_cli.ipynb #40c55a3a
-def computing_findings() -> list[Finding]:
-    "Whether torch computes, where, and with how many threads."
-    try:
-        import torch
-
-        from image_classifier.models import Architecture, build_model
-        from image_classifier.training import choose_device
-        device = choose_device("auto")
-        logits = build_model(Architecture("simple_cnn", 1, 2, 8)).eval().to(device)(torch.ones(2, 1, 8, 8, device=device))
-        return [Finding("device", bool(torch.isfinite(logits).all()), str(device)), Finding("threads", True, str(torch.get_num_threads()))]
-    except Exception as problem:
-        return [Finding("device", False, f"torch does not compute: {type(problem).__name__}: {quoted(problem, 300)}")]
-
-# %% ../nbs/40_cli.ipynb #7702e231
-def folder_findings() -> list[Finding]:
-    "Whether presets and report notebooks came with the package, and whether the cache can be written."
-    from image_classifier.config import compose, groups
-    from image_classifier.data import cache_folder
-    from image_classifier.files import writable_folder
-    from image_classifier.reports import check_parameters, find_notebook
-    checks = {"presets": lambda: f"{sum(map(len, groups().values()))}, default run {compose().data.name}",
-              "reports": lambda: f"train takes {len(check_parameters(find_notebook('train'), {}))} parameters",
-              "cache": lambda: str(writable_folder(cache_folder(compose().data)))}
-    return [_finding(name, check) for name, check in checks.items()]
-
-# %% ../nbs/40_cli.ipynb #85c8aec2
-def _finding(name: str, check: Callable[[], str]) -> Finding:
-    "What a check returns, or what it raises."
-    try:
-        return Finding(name, True, check())
-    except Exception as problem:
-        return Finding(name, False, quoted(problem, 300))
 
 # %% ../nbs/40_cli.ipynb #e16945ab
 class Terminated(KeyboardInterrupt):  # asyncio lets only this kind of exception out of its tasks

@@ -328,12 +328,14 @@ def inspect(data: bytes,  # a file's content
         raise DecodeError(f"{facts.frames} frames exceed the limit of {limits.max_frames}")
     return facts
 
-# %% ../nbs/04_headers.ipynb #5aff16f3
+# %% ../nbs/04_headers.ipynb #b8c11f7b
 def orientation(exif: bytes,  # an EXIF block, with or without its "Exif\0\0"
                ) -> int:
     "The EXIF orientation 1 to 8, 1 where there is none."
     exif = exif.removeprefix(b"Exif\0\0")
-    order = "<" if exif[:2] == b"II" else ">"
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
+        return 1
     try:
         start = struct.unpack_from(order + "I", exif, 4)[0]
         for number in range(struct.unpack_from(order + "H", exif, start)[0]):

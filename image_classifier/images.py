@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RESIZE_RULES', 'to_channels', 'decode', 'resize', 'Preprocess']
 
-# %% ../nbs/04_images.ipynb #32ec5a2f
+# %% ../nbs/04_images.ipynb #551dbbc7
 import zlib
 from dataclasses import asdict, dataclass, fields
 from io import BytesIO
@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from .errors import ArtefactError, ConfigError, DataError, quoted, suggestion
-from .headers import FORMATS, DecodeError, ImageFacts, Limits, check_size, inspect, orientation, parsing, parts
+from .headers import FORMATS, DecodeError, Limits, check_size, inspect, orientation, parsing, parts
 
 # %% ../nbs/04_images.ipynb #3d505e98
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")

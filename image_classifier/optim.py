@@ -7,14 +7,14 @@ __all__ = ['OPTIMIZERS', 'WARM_SHARE', 'WARM_DIVISOR', 'SCHEDULES', 'parameter_g
            'step_schedule', 'half_cosine', 'cosine_schedule', 'floor', 'onecycle_schedule', 'plateau_schedule',
            'learning_rate', 'warmup']
 
-# %% ../nbs/11_optim.ipynb #ca2966b0
+# %% ../nbs/11_optim.ipynb #85bafa3c
 import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
-from .config import Hyperparameters
+from .schema import Hyperparameters
 from .errors import ConfigError, quoted, suggestion
 
 # %% ../nbs/11_optim.ipynb #ff300f86

@@ -6,7 +6,7 @@
 __all__ = ['Run', 'default_run_dir', 'resolve_run_dir', 'describe_environment', 'git_commit', 'find_run', 'check_finished',
            'HistoryFile', 'summarise', 'write_figures', 'train']
 
-# %% ../nbs/22_runs.ipynb #9d328d2b
+# %% ../nbs/22_runs.ipynb #0d1d1882
 import json
 import platform
 import subprocess
@@ -27,6 +27,7 @@ from .errors import ArtefactError, ConfigError, DataError, DivergedError, quoted
 from .evaluation import Evaluation, classification_report, evaluate, load_predictions, metrics_table, save_predictions
 from .files import append_line, atomic_write, check_manifest, read_bytes, read_json, writable_folder, write_json
 from .models import Architecture, build_model, check_model, count_parameters
+from .pages import REPORT_FILES
 from .plots import plot_confusion, plot_history, plot_reliability
 from .schema import Config, check_config, differences
 from .training import Callback, EpochResult, History, Training, choose_device, fit
@@ -111,13 +112,13 @@ def git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
 
-# %% ../nbs/22_runs.ipynb #c8b7c980
+# %% ../nbs/22_runs.ipynb #85a711d7
 def find_run(run_dir: Path,
              config: Config,
              resume: str,  # auto or never
             ) -> bool:  # whether the folder holds a run like this one
     "Look at a run folder before anything is written, and refuse one that belongs to something else."
-    if not run_dir.exists() or (run_dir.is_dir() and not any(run_dir.iterdir())):
+    if not run_dir.exists() or (run_dir.is_dir() and {file.name for file in run_dir.iterdir()} <= set(REPORT_FILES)):
         return False
     if not (run_dir / "config.yaml").is_file():
         raise ConfigError("not a run folder, and not empty", run_dir, "choose another place")

@@ -96,8 +96,8 @@ class Hyperparameters:
     label_smoothing: float = _setting(0.0, "share of the target spread over all classes", at_least=0, below=1)
     clip_grad_norm: float = _setting(1.0, "largest norm of the gradient; 0: no limit", at_least=0)
 
-# %% ../nbs/03_schema.ipynb #1febb5dc
-ALLOWED = ("corrupt", "links", "empty_class")
+# %% ../nbs/03_schema.ipynb #bdb7112a
+ALLOWED = ("leaks", "corrupt", "links", "empty_class")
 
 @dataclass(slots=True)
 class Config:

@@ -51,7 +51,7 @@ def _value(event: Any, events: Iterator, place: str) -> Any:
         parts.append(_value(part, events, place))
     return parts
 
-# %% ../nbs/03_strict_yaml.ipynb #9427ea08
+# %% ../nbs/03_strict_yaml.ipynb #441c192e
 def _pairs(events: Iterator, where: str, section: str = "") -> Iterator[Pair]:
     "The pairs of a mapping whose start was just read, and of the sections in it."
     import yaml
@@ -66,7 +66,7 @@ def _pairs(events: Iterator, where: str, section: str = "") -> Iterator[Pair]:
         lines[name] = line
         value = next(events)
         if isinstance(value, yaml.MappingStartEvent) and not section:
-            yield from _pairs(events, where, f"{name}.")
+            yield from list(_pairs(events, where, f"{name}.")) or [Pair(name, None, f"{where}:{line}")]
         else:
             yield Pair(section + name, _value(value, events, f"{where}:{line}"), f"{where}:{line}")
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 from PIL import Image
@@ -447,20 +448,24 @@ def test_a_reader_that_leaves_is_no_error():
 
 def test_a_stopped_command_says_so_and_can_be_started_again(tmp_path):
     "Ctrl-C gives 130, SIGTERM 143; a report keeps what it had, and its kernel goes with it."
-    forever = ["epochs=1000000", "early_stopping_patience=0", "hyperparameters=fast"]
-    started = {name: subprocess.Popen([IC, verb, *forever, "--out", str(tmp_path / name)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-               for name, verb in (("train int", "train"), ("train term", "train"), ("report term", "report"))}
-    ends = {"train int": (signal.SIGINT, 130), "train term": (signal.SIGTERM, 143), "report term": (signal.SIGTERM, 143)}
-    for name, process in started.items():
+    code = nbformat.v4.new_code_cell
+    notebook = nbformat.v4.new_notebook(cells=[code("x: int = 1", metadata={"tags": ["parameters"]}), code("import os, time\nprint(os.getpid())\ntime.sleep(600)")])
+    nbformat.write(notebook, tmp_path / "wait.ipynb")
+    forever = ["train", "epochs=1000000", "early_stopping_patience=0", "hyperparameters=fast"]
+    commands = [(forever, signal.SIGINT, 130), (forever, signal.SIGTERM, 143), (["report", "--notebook", str(tmp_path / "wait.ipynb")], signal.SIGTERM, 143)]
+    started = [subprocess.Popen([IC, *words, "--out", str(tmp_path / str(number))], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+               for number, (words, _, _) in enumerate(commands)]
+    for process, (words, stop, code) in zip(started, commands):
         try:
-            assert process.stderr.readline().startswith("epoch 1/"), name
-            process.send_signal(ends[name][0])
+            line = process.stderr.readline()
+            process.send_signal(stop)
             rest = process.communicate(timeout=60)[1]
         finally:
             process.kill()
-        assert process.returncode == ends[name][1], (name, rest)
+        assert process.returncode == code, (words, line, rest)
         one_line(rest, "interrupted")
-    assert "FAILED" in (tmp_path / "report term" / "report.html").read_text()
-    before = (tmp_path / "report term" / "history.jsonl").read_bytes()
-    assert b"\n" in before
-    assert (tmp_path / "report term" / "history.jsonl").read_bytes() == before, "the kernel has ended too"
+    assert "FAILED" in (tmp_path / "2" / "report.html").read_text()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(line), 0)  # the kernel's
+    assert len((tmp_path / "1" / "history.jsonl").read_text().splitlines()) >= 1
+    assert not (tmp_path / "1" / "metrics.json").exists()

@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-import image_classifier.data as data
 from image_classifier.config import DataConfig
-from image_classifier.data import Remote, fetch, load_data
+from image_classifier.data import load_data
+from image_classifier.downloads import IDX_FILES, IDX_SETS, Remote, fetch
 from image_classifier.errors import ConfigError, DataError
 
 CONTENT = bytes(range(256)) * 400
@@ -139,16 +139,16 @@ def test_cache_that_cannot_be_written_is_said(server, tmp_path):
 
 def test_a_data_set_is_downloaded_and_loaded(server, tmp_path, monkeypatch):
     random, hashes = np.random.default_rng(0), []
-    for name in data.IDX_FILES:
+    for name in IDX_FILES:
         n = 60 if name.startswith("train") else 20
         array = random.integers(0, 256, (n, 28, 28)) if "images" in name else np.arange(n) % 10
         head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
         packed = gzip.compress(head + array.astype(np.uint8).tobytes())
         server.files[f"/mnist/{name}.gz"] = packed
         hashes.append(hashlib.md5(packed).hexdigest())
-    monkeypatch.setitem(data.IDX_SETS, "mnist", (data.IDX_SETS["mnist"][0], tuple(hashes), (f"{server.at}/mnist/",)))
+    monkeypatch.setitem(IDX_SETS, "mnist", IDX_SETS["mnist"]._replace(md5=tuple(hashes), mirrors=(f"{server.at}/mnist/",)))
     config = DataConfig("mnist", cache_dir=str(tmp_path))
     splits = load_data(config)
-    assert len(splits.test) == 20 and left(tmp_path / "mnist") == sorted(f"{name}.gz" for name in data.IDX_FILES)
+    assert len(splits.test) == 20 and left(tmp_path / "mnist") == sorted(f"{name}.gz" for name in IDX_FILES)
     server.files.clear()
     assert load_data(config).fingerprint == splits.fingerprint

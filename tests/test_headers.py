@@ -9,7 +9,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image
-from pictures import EVERY, PICTURES, SIGNATURE, bmp, chunk, drawn, header, patched, png, riff, saved
+from pictures import EVERY, PICTURES, SIGNATURE, bmp, chunk, drawn, header, noted, patched, png, riff, saved
 
 from image_classifier.headers import DecodeError, ImageFacts, Limits, inspect, orientation, parts, sniff
 from image_classifier.images import decode
@@ -201,3 +201,4 @@ def test_senseless_exif_means_upright():
     for order in (b"II*\0", b"MM\0*", b""):
         assert all(1 <= orientation(order + rng.bytes(rng.integers(0, 60))) <= 8 for _ in range(200))
     assert orientation(b"II*\0" + struct.pack("<IH", 8, 65535) + bytes(24)) == 1
+    assert orientation(noted(6)) == 6 and orientation(noted(6)[6:]) == 6 and orientation(b"XX" + noted(6)[8:]) == 1

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from image_classifier.config import Hyperparameters
+from image_classifier.schema import Hyperparameters
 from image_classifier.optim import OPTIMIZERS, SCHEDULES, learning_rate, make_optimizer
 
 

@@ -5,17 +5,16 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
 from literate import ROOT
 
-from image_classifier import reports
 from image_classifier.cli import main
 from image_classifier.config import compose
 from image_classifier.errors import ConfigError, DataError, ImageClassifierError, ResourceError
-from image_classifier.reports import as_overrides, run_report, to_html
+from image_classifier.pages import table, to_html
+from image_classifier.reports import as_overrides, run_report
 
 PAPERMILL = [sys.executable, "-m", "papermill"]
 
@@ -220,10 +219,16 @@ def test_the_report_of_a_finished_run_trains_nothing(report, capsys):
     assert "An equal run was already finished" in (report / "report.html").read_text()
 
 
+def test_a_run_and_a_word_that_changes_it_do_not_go_together(report, capsys):
+    assert main(["report", str(report), "seed=7"]) == 2
+    err = capsys.readouterr().err
+    assert "seed" in err and "num_epochs" not in err and err.count("\n") == 1
+
+
 def test_a_hostile_class_name_does_no_harm_on_the_page(tmp_path):
     evil = "<img src=x onerror=alert(1)>"
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=[
-        nbformat.v4.new_output("display_data", {"text/html": reports.table([evil], [[evil]])}),
+        nbformat.v4.new_output("display_data", {"text/html": table([evil], [[evil]])}),
         nbformat.v4.new_output("stream", name="stderr", text=evil)])])
     nbformat.write(made, tmp_path / "a.ipynb")
     assert "<img" not in to_html(tmp_path / "a.ipynb", tmp_path / "a.html", failed=evil).read_text()

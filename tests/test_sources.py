@@ -1,0 +1,502 @@
+"Hostile folders and tables, archives that are not what they say: refused in one line, or read as they are."
+import gzip
+import io
+import os
+import shutil
+import socket
+import struct
+import sys
+import tarfile
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+import pytest
+from PIL import Image
+from pictures import every_id, folder, pets, picture, refused, save, warned  # noqa: F401
+
+from image_classifier.config import DataConfig
+from image_classifier.data import load_data
+from image_classifier.downloads import CIFAR_SETS
+from image_classifier.errors import ConfigError, DataError
+from image_classifier.sources import SOURCES, Source, list_files
+
+
+# bad_inputs.md 6a, line by line
+
+
+def test_6a_01_absent_folder_names_the_nearest_parent(tmp_path):
+    refused(tmp_path / "x" / "y", "no folder", "x/y", f"the nearest existing parent is {tmp_path}")
+
+
+def test_6a_02_a_file_instead_of_a_folder(tmp_path):
+    (tmp_path / "pets.rar").write_bytes(b"Rar!")
+    refused(tmp_path / "pets.rar", "not a folder of images", "expected one folder per class")
+
+
+def test_6a_03_empty_folder_says_what_is_expected(tmp_path):
+    refused(tmp_path, "no images", "one folder per class with .png .jpg .webp .bmp")
+
+
+def test_6a_04_images_at_the_root_are_shown_the_layout(tmp_path):
+    save(tmp_path / "a.png", picture(1))
+    assert refused(tmp_path, "1 images outside a class folder: a.png", "ROOT/cat/1.jpg").count("\n") == 3
+
+
+def test_6a_04_images_beside_class_folders_are_not_dropped(pets):
+    save(pets / "a.png", picture(99))
+    refused(pets, "1 images outside a class folder: a.png")
+
+
+def test_6a_05_one_class_is_not_enough(pets):
+    shutil.rmtree(pets / "dog")
+    refused(pets, "1 class (cat); at least 2 needed")
+
+
+def test_6a_06_empty_class_folder_is_refused_or_kept(pets):
+    (pets / "fox").mkdir()
+    refused(pets, "class 'fox' has no images", "allow=[empty_class]")
+    splits, lines = warned(folder(pets), allow=["empty_class"])
+    assert splits.classes == ("cat", "dog", "fox") and splits.train.counts()["fox"] == 0
+    assert any("fox" in line for line in lines)
+
+
+def test_6a_07_class_with_too_few_images_names_class_and_minimum(pets):
+    save(pets / "fox" / "1.png", picture(99))
+    refused(pets, "class fox has 1 images", "at least 3 different images")
+
+
+def test_6a_07_copies_do_not_count_as_different_images(pets):
+    for number in range(9):
+        save(pets / "fox" / f"{number}.png", picture(99))
+    refused(pets, "class fox has 9 images", "at least 3 different images")
+
+
+def test_6a_08_other_classes_in_train_and_test_list_both(tmp_path):
+    for number, place in enumerate(["train/cat", "train/dog", "test/cat", "test/fox"]):
+        save(tmp_path / place / "1.png", picture(number))
+    refused(tmp_path, "train lacks fox", "test lacks dog")
+
+
+def test_6a_09_zero_byte_file_is_listed_or_left_out(pets):
+    (pets / "cat" / "0.png").write_bytes(b"")
+    refused(pets, "1 of 20 files cannot be used: cat/0.png: empty file", "allow=[corrupt]")
+    splits, lines = warned(folder(pets), allow=["corrupt"])
+    assert len(every_id(splits)) == 19 and "cat/0.png" not in every_id(splits)
+    assert lines == ["1 damaged images are left out: cat/0.png"]
+
+
+def test_6a_10_truncated_jpeg_is_listed(pets):
+    path = save(pets / "cat" / "a.jpg", picture(50, 64))
+    path.write_bytes(path.read_bytes()[:-200])
+    refused(pets, "cat/a.jpg: truncated")
+
+
+def test_6a_10_flipped_bits_are_listed(pets):
+    data = bytearray((pets / "cat" / "1.png").read_bytes())
+    data[-30] ^= 255
+    (pets / "cat" / "1.png").write_bytes(data)
+    refused(pets, "cat/1.png: ")
+
+
+def test_6a_11_text_named_jpg_is_not_an_image(pets):
+    (pets / "cat" / "a.jpg").write_text("hello")
+    refused(pets, "cat/a.jpg: not an image")
+
+
+@pytest.mark.parametrize("kind, data", [("EPS", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n"), ("PDF", b"%PDF-1.4\n")])
+def test_6a_12_other_content_under_png_is_named(pets, kind, data):
+    (pets / "cat" / "a.png").write_bytes(data)
+    refused(pets, f"cat/a.png: content is {kind}, which is not allowed")
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF"])
+def test_6a_12_other_images_under_png_are_named(pets, kind):
+    save(pets / "cat" / "a.png", picture(99), format=kind)
+    refused(pets, f"cat/a.png: content is {kind}, which is not allowed")
+
+
+def test_6a_13_pixel_bomb_is_refused_from_its_header(pets):
+    data = bytearray((pets / "cat" / "1.png").read_bytes())
+    data[16:24] = struct.pack(">II", 20000, 20000)
+    (pets / "cat" / "1.png").write_bytes(data)
+    refused(pets, "cat/1.png: 400 Mpx exceeds data.max_pixels=50 Mpx")
+
+
+def test_6a_13_large_file_is_refused_unread(pets):
+    with open(pets / "cat" / "1.png", "ab") as file:
+        file.truncate(60_000_000)
+    refused(pets, "cat/1.png: 60 MB exceeds data.max_bytes=50 MB")
+
+
+def test_6a_14_rare_kinds_of_pixels_give_one_table(pets):
+    save(pets / "cat" / "ink.jpg", picture(30, mode="CMYK"))
+    save(pets / "cat" / "clear.png", picture(31, mode="RGBA"))
+    save(pets / "cat" / "palette.png", picture(32, mode="P"))
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(pets / "cat" / "deep.png")
+    save(pets / "cat" / "moving.webp", picture(33), save_all=True, append_images=[picture(34)])
+    _, lines = warned(folder(pets))
+    assert len(lines) == 1 and lines[0].startswith("images that are converted (mode | count | how): ")
+    for part in ("CMYK | 1 | ", "RGBA | 1 | ", "P | 1 | ", "I;16 | 1 | 16 bit scaled to 8", "animated | 1 | first frame"):
+        assert part in lines[0]
+
+
+def test_6a_15_link_out_of_the_root_is_refused_unless_allowed(pets, tmp_path):
+    outside = save(tmp_path / "elsewhere.png", picture(99))
+    (pets / "cat" / "b.png").symlink_to(outside)
+    refused(pets, f"cat/b.png: link leaves the dataset -> {outside}", "allow=[links]")
+    assert "cat/b.png" in every_id(load_data(folder(pets), allow=["links"]))
+
+
+def test_6a_15_linked_class_folder_is_refused_unless_allowed(pets, tmp_path):
+    for number in range(4):
+        save(tmp_path / "foxes" / f"{number}.png", picture(100 + number))
+    (pets / "fox").symlink_to(tmp_path / "foxes")
+    refused(pets, "fox: link leaves the dataset")
+    assert load_data(folder(pets), allow=["links"]).classes == ("cat", "dog", "fox")
+
+
+def test_6a_15_link_within_the_root_is_followed(pets):
+    (pets / "cat" / "again.png").symlink_to(pets / "cat" / "1.png")
+    splits = load_data(folder(pets))
+    assert len(every_id(splits)) == 21
+    assert any({"cat/1.png", "cat/again.png"} <= set(part.ids) for part in (splits.train, splits.valid, splits.test))
+
+
+def test_6a_16_loops_pipes_and_sockets_end_at_once(pets):
+    (pets / "cat" / "self.png").symlink_to("self.png")
+    (pets / "cat" / "up").symlink_to(pets)
+    os.mkfifo(pets / "cat" / "pipe.png")
+    place = os.getcwd()
+    with socket.socket(socket.AF_UNIX) as door:
+        try:
+            os.chdir(pets / "cat")  # the path of a socket has 108 bytes at most
+            door.bind("door.png")
+        finally:
+            os.chdir(place)
+        line = refused(pets, "4 of 24 files cannot be used", allow=["links", "corrupt"])
+    for name in ("self.png", "up", "pipe.png", "door.png"):
+        assert f"cat/{name}: not a regular file" in line
+
+
+@contextmanager
+def as_nobody(*folders):
+    "Within it, root has no more rights than anybody, but may enter `folders`."
+    modes = [(path, path.stat().st_mode) for path in folders]
+    for path, mode in modes:
+        path.chmod(mode | 0o755)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        for path, mode in modes:
+            path.chmod(mode)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no Unix permissions")
+def test_6a_17_unreadable_files_are_counted(pets):
+    load_data(folder(pets))  # so that everything is imported
+    for name in ("1.png", "2.png"):
+        (pets / "cat" / name).chmod(0)
+    (pets / "fox").mkdir(mode=0)
+    with as_nobody(pets, *list(pets.parents)[:3]) if os.geteuid() == 0 else nullcontext():
+        refused(pets, "1 of 21 files cannot be used: fox: permission denied")
+    (pets / "fox").rmdir()
+    with as_nobody(pets, *list(pets.parents)[:3]) if os.geteuid() == 0 else nullcontext():
+        refused(pets, "2 of 20 files cannot be used (2 permission denied)", allow=["corrupt"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8 need a Linux file system")
+def test_6a_18_odd_names_work_and_are_shown_quoted(pets):
+    odd = ["new\nline", "-rf", "\x1b[31mred", "cat\u202egnp", os.fsdecode(b"caf\xe9")]
+    for number, name in enumerate(odd):
+        save(pets / "cat" / f"{name}.png", picture(200 + number))
+        for copy in range(3):
+            save(pets / name / f"{copy}.png", picture(300 + 10 * number + copy))
+    splits = load_data(folder(pets))
+    assert len(every_id(splits)) == 40 and len(splits.classes) == 7
+    "".join(splits.classes).encode("utf-8")  # any artefact can hold them
+    assert "\x1b" not in splits.train._repr_html_() and "\n" not in splits.train._repr_html_()
+    (pets / "cat" / "new\nline.png").write_bytes(b"")
+    line = refused(pets, r"cat/new\nline.png': empty file")
+    assert "\n" not in line
+
+
+def test_6a_20_file_that_changes_or_goes_is_named(pets):
+    listing = list_files(pets)
+    files = {file.id: file for file in listing.files}
+    (pets / "cat" / "1.png").write_bytes(b"0123456789")
+    (pets / "cat" / "2.png").unlink()
+    stale = lambda config, allow: Source(("cat", "dog"), list(files), np.repeat([0, 1], 10), ["train"] * 20, files=[*files.values()], where="pets")
+    SOURCES["stale"] = stale
+    try:
+        line = refused(None, "2 of 20 files cannot be used", name="stale")
+    finally:
+        del SOURCES["stale"]
+    assert f"cat/1.png: changed since the folder was listed ({files['cat/1.png'].size} -> 10 bytes)" in line
+    assert "cat/2.png: gone since the folder was listed" in line
+
+
+def test_problems_come_together_with_their_number(pets):
+    for path in sorted((pets / "cat").iterdir()) + sorted((pets / "dog").iterdir())[:5]:
+        path.write_bytes(b"")
+    line = refused(pets, "15 of 20 files cannot be used (15 empty file)", "and 5 more")
+    assert line.count("empty file") == 11
+
+
+def test_train_folder_without_images_is_refused(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        save(tmp_path / "test" / name / "1.png", picture(len(name) + ord(name[0])))
+    refused(tmp_path, "train lacks cat; dog")
+    refused(tmp_path, "no image is left to train on", allow=["empty_class"])
+
+
+def test_damaged_images_alone_are_no_data(pets):
+    for path in pets.glob("*/*.png"):
+        path.write_bytes(b"")
+    refused(pets, "no images", allow=["corrupt"])
+    refused(pets, "no image is left to train on", allow=["corrupt", "empty_class"])
+
+
+# layouts
+
+
+def test_train_val_test_folders_are_used_as_they_are(tmp_path):
+    for number, part in enumerate(["train", "Val", "test"]):
+        for name in ("cat", "dog"):
+            for copy in range(3 - number):
+                save(tmp_path / part / name / f"{copy}.png", picture(10 * number + copy + 100 * (name == "cat")))
+    splits = load_data(folder(tmp_path))
+    assert [len(part) for part in (splits.train, splits.valid, splits.test)] == [6, 4, 2]
+    assert splits.valid.ids == ("Val/cat/0.png", "Val/cat/1.png", "Val/dog/0.png", "Val/dog/1.png")
+
+
+def test_train_and_test_folders_leave_the_test_set_alone(pets, tmp_path):
+    shutil.copytree(pets, tmp_path / "both" / "train")
+    for name in ("cat", "dog"):
+        save(tmp_path / "both" / "test" / name / "1.png", picture(500 + len(name) + ord(name[0])))
+    splits = load_data(folder(tmp_path / "both"))
+    assert [len(part) for part in (splits.train, splits.valid, splits.test)] == [18, 2, 2]
+    assert all(id.startswith("test/") for id in splits.test.ids)
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    for number in range(6):
+        save(tmp_path / "train" / f"{number}.png", picture(number))
+        save(tmp_path / "bus" / f"{number}.png", picture(10 + number))
+    assert load_data(folder(tmp_path)).classes == ("bus", "train")
+
+
+def test_hidden_files_and_notes_are_passed_over_and_other_images_counted(pets):
+    (pets / "cat" / "Thumbs.db").write_bytes(b"x")
+    (pets / "cat" / ".1.png").write_bytes(b"x")
+    (pets / "cat" / "notes.txt").write_text("x")
+    (pets / ".git").mkdir()
+    (pets / "cat" / "a.heic").write_bytes(b"x")
+    splits, lines = warned(folder(pets))
+    assert len(every_id(splits)) == 20
+    assert lines == ["1 files are passed over, their formats are not in data.formats: cat/a.heic"]
+
+
+def test_suffixes_in_capitals_and_folders_inside_a_class_are_found(pets):
+    save(pets / "cat" / "holiday" / "A.JPG", picture(99), format="JPEG")
+    assert "cat/holiday/A.JPG" in every_id(load_data(folder(pets)))
+
+
+def test_format_that_is_not_listed_is_not_read(pets):
+    save(pets / "cat" / "a.bmp", picture(99))
+    _, lines = warned(folder(pets, formats=["png"]))
+    assert "cat/a.bmp" in lines[0]
+
+
+# tables
+
+
+@pytest.fixture
+def table(pets):
+    "The same pictures, listed in a CSV file, with split and owner."
+    lines = ["path,kind,part,owner"]
+    for number in range(20):
+        kind = "cat" if number < 10 else "dog"
+        lines.append(f"{kind}/{number % 10}.png,{kind},{'test' if number % 10 == 0 else 'train'},owner{number % 10 // 2}{kind if number else 'cat'}")
+    (pets / "pets.csv").write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8")
+    return pets
+
+
+def csv_config(root, **settings):
+    return DataConfig("csv", str(root), **{"file_column": "path", "label_column": "kind", **settings})
+
+
+def test_csv_reads_what_the_folder_reads(table):
+    by_table, by_folder = load_data(csv_config(table)), load_data(folder(table))
+    assert by_table.fingerprint == by_folder.fingerprint
+    assert load_data(csv_config(table / "pets.csv")).fingerprint == by_folder.fingerprint
+
+
+def test_csv_split_column_is_obeyed(table):
+    splits = load_data(csv_config(table, split_column="part"))
+    assert splits.test.ids == ("cat/0.png", "dog/0.png") and len(splits.valid) == 2
+
+
+def test_no_group_is_on_two_sides(table):
+    splits = load_data(csv_config(table, group_column="owner"))
+    sides = [set(part.groups) for part in (splits.train, splits.valid, splits.test)]
+    assert all(sides) and not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+
+
+def test_group_torn_by_the_tables_own_split_is_a_leak(table):
+    config = csv_config(table, split_column="part", group_column="owner")
+    with pytest.raises(DataError, match="2 groups are in more than one split: owner0cat; owner0dog"):
+        load_data(config)
+    assert len(load_data(config, allow=["leaks"]).test) == 2
+
+
+@pytest.mark.parametrize("text, part", [
+    ("path,kind\n", "no rows"),
+    ("path,kind\na.png,cat\nb.png,dog\n", "2 of 2 files cannot be used (2 no such file or directory)"),
+    ("path,kind\ncat/1.png,\ncat/2.png,cat\n", "cat/1.png: label is empty"),
+    ("path,kind\ncat/1.png,cat\n./cat/1.png,dog\n", "cat/1.png: listed 2 times"),
+    ("path,kind\n/etc/passwd,cat\ncat/1.png,dog\n", "/etc/passwd: path leaves the dataset"),
+    ("path,kind\n../x.png,cat\ncat/1.png,dog\n", "../x.png: path leaves the dataset"),
+    ("path,kind\ncat,cat\ncat/1.png,dog\n", "cat: not a regular file"),
+    ("path,kind\n\"a\0b\",cat\ncat/1.png,dog\n", "'a\\x00b': no usable file name"),
+    ("file,kind\n", "no column path"),
+    ("", "no header line"),
+])
+def test_bad_tables_are_refused_in_one_line(table, text, part):
+    (table / "pets.csv").write_bytes(text.encode())
+    assert "\n" not in refused(table, part, name="csv", file_column="path", label_column="kind")
+
+
+def test_table_with_an_unknown_split_or_encoding_is_refused(table):
+    (table / "pets.csv").write_text("path,kind,part\ncat/1.png,cat,dev\ndog/1.png,dog,train\n")
+    refused(table, "split is dev, not train, valid or test", name="csv", file_column="path", label_column="kind", split_column="part")
+    (table / "pets.csv").write_bytes(b"path,kind\n\xff\xfe,x\n")
+    refused(table, "not a readable CSV file", name="csv", file_column="path", label_column="kind")
+    (table / "two.csv").write_text("")
+    refused(table, "2 .csv files", name="csv")
+
+
+def test_unused_split_column_is_mentioned(table):
+    (table / "pets.csv").write_text((table / "pets.csv").read_text(encoding="utf-8-sig").replace("part", "split", 1))
+    assert warned(csv_config(table))[1] == ["the column split is not used; use it with data.split_column=split"]
+
+
+# arrays in files
+
+
+def write_idx(path, array):
+    head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    data = head + array.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+
+
+@pytest.fixture
+def idx(tmp_path):
+    "A data set in MNIST's format: 60 training and 20 test images."
+    random = np.random.default_rng(0)
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    for part, n, gz in (("train", 60, ".gz"), ("t10k", 20, "")):
+        write_idx(tmp_path / "MNIST" / "raw" / f"{part}-images-idx3-ubyte{gz}", random.integers(0, 256, (n, 28, 28)))
+        write_idx(tmp_path / "MNIST" / "raw" / f"{part}-labels-idx1-ubyte{gz}", np.arange(n) % 10)
+    return tmp_path
+
+
+def test_idx_is_found_below_the_root_plain_or_packed(idx):
+    splits = load_data(DataConfig("mnist", str(idx)))
+    assert [len(part) for part in (splits.train, splits.valid, splits.test)] == [50, 10, 20]
+    assert splits.train.images.shape == (50, 1, 28, 28)
+
+
+def test_classes_are_in_order_of_name_whatever_the_labels(idx):
+    splits = load_data(DataConfig("fashion_mnist", str(idx)))
+    assert splits.classes[:3] == ("Ankle boot", "Bag", "Coat") and list(splits.classes) == sorted(splits.classes)
+    assert splits.classes[splits.test.targets[splits.test.ids.index("test/00009")]] == "Ankle boot"  # label 9
+
+
+@pytest.mark.parametrize("damage, part", [
+    (lambda raw: (raw / "t10k-labels-idx1-ubyte").unlink(), "no t10k-labels-idx1-ubyte"),
+    (lambda raw: write_idx(raw / "t10k-labels-idx1-ubyte", np.full(20, 10)), "20 labels up to 10 for 20 images of 10 classes"),
+    (lambda raw: write_idx(raw / "t10k-labels-idx1-ubyte", np.zeros(19)), "19 labels up to 0 for 20 images"),
+    (lambda raw: (raw / "t10k-labels-idx1-ubyte").write_text("<html>Not found"), "not an IDX file of 1 dimensions (starts with 3c 68 74 6d)"),
+    (lambda raw: (raw / "t10k-labels-idx1-ubyte").write_bytes(b""), "not an IDX file"),
+    (lambda raw: (raw / "t10k-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 255, 255, 255, 255])), "4294967295 bytes announced"),
+    (lambda raw: (raw / "train-images-idx3-ubyte.gz").write_bytes((raw / "train-images-idx3-ubyte.gz").read_bytes()[:-500]), "cannot be read"),
+    (lambda raw: write_idx(raw / "t10k-images-idx3-ubyte", np.zeros((20, 27, 28))), "test images (1, 27, 28)"),
+])
+def test_damaged_idx_is_refused(idx, damage, part):
+    damage(idx / "MNIST" / "raw")
+    assert "\n" not in refused(idx, part, name="mnist")
+
+
+def archive(path, name, records=30, classes=10, rename=lambda name: name):
+    "A small archive of the publisher's shape, pixels random."
+    kind, random = CIFAR_SETS[name], np.random.default_rng(0)
+    files = {kind.names: "\n".join(f"class{9 - i % 10}{i // 10}" for i in range(classes)).encode() + b"\n\n"}
+    for number, member in enumerate([*kind.train, *kind.test]):
+        rows = random.integers(0, 256, (records, kind.label_bytes + 3072), np.uint8)
+        rows[:, 0] = 255
+        rows[:, kind.label_bytes - 1] = np.arange(records) % classes
+        files[member] = rows.tobytes()
+    with tarfile.open(path, "w:gz") as tar:
+        for member, data in files.items():
+            info = tarfile.TarInfo(f"{kind.folder}/{rename(member)}")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return files
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_cifar_is_read_from_the_archive_or_its_folder(tmp_path, name):
+    kind = CIFAR_SETS[name]
+    files = archive(tmp_path / kind.remote.name, name)
+    packed = load_data(DataConfig(name, str(tmp_path)))
+    assert packed.train.images.shape[1:] == (3, 32, 32) and len(packed.test) == 30
+    assert list(packed.classes) == sorted(packed.classes) and packed.classes[packed.test.targets[0]] == "class90"  # label 0
+    first = files[kind.test[0]][kind.label_bytes:][:3072]
+    assert packed.test.images[0].tobytes() == first
+    (tmp_path / kind.folder).mkdir()
+    for member, data in files.items():
+        (tmp_path / kind.folder / member).write_bytes(data)
+    for place in (tmp_path / kind.remote.name, tmp_path / kind.folder, tmp_path):
+        assert load_data(DataConfig(name, str(place))).fingerprint == packed.fingerprint
+
+
+def test_damaged_cifar_archive_is_refused(tmp_path):
+    place = tmp_path / CIFAR_SETS["cifar10"].remote.name
+    refused(tmp_path, "neither cifar-10-binary.tar.gz nor cifar-10-batches-bin/", "data=folder", name="cifar10")
+    archive(place, "cifar10", rename=lambda name: name.replace("data_batch_3", "other"))
+    refused(tmp_path, "no data_batch_3.bin inside", name="cifar10")
+    archive(place, "cifar10")
+    place.write_bytes(place.read_bytes()[:-5000])
+    refused(tmp_path, "cannot be read", name="cifar10")
+    place.write_bytes(b"<html>")
+    refused(tmp_path, "cannot be read", name="cifar10")
+
+
+def test_archive_that_unpacks_without_end_is_refused(tmp_path):
+    place = tmp_path / CIFAR_SETS["cifar10"].remote.name
+    info = tarfile.TarInfo("cifar-10-batches-bin/test_batch.bin")
+    info.size = 2**40
+    place.write_bytes(gzip.compress(info.tobuf()))
+    refused(tmp_path, "unpacks to more than", name="cifar10")
+
+
+# names
+
+
+def test_unknown_data_set_is_wrong_use():
+    with pytest.raises(ConfigError, match="did you mean mnist"):
+        load_data("mnits")
+
+
+def test_an_array_that_cannot_be_written_is_copied():
+    images = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), np.uint8)
+    images.flags.writeable = False
+    SOURCES["mine"] = lambda config, allow: Source(("a", "b"), [f"{i:02}" for i in range(20)], np.arange(20) % 2, ["train"] * 20, images)
+    try:
+        splits = load_data("mine")
+    finally:
+        del SOURCES["mine"]
+    assert splits.classes == ("a", "b") and len(splits.test) == 4
