@@ -37,12 +37,12 @@ def test_6a_03_empty_folder_says_what_is_expected(tmp_path):
     refused(tmp_path, "no images", "one folder per class with .png .jpg .webp .bmp")
 
 
-def test_6a_04_images_at_the_root_are_shown_the_layout(tmp_path):
+def test_6a_11_images_at_the_root_are_shown_the_layout(tmp_path):
     save(tmp_path / "a.png", picture(1))
     assert refused(tmp_path, "1 images outside a class folder: a.png", "ROOT/cat/1.jpg").count("\n") == 3
 
 
-def test_6a_04_images_beside_class_folders_are_not_dropped(pets):
+def test_6a_11_images_beside_class_folders_are_not_dropped(pets):
     save(pets / "a.png", picture(99))
     refused(pets, "1 images outside a class folder: a.png")
 
