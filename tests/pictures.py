@@ -1,56 +1,76 @@
-"Pictures drawn for a test, the folder they lie in, and what loading it says."
-import warnings
+"Pictures, and the files that hold them: honest ones, and parts to make dishonest ones of."
+import struct
+import zlib
+from io import BytesIO
 
 import numpy as np
-import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from image_classifier.config import DataConfig
-from image_classifier.data import load_data
-from image_classifier.errors import DataError
+from image_classifier.headers import Limits
 
-
-def picture(seed, side=8, mode="RGB"):
-    "A picture of random pixels: no two seeds give the same."
-    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
-    return Image.fromarray(pixels).convert(mode)
+EVERY = Limits(formats=("png", "jpeg", "webp", "bmp", "gif", "tiff", "jpeg2000", "avif", "ppm"))
 
 
-def save(path, image, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, **options)
-    return path
+def drawn(width=40, height=24):
+    image = Image.new("RGB", (width, height), (120, 20, 40))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((0, 0, width // 3, height // 4), fill=(30, 60, 220))
+    draw.ellipse((width // 2, height // 4, width - 3, height - 3), fill=(250, 220, 30))
+    return image
 
 
-@pytest.fixture
-def pets(tmp_path):
-    "Two classes of ten pictures."
-    for number in range(20):
-        save(tmp_path / "pets" / ("cat" if number < 10 else "dog") / f"{number % 10}.png", picture(number))
-    return tmp_path / "pets"
+def ghost():
+    image = drawn().convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    return image
 
 
-def refused(root, *parts, allow=(), **settings):
-    "The line of the error, which holds all `parts`."
-    with pytest.raises(DataError) as caught:
-        load_data(DataConfig(**{"name": "folder", "root": str(root), **settings}), allow)
-    assert caught.value.exit_code == 3
-    for part in parts:
-        assert part in str(caught.value)
-    return str(caught.value)
+def saved(image, format="PNG", **options):
+    file = BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
 
 
-def warned(config, allow=()):
-    "What was loaded, and the warnings on the way."
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        splits = load_data(config, allow)
-    return splits, [str(warning.message) for warning in caught]
+def noted(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif.tobytes()
 
 
-def folder(root, **settings):
-    return DataConfig("folder", str(root), **settings)
+def chunk(kind, payload, crc=None):
+    return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload) if crc is None else crc)
 
 
-def every_id(splits):
-    return [*splits.train.ids, *splits.valid.ids, *splits.test.ids]
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def header(width, height, depth=8, colour=2):
+    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+
+
+def png(width, height, pixels=b"", depth=8, colour=2, before=b"", after=b""):
+    return SIGNATURE + header(width, height, depth, colour) + before + chunk(b"IDAT", zlib.compress(pixels)) + after + chunk(b"IEND", b"")
+
+
+def riff(*chunks):
+    body = b"WEBP" + b"".join(kind + struct.pack("<I", len(payload)) + payload + b"\0" * (len(payload) % 2) for kind, payload in chunks)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def bmp(width, height, bits=24, compression=0, header_size=40, colours=0, pixels=b""):
+    return (b"BM" + struct.pack("<IHHI", 0, 0, 0, 14 + header_size)
+            + struct.pack("<IiiHHIIiiII", header_size, width, height, 1, bits, compression, 0, 0, 0, colours, 0) + pixels)
+
+
+def patched(data, position, new):
+    return data[:position] + new + data[position + len(new):]
+
+
+GRADIENT = np.arange(0, 65536, 37, dtype=np.uint16)[:1764].reshape(42, 42)
+PICTURES = {
+    "png": saved(drawn()), "alpha": saved(ghost()), "palette": saved(drawn().quantize(8), transparency=2), "grey": saved(drawn().convert("LA")),
+    "deep": saved(Image.fromarray(GRADIENT)), "one bit": saved(drawn().convert("1")), "jpeg": saved(drawn(), "JPEG", exif=noted(6)),
+    "progressive": saved(drawn(), "JPEG", progressive=True, comment=b"x" * 999), "cmyk": saved(drawn().convert("CMYK"), "JPEG"),
+    "webp": saved(drawn(), "WEBP"), "film": saved(drawn(), "WEBP", save_all=True, append_images=[drawn().rotate(90)]),
+    "apng": saved(drawn(), save_all=True, append_images=[drawn().rotate(90)]), "bmp": saved(drawn(), "BMP"),
+    "pair": saved(drawn(), "MPO", save_all=True, append_images=[drawn().rotate(90)])}

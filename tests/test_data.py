@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from pictures import every_id, folder, pets, picture, refused, save, warned  # noqa: F401
+from folders import every_id, folder, pets, picture, refused, save, warned  # noqa: F401
 
-from image_classifier.config import DataConfig
+from image_classifier.schema import DataConfig
 from image_classifier.data import _turns, _write_arranged, batches, carve, digests, load_data, ties
 from image_classifier.errors import DataError, ResourceError
 
@@ -204,7 +204,7 @@ def test_batches_are_channels_last_float32(pets):
 def test_validation_and_test_batches_hold_no_augmented_image_ever(tmp_path):
     torch = pytest.importorskip("torch")
     augment = pytest.importorskip("image_classifier.augment")
-    from image_classifier.config import AugmentConfig
+    from image_classifier.schema import AugmentConfig
     for number in range(60):  # noise, and a white mark in one corner: a flip, shift or turn moves it
         image = picture(number, 16)
         image.paste((255, 255, 255), (0, 0, 5, 3))

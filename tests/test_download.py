@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from image_classifier.config import DataConfig
+from image_classifier.schema import DataConfig
 from image_classifier.data import load_data
 from image_classifier.downloads import IDX_FILES, IDX_SETS, Remote, fetch
 from image_classifier.errors import ConfigError, DataError

@@ -12,9 +12,9 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 import pytest
 from PIL import Image
-from pictures import every_id, folder, pets, picture, refused, save, warned  # noqa: F401
+from folders import every_id, folder, pets, picture, refused, save, warned  # noqa: F401
 
-from image_classifier.config import DataConfig
+from image_classifier.schema import DataConfig
 from image_classifier.data import load_data
 from image_classifier.downloads import CIFAR_SETS
 from image_classifier.errors import ConfigError, DataError

@@ -1,0 +1,56 @@
+"Pictures drawn for a test, the folder they lie in, and what loading it says."
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from image_classifier.schema import DataConfig
+from image_classifier.data import load_data
+from image_classifier.errors import DataError
+
+
+def picture(seed, side=8, mode="RGB"):
+    "A picture of random pixels: no two seeds give the same."
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def save(path, image, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, **options)
+    return path
+
+
+@pytest.fixture
+def pets(tmp_path):
+    "Two classes of ten pictures."
+    for number in range(20):
+        save(tmp_path / "pets" / ("cat" if number < 10 else "dog") / f"{number % 10}.png", picture(number))
+    return tmp_path / "pets"
+
+
+def refused(root, *parts, allow=(), **settings):
+    "The line of the error, which holds all `parts`."
+    with pytest.raises(DataError) as caught:
+        load_data(DataConfig(**{"name": "folder", "root": str(root), **settings}), allow)
+    assert caught.value.exit_code == 3
+    for part in parts:
+        assert part in str(caught.value)
+    return str(caught.value)
+
+
+def warned(config, allow=()):
+    "What was loaded, and the warnings on the way."
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        splits = load_data(config, allow)
+    return splits, [str(warning.message) for warning in caught]
+
+
+def folder(root, **settings):
+    return DataConfig("folder", str(root), **settings)
+
+
+def every_id(splits):
+    return [*splits.train.ids, *splits.valid.ids, *splits.test.ids]
