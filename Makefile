@@ -28,9 +28,10 @@ test: $(VENV)/dev.stamp  ## install, then all that CI checks: the notebooks, the
 lab: $(VENV)/dev.stamp  ## open JupyterLab on the notebooks, with this environment's kernel
 	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/python -m jupyterlab --notebook-dir=nbs
 
-export: $(VENV)/dev.stamp  ## write the package from the notebooks, and clean the notebooks
+export: $(VENV)/dev.stamp  ## write the package and README.md from the notebooks, and clean the notebooks
 	$(BIN)/nbdev_export
 	$(BIN)/nbdev_clean
+	$(BIN)/python nbs/_readme.py
 
 # The stamp holds the checkout's path: an environment that was moved or copied still imports the old place, so it is made
 # anew, as is one that an interrupted make left without a working pip.

@@ -6,11 +6,12 @@
 __all__ = ['FORMAT', 'Prediction', 'name_probabilities', 'read_pixels', 'describe_classifier', 'model_card', 'check_description',
            'build_described', 'Classifier']
 
-# %% ../nbs/30_classifier.ipynb #b589cf39
+# %% ../nbs/30_classifier.ipynb #22424030
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,9 +46,9 @@ def name_probabilities(row: np.ndarray,  # (K,) probabilities
     order = np.argsort(-row, kind="stable")
     return Prediction(classes[order[0]], float(row[order[0]]), {classes[i]: float(row[i]) for i in order})
 
-# %% ../nbs/30_classifier.ipynb #5d650479
+# %% ../nbs/30_classifier.ipynb #cd23140e
 def read_pixels(preprocess: Preprocess,
-                image: "str | Path | bytes | np.ndarray | PIL.Image.Image",  # an array is (H, W) or (H, W, C) uint8
+                image: Any,  # a path, a file's bytes, a uint8 array (H, W), (H, W, C) or (C, H, W), or Pillow's image
                ) -> np.ndarray:  # (C, S, S) uint8
     "One image as the model's pixels, or a `DataError` that names it."
     if not isinstance(image, (str, Path)):
@@ -64,8 +65,9 @@ def read_pixels(preprocess: Preprocess,
 # %% ../nbs/30_classifier.ipynb #81f9a64c
 FORMAT = 1  # of the artefact; a newer one is refused
 
-# %% ../nbs/30_classifier.ipynb #f3e36a20
-def describe_classifier(classifier: "Classifier") -> dict:
+# %% ../nbs/30_classifier.ipynb #dc32d84c
+def describe_classifier(classifier: Any,  # a Classifier
+                       ) -> dict:
     "What classifier.json says."
     architecture = getattr(classifier.model, "architecture", None)
     if architecture is None:
@@ -75,8 +77,9 @@ def describe_classifier(classifier: "Classifier") -> dict:
             "preprocess": classifier.preprocess.as_dict(), "temperature": classifier.temperature,
             "versions": {"image_classifier": image_classifier.__version__, "torch": str(torch.__version__), "python": platform.python_version()}}
 
-# %% ../nbs/30_classifier.ipynb #ff5d120b
-def model_card(classifier: "Classifier") -> str:
+# %% ../nbs/30_classifier.ipynb #2c027672
+def model_card(classifier: Any,  # a Classifier
+              ) -> str:
     "The artefact's README.md, as Markdown."
     p, metrics, names = classifier.preprocess, classifier.metrics, ", ".join(map(_code, classifier.classes))
     lines = ["# An image classifier", "", f"It tells apart {len(classifier.classes)} classes: {names}.", "",
@@ -133,7 +136,7 @@ def build_described(found: dict,  # as `check_description` passed it
     except ConfigError as problem:
         raise ArtefactError(f"cannot build the network: {problem.what}", path, problem.todo) from problem
 
-# %% ../nbs/30_classifier.ipynb #c9b20ac6
+# %% ../nbs/30_classifier.ipynb #d525d89d
 class Classifier:
     "A trained model with all it needs to answer: preprocessing, class names and measures."
     def __init__(self,
@@ -159,13 +162,16 @@ class Classifier:
         return probabilities(self.model(inputs).float().cpu().numpy() / self.temperature)
 
     def predict(self,
-                images: "str | Path | bytes | np.ndarray | PIL.Image.Image | list",  # one image, or a list of them
+                images: Any,  # one image as `read_pixels` takes it, or a list of them
                ) -> Prediction | list[Prediction]:
         "What the classifier says about an image, or about each of a list."
         if not isinstance(images, (list, tuple)):
             return self.predict([images])[0]
-        parts = [np.stack([read_pixels(self.preprocess, image) for image in images[first:first + 64]]) for first in range(0, len(images), 64)]
-        return [name_probabilities(row, self.classes) for part in parts for row in self.probabilities(part)]
+        found = []
+        for first in range(0, len(images), 64):
+            pixels = np.stack([read_pixels(self.preprocess, image) for image in images[first:first + 64]])
+            found += [name_probabilities(row, self.classes) for row in self.probabilities(pixels)]
+        return found
 
     def save(self,
              folder: str | Path,  # made, or replaced as a whole

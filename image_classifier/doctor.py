@@ -72,15 +72,15 @@ def _finding(name: str, check: Callable[[], str]) -> Finding:
     except Exception as problem:
         return Finding(name, False, quoted(problem, 300))
 
-# %% ../nbs/50_doctor.ipynb #2f5b35bb
+# %% ../nbs/50_doctor.ipynb #ce8b2513
 def folder_findings() -> list[Finding]:
     "Whether presets and report notebooks came with the package, and whether the cache can be written."
     from image_classifier.config import compose, groups
     from image_classifier.downloads import cache_folder
     from image_classifier.files import writable_folder
-    from image_classifier.reports import check_parameters, find_notebook
+    from image_classifier.reports import declared_parameters, find_notebook, read_notebook
     checks = {"presets": lambda: f"{sum(map(len, groups().values()))}, default run {compose().data.name}",
-              "reports": lambda: f"train takes {len(check_parameters(find_notebook('train'), {}))} parameters",
+              "reports": lambda: f"train takes {len(declared_parameters(read_notebook(find_notebook('train'))))} parameters",
               "cache": lambda: str(writable_folder(cache_folder(compose().data.cache_dir)))}
     return [_finding(name, check) for name, check in checks.items()]
 

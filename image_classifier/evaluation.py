@@ -6,9 +6,10 @@
 __all__ = ['show_interval', 'metrics_table', 'per_class_table', 'Evaluation', 'id_hashes', 'evaluate', 'classification_report',
            'save_predictions', 'load_predictions']
 
-# %% ../nbs/25_evaluation.ipynb #2ceec2f2
+# %% ../nbs/25_evaluation.ipynb #ac6d5b77
 import hashlib
 import html
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ def per_class_table(metrics: dict) -> str:
                    + f"<td>{row['support']}</td></tr>" for name, row in metrics["per_class"].items())
     return f"<table><tr><th>class</th>{''.join(f'<th>{key}</th>' for key in keys)}<th>support</th></tr>{rows}</table>"
 
-# %% ../nbs/25_evaluation.ipynb #2a4ed1b4
+# %% ../nbs/25_evaluation.ipynb #48082163
 @dataclass(repr=False)
 class Evaluation:
     "What a model said about a data set, and how good that was."
@@ -65,7 +66,7 @@ class Evaluation:
     @property
     def predicted(self) -> np.ndarray:  # (N,) int64
         "The likeliest class of each image."
-        return self.logits.argmax(axis=1)
+        return self.probabilities.argmax(axis=1)
 
     @property
     def probabilities(self) -> np.ndarray:  # (N, K) float64
@@ -87,17 +88,19 @@ def id_hashes(ids: Iterable[str],  # one per image
     digests = b"".join(hashlib.sha256(str(id).encode("utf-8", "surrogateescape")).digest()[:8] for id in ids)
     return np.frombuffer(digests, dtype="<i8").astype(np.int64)
 
-# %% ../nbs/25_evaluation.ipynb #087445e5
+# %% ../nbs/25_evaluation.ipynb #26a1fef3
 def evaluate(model: nn.Module,
              dataset: Dataset,
              preprocess: Preprocess,
             ) -> Evaluation:
     "Run `model` over `dataset` once, in order and without augmentation, and measure it."
+    if dataset.groups is not None:
+        warnings.warn("the intervals take images as independent; those of one group are not, so the true ones are wider", UserWarning)
     logits = predict_logits(model, dataset, preprocess).numpy()
     return Evaluation(logits, dataset.targets, tuple(dataset.classes), id_hashes(dataset.ids),
                       measure(logits, dataset.targets, dataset.classes))
 
-# %% ../nbs/25_evaluation.ipynb #5f74de9e
+# %% ../nbs/25_evaluation.ipynb #9fe59b35
 def classification_report(metrics: dict) -> str:
     "All measures as aligned plain text."
     names = [quoted(name, 40) for name in metrics["per_class"]]
@@ -106,7 +109,7 @@ def classification_report(metrics: dict) -> str:
     rows = [f"{name:{width}}  " + "  ".join(f"{show_interval(row[key]):22}" for key in ("precision", "recall", "f1")) + f"  {row['support']:7}"
             for name, row in zip(names, metrics["per_class"].values())]
     whole = [f"{_NAMES[key]:{width + 4}}  {show_interval(metrics[key])}" for key in _NAMES]
-    return "\n".join([head, *rows, "", *whole, "", "Brackets hold 95 % intervals; – is undefined."]) + "\n"
+    return "\n".join([head, *rows, "", *whole, "", "Brackets hold 95 % intervals, the calibration error's an approximate one; – is undefined."]) + "\n"
 
 # %% ../nbs/25_evaluation.ipynb #6b6d647a
 def save_predictions(path: str | Path,  # ends in .safetensors
@@ -115,13 +118,14 @@ def save_predictions(path: str | Path,  # ends in .safetensors
     "Write logits, targets and id hashes."
     save_tensors(path, {name: torch.from_numpy(np.ascontiguousarray(getattr(evaluation, name))) for name in ("logits", "targets", "hashes")})
 
-# %% ../nbs/25_evaluation.ipynb #ebd926f1
+# %% ../nbs/25_evaluation.ipynb #4c2d5183
 def load_predictions(path: str | Path,
                      classes: Sequence[str],  # K names, in the order of the logits
+                     metrics: dict | None = None,  # the measures where they are known already
                     ) -> Evaluation:
     "Read what `save_predictions` wrote, or raise an `ArtefactError`."
     tensors = {name: tensor.numpy() for name, tensor in load_tensors(path).items()}
     logits, targets, hashes = (tensors.get(name, np.zeros(0)) for name in ("logits", "targets", "hashes"))
     if logits.ndim != 2 or logits.shape[1] != len(classes) or targets.shape != logits.shape[:1] or hashes.shape != targets.shape:
         raise ArtefactError(f"not the predictions of {len(classes)} classes", path, "take them from the same run")
-    return Evaluation(logits, targets, tuple(classes), hashes, measure(logits, targets, classes))
+    return Evaluation(logits, targets, tuple(classes), hashes, metrics or measure(logits, targets, classes))

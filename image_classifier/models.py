@@ -58,12 +58,15 @@ def register_model(name: str,  # the name to ask for
         return builder
     return register
 
-# %% ../nbs/20_models.ipynb #a29471f3
+# %% ../nbs/20_models.ipynb #985c5ed3
 def conv_block(channels: int,  # coming in
                width: int,  # channels going out
               ) -> list[nn.Module]:  # (B,channels,H,W) -> (B,width,H/2,W/2)
     "Convolution, normalisation, ReLU, and pooling to half the side."
-    return [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
+    convolution = nn.Conv2d(channels, width, 3, padding=1)
+    with torch.no_grad():
+        convolution.weight.mul_(0.5)
+    return [convolution, nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
 
 # %% ../nbs/20_models.ipynb #8da82ce0
 @register_model("simple_cnn")

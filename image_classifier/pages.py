@@ -19,14 +19,14 @@ from .files import atomic_write
 # %% ../nbs/31_pages.ipynb #9f0f922c
 REPORT_FILES = ("report.ipynb", "report.html")
 
-# %% ../nbs/31_pages.ipynb #1b967c09
+# %% ../nbs/31_pages.ipynb #2654d2e8
 def table(header: Sequence[object],
           rows: Iterable[Sequence[object]],
          ) -> str:
     "An HTML table in which every cell is shown harmless."
-    def line(tag, cells):
+    def _line(tag: str, cells: Sequence[object]) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(quoted(cell, 200))}</{tag}>" for cell in cells) + "</tr>"
-    return f"<table>{line('th', header)}{''.join(line('td', row) for row in rows)}</table>"
+    return f"<table>{_line('th', header)}{''.join(_line('td', row) for row in rows)}</table>"
 
 # %% ../nbs/31_pages.ipynb #59d1b646
 STYLE = """

@@ -117,6 +117,16 @@ def test_one_bad_image_does_not_cost_the_answers_for_the_others(ic, home, first,
     assert [Path(one["image"]).name for one in answer["errors"]] == ["text.png", "empty.png", "gone.png"]
 
 
+def test_an_unreadable_image_changes_no_answer(ic, first, tmp_path):
+    "Not by a single bit, also where it stands among more images than one batch holds."
+    for number in range(70):
+        digit(number).save(tmp_path / f"{number:02}.png")
+    names = sorted(tmp_path.iterdir())
+    good = json.loads(ic("predict", first, *names, "--json")[1])["predictions"]
+    code, out, _ = ic("predict", first, names[0], tmp_path / "gone.png", *names[1:], "--json")
+    assert code == 3 and len(good) == 70 and json.loads(out)["predictions"] == good
+
+
 def test_names_that_could_harm_a_terminal_are_shown_quoted(ic, first, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("a\nb.png", "\x1b[31mred.png", "-dash.png", b"\xff.png".decode("utf-8", "surrogateescape")):
@@ -158,11 +168,41 @@ def digits_folder(root, classes, count=20):
     return root
 
 
-def test_evaluate_on_other_data_decodes_as_the_classifier_does(ic, first, tmp_path):
+def test_every_image_of_other_data_is_measured_as_the_classifier_sees_it(ic, first, tmp_path):
+    "No part of them is held back, or the interval would be twice as wide as it need be."
     code, out, err = ic("evaluate", first, f"data={digits_folder(tmp_path / 'd', map(str, range(10)))}", "--json")
     assert code == 0, err
     answer = json.loads(out)
-    assert answer["data"] == {"name": "folder", "test": 40} and answer["metrics"]["accuracy"]["value"] > 0.3
+    assert answer["data"] == {"name": "folder", "test": 200} and answer["metrics"]["accuracy"]["value"] > 0.3
+
+
+@pytest.fixture
+def own(tmp_path):
+    "A run on a folder of images, and that folder."
+    pictures = digits_folder(tmp_path / "pictures", "012", 30)
+    assert main(["train", f"data={pictures}", "epochs=1", "hyperparameters=fast", "batch_size=16", "--out", str(tmp_path / "own")]) == 0
+    return tmp_path / "own", pictures
+
+
+def test_images_that_were_trained_on_are_not_measured(ic, own, tmp_path):
+    "The run's data are recognised: with another device, from another place, and for a classifier that was handed on."
+    run, pictures = own
+    stored = json.loads((run / "metrics.json").read_text())["test"]
+    shutil.copytree(pictures, tmp_path / "moved")
+    shutil.copytree(run / "classifier", tmp_path / "alone")
+    for words in ([run, "device=cpu"], [run, f"data={pictures}"], [run, f"data={tmp_path / 'moved'}"], [tmp_path / "alone", f"data={pictures}"]):
+        code, out, err = ic("evaluate", *words, "--json")
+        assert code == 0, err
+        assert json.loads(out)["data"]["test"] == 18 and json.loads(out)["metrics"] == stored, words
+
+
+@pytest.mark.parametrize("words", [[], ["device=cpu"]])
+def test_a_run_whose_data_changed_is_not_measured_on_them(ic, own, words):
+    run, pictures = own
+    digit(11).save(next((pictures / "0").iterdir()))
+    code, _, err = ic("evaluate", run, *words)
+    assert code == 3
+    one_line(err, "the data has changed since the classifier was made")
 
 
 @pytest.mark.parametrize("classes, line", [(["0", "1"], "10 classes in the artefact, 2 in the data"),
@@ -174,7 +214,9 @@ def test_a_classifier_is_not_measured_on_classes_it_does_not_know(ic, first, tmp
 
 
 def test_evaluate_refuses_keys_that_would_do_nothing(ic, first, tmp_path):
-    for words, line in [(["lr=1"], "hyperparameters.learning_rate changes nothing"), (["data.size=16"], "data.size belongs to the classifier")]:
+    for words, line in [(["lr=1"], "hyperparameters.learning_rate changes nothing"), (["lr=0.001"], "hyperparameters.learning_rate changes nothing"),
+                        (["augment.flip=true"], "augment.flip changes nothing"), (["data=mnist", "model=resnet"], "model changes nothing"),
+                        (["data.size=16"], "data.size belongs to the classifier"), (["data.test=0.5"], "data.test belongs to the classifier")]:
         code, _, err = ic("evaluate", first, *words)
         assert code == 2
         one_line(err, line, "leave it out")

@@ -137,6 +137,11 @@ def test_sweeps_are_refused():
 def test_warmup_ends_before_the_training():
     assert "hyperparameters.warmup_epochs must be <= num_epochs (3), got 4" in refused("epochs=3", "hyperparameters.warmup_epochs=4")
 
+def test_warmup_that_would_do_nothing_is_refused():
+    given = ["epochs=3", "hyperparameters.warmup_epochs=1", "hyperparameters.scheduler_type=onecycle"]
+    assert "hyperparameters.warmup_epochs has no effect with scheduler_type=onecycle" in refused(*given)
+    assert compose([*given[:2], "hyperparameters.scheduler_type=cosine"]).hyperparameters.warmup_epochs == 1
+
 def test_path_too_long_for_the_system_is_just_absent():
     with pytest.raises(DataError, match="the nearest existing parent is /"):
         compose(["data=/" + "x" * 300 + "/y"])

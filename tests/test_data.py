@@ -12,8 +12,9 @@ from PIL import Image
 from folders import every_id, folder, pets, picture, refused, save, warned  # noqa: F401
 
 from image_classifier.schema import DataConfig
-from image_classifier.data import _turns, _write_arranged, batches, carve, digests, load_data, ties
+from image_classifier.data import _priorities, _reader, _write_decoded, batches, carve, digests, load_data, load_test, ties
 from image_classifier.errors import DataError, ResourceError
+from image_classifier.sources import File
 
 REAL = Path(os.environ.get("IMAGE_CLASSIFIER_DATA", Path(__file__).resolve().parents[1] / ".." / "shared" / "data"))
 
@@ -61,7 +62,7 @@ def test_digits_can_be_enlarged_and_coloured():
 def test_fractions_are_honoured_within_one_per_class(seed):
     targets = np.random.default_rng(seed).integers(0, 7, 500)
     rows = np.arange(500)
-    chosen = carve(targets, rows, _turns([f"{row}" for row in rows], seed), 0.13)
+    chosen = carve(targets, rows, _priorities([f"{row}" for row in rows], seed), 0.13)
     wanted = np.bincount(targets) * 0.13
     assert (np.abs(np.bincount(targets[chosen], minlength=7) - wanted) <= 1).all()
 
@@ -71,7 +72,7 @@ def test_groups_of_mixed_classes_stay_whole_and_near_the_fraction(seed):
     random = np.random.default_rng(seed)
     targets, groups = random.integers(0, 3, 600), random.integers(0, 120, 600)
     units = ties(groups)
-    chosen = carve(targets, units, _turns([f"{row}" for row in range(600)], seed)[units], 0.2)
+    chosen = carve(targets, units, _priorities([f"{row}" for row in range(600)], seed)[units], 0.2)
     assert not set(groups[chosen]) & set(groups[~chosen])
     assert (np.abs(np.bincount(targets[chosen]) - np.bincount(targets) * 0.2) <= 5).all()
 
@@ -99,6 +100,24 @@ def test_test_set_of_the_source_is_the_same_whatever_the_seed(tmp_path):
         save(tmp_path / ("test" if number % 3 == 0 else "train") / "ab"[number % 2] / f"{number}.png", picture(number))
     one, two = (load_data(folder(tmp_path, split_seed=seed)) for seed in (1, 2))
     assert one.test.ids == two.test.ids and one.valid.ids != two.valid.ids
+
+
+def test_images_in_two_of_the_sources_own_splits_are_counted(pets, tmp_path):
+    for part in ("train", "test"):
+        shutil.copytree(pets, tmp_path / "both" / part)
+    _, lines = warned(folder(tmp_path / "both"))
+    assert lines == ["20 of 20 test images are also in train or valid; the measures will look too good"]
+    for number in range(4):  # a validation set of its own, with one picture of train
+        save(tmp_path / "both" / "valid" / "cat" / f"{number}.png", picture(number if number == 3 else 200 + number))
+        save(tmp_path / "both" / "valid" / "dog" / f"{number}.png", picture(300 + number))
+    shutil.rmtree(tmp_path / "both" / "test" / "dog")
+    shutil.rmtree(tmp_path / "both" / "test" / "cat")
+    for name in ("cat", "dog"):
+        save(tmp_path / "both" / "test" / name / "new.png", picture(400 + len(name) + ord(name[0])))
+    _, lines = warned(folder(tmp_path / "both", memory_limit=0, cache_dir=str(tmp_path / "cache")))
+    assert lines == ["1 of 8 validation images are also in train; the measures will look too good"]
+    assert warned(folder(tmp_path / "both", memory_limit=0, cache_dir=str(tmp_path / "cache")))[1] == lines  # each time
+    assert warned(folder(pets))[1] == []
 
 
 def test_statistics_come_from_train_alone(pets):
@@ -157,6 +176,35 @@ def test_changed_file_is_not_taken_from_the_cache(pets, tmp_path):
     assert load_data(mapped).fingerprint != before
 
 
+def test_another_folders_pixels_are_never_used(pets, tmp_path):
+    cache = str(tmp_path / "cache")
+    other = tmp_path / "other"
+    for number, path in enumerate(sorted(pets.glob("*/*.png"))):  # equal names, sizes and dates, other pixels
+        (other / path.parent.name).mkdir(parents=True, exist_ok=True)
+        for root, shade in ((pets, number), (other, 100 + number)):
+            place = root / path.parent.name / path.name
+            Image.new("RGB", (8, 8), (shade, shade, shade)).save(place.with_suffix(".bmp"))
+            os.utime(place.with_suffix(".bmp"), ns=(10**18, 10**18))
+        path.unlink()
+    first, second = (load_data(folder(root, memory_limit=0, cache_dir=cache)) for root in (pets, other))
+    assert first.train.images.max() < 100 <= second.train.images.min()
+    (tmp_path / "now").symlink_to(pets)
+    assert load_data(folder(tmp_path / "now", memory_limit=0, cache_dir=cache)).fingerprint == first.fingerprint
+    (tmp_path / "now").unlink()
+    (tmp_path / "now").symlink_to(other)
+    assert load_data(folder(tmp_path / "now", memory_limit=0, cache_dir=cache)).fingerprint == second.fingerprint
+    assert len([*(tmp_path / "cache").rglob("images.npy")]) == 2
+
+
+def test_bytes_read_for_the_header_are_kept_for_the_pixels(tmp_path):
+    path = tmp_path / "note.txt"
+    path.write_bytes(b"seven..")
+    read = _reader([File(str(path), "note.txt", 7, path.stat().st_mtime_ns)], limit=100)
+    assert read(0) == b"seven.."
+    path.unlink()
+    assert read(0) == b"seven.."
+
+
 def test_failed_decoding_leaves_nothing_in_the_cache(pets, tmp_path):
     (pets / "cat" / "3.png").write_bytes(b"")
     refused(pets, "empty file", memory_limit=0, cache_dir=str(tmp_path / "cache"))
@@ -177,7 +225,7 @@ def test_damaged_cache_is_named_with_the_way_out(pets, tmp_path):
 
 def test_too_small_a_disk_is_said_before_decoding(tmp_path):
     with pytest.raises(ResourceError, match="bytes of decoded images"):
-        _write_arranged(tmp_path / "cache" / "x", (1 << 24, 3, 4096, 4096), lambda images: None)
+        _write_decoded(tmp_path / "cache" / "x", (1 << 24, 3, 4096, 4096), lambda images: None)
 
 
 # batches
@@ -257,3 +305,64 @@ def test_real_cifar_folder_is_read_as_it_is(tmp_path):
     assert splits.classes == ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     assert [len(part) for part in (splits.train, splits.valid, splits.test)] == [180, 20, 200]
     assert splits.train.images.shape[1:] == (3, 32, 32)
+
+
+# new photos for an old classifier
+
+
+def test_few_new_photos_are_all_measured(tmp_path):
+    for number in range(10):
+        save(tmp_path / ("cat" if number < 9 else "dog") / f"{number}.png", picture(number))
+    photos = load_test(str(tmp_path))
+    assert photos.counts() == {"cat": 9, "dog": 1} and len(set(photos.ids)) == 10
+    assert load_test(folder(tmp_path, size=16, channels=1)).images.shape == (10, 1, 16, 16)
+
+
+def test_own_test_set_alone_is_measured(pets, tmp_path):
+    shutil.copytree(pets, tmp_path / "both" / "train")
+    save(tmp_path / "both" / "test" / "cat" / "new.png", picture(99))
+    photos = load_test(folder(tmp_path / "both"))
+    assert (photos.ids, photos.classes) == (("test/cat/new.png",), ("cat", "dog"))
+
+
+def test_digits_are_measured_whole():
+    digits = load_test("digits")
+    assert len(digits) == 1797 == len(set(digits.ids)) and digits.images.shape[1:] == (1, 8, 8)
+
+
+def test_mapped_test_images_are_not_taken_for_splits(pets, tmp_path):
+    mapped = folder(pets, memory_limit=0, cache_dir=str(tmp_path / "cache"))
+    assert [len(load_test(mapped)), len(load_data(mapped).test), len(load_test(mapped))] == [20, 4, 20]
+    held = load_test(folder(pets))
+    assert np.array_equal(load_test(mapped).images, held.images) and load_test(mapped).ids == held.ids == tuple(sorted(held.ids))
+
+
+def test_damaged_new_photos_are_refused_or_left_out_and_counted(pets):
+    (pets / "cat" / "0.png").write_bytes(b"")
+    with pytest.raises(DataError, match="1 of 20 files cannot be used: cat/0.png: empty file"):
+        load_test(folder(pets))
+    with pytest.warns(UserWarning, match="1 damaged images are left out: cat/0.png"):
+        assert len(load_test(folder(pets), allow=["corrupt"])) == 19
+    for path in pets.glob("*/*.png"):
+        path.write_bytes(b"\x89PNG")
+    with pytest.raises(DataError, match="no image is left to measure on"), pytest.warns(UserWarning):
+        load_test(folder(pets), allow=["corrupt"])
+
+
+# what it was loaded from
+
+
+def test_splits_remember_what_they_were_loaded_from(pets):
+    config = folder(pets, valid=0.3)
+    splits = load_data(config)
+    config.formats.append("gif")
+    assert splits.config == folder(pets, valid=0.3) != config
+    assert load_data("digits").config == DataConfig()
+
+
+def test_table_is_loaded_by_its_path_alone(pets):
+    rows = [f"{path.parent.name}/{path.name},{path.parent.name}" for path in pets.glob("*/*.png")]
+    (pets / "Labels.CSV").write_text("file,label\n" + "\n".join(rows))
+    splits = load_data(str(pets / "Labels.CSV"))
+    assert splits.name == "csv" and splits.fingerprint == load_data(folder(pets)).fingerprint
+    assert len(load_test(str(pets / "Labels.CSV"))) == 20

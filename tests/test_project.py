@@ -199,7 +199,7 @@ def brought_in(code: str) -> set[str]:
     return set(shown.splitlines()[-1].split()) - set(sys.stdlib_module_names)
 
 
-@pytest.mark.parametrize("module", ["", ".errors", ".files", ".seeds", ".config", ".images", ".metrics"])
+@pytest.mark.parametrize("module", ["", ".errors", ".files", ".seeds", ".schema", ".strict_yaml", ".config", ".headers", ".images", ".sources", ".metrics"])
 def test_low_rooms_import_no_torch(module):
     pytest.importorskip(PACKAGE + module)
     assert not brought_in(f"import {PACKAGE}{module}") & set(HEAVY)
@@ -487,6 +487,11 @@ def documents() -> Iterator[tuple[str, str, Path]]:
 def test_links_between_the_docs_resolve():
     found = [f"{name}: {target}: {why}" for name, text, folder in documents() for target in links(text) if (why := broken(target, text, folder))]
     assert not found
+
+
+def test_the_readme_is_the_home_page():
+    readme = runpy.run_path(str(NBS / "_readme.py"))["readme"]
+    assert (ROOT / "README.md").read_text(encoding="utf-8") == readme(), "run `make export`"
 
 
 def test_links_of_the_home_page_work_in_the_readme_too():

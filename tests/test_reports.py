@@ -14,7 +14,7 @@ from image_classifier.cli import main
 from image_classifier.config import compose
 from image_classifier.errors import ConfigError, DataError, ImageClassifierError, ResourceError
 from image_classifier.pages import table, to_html
-from image_classifier.reports import as_overrides, run_report
+from image_classifier.reports import as_overrides, check_parameters, run_report
 
 PAPERMILL = [sys.executable, "-m", "papermill"]
 
@@ -73,19 +73,24 @@ TOY = "epochs: int = 3\nlr: float = 0.1\nname: str = 'a'\ndata_dir: str = ''"
     ({"1x": 1}, "not a valid parameter name"),
     ({"": 1}, "not a valid parameter name: ''"),
     ({"epochs": "abc"}, "epochs needs an integer, got 'abc'"),
-    ({"epochs": True}, "epochs needs an integer, got True"),
+    ({"epochs": True}, "epochs needs an integer, got true"),
     ({"epochs": 1.5}, "epochs needs an integer, got 1.5"),
     ({"lr": float("nan")}, "lr must be a finite number"),
     ({"lr": {"a": 1}}, "lr needs a number, got dict"),
     ({"data_dir": None}, "data_dir is required"),
     ({"name": "x" * 5_000_000}, "name is longer than 64 KB. pass a file path"),
-    ({"name": b"x"}, "name cannot be a bytes"),
+    ({"name": b"x"}, "name needs text, got bytes"),
 ])
 def test_a_wrong_parameter_of_any_notebook_costs_no_kernel(notebook, tmp_path, monkeypatch, parameters, says):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=re.escape(says)):
         run_report(notebook(TOY), parameters, tmp_path / "out")
     assert not (tmp_path / "out").exists() and not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("text", ["", "???", "null", "${seed}"])
+def test_text_that_means_something_in_a_configuration_is_text_to_a_notebook(notebook, text):
+    assert check_parameters(notebook(TOY), {"name": text, "epochs": "2"}) == {"name": text, "epochs": 2}
 
 
 def test_what_is_no_report_notebook_is_refused(refused, notebook, tmp_path):
@@ -241,6 +246,11 @@ def test_plain_papermill_shows_the_same_line_for_a_name_it_would_ignore(tmp_path
     assert [output.traceback for output in failed] == [["error: unknown parameter epoch. did you mean epochs?"]]
 
 
+def test_each_split_is_shown_under_its_name(report):
+    page = (report / "report.html").read_text()
+    assert re.findall(r"<h3[^>]*>(\w+) images", page) == ["Training", "Validation", "Test"]
+
+
 def test_the_notebook_defines_nothing_and_keeps_its_tag():
     cells = nbformat.read(ROOT / "nbs" / "train.ipynb", 4).cells
     assert not [cell for cell in cells if cell.cell_type == "code" and re.search(r"^\s*(def|class|lambda)\b", cell.source, flags=re.M)]
@@ -260,6 +270,6 @@ def test_an_installed_package_brings_its_reports_along(tmp_path):
     (source / "nbs").mkdir()
     shutil.copy(ROOT / "nbs" / "train.ipynb", source / "nbs")
     subprocess.run([sys.executable, "setup.py", "-q", "build", "--build-lib", str(tmp_path / "site")], cwd=source, check=True, capture_output=True)
-    code = "from image_classifier.reports import *; p = find_notebook('train'); print(p, p.is_symlink(), len(check_parameters(p, {})))"
+    code = "from image_classifier.reports import *; p = find_notebook('train'); print(p, p.is_symlink(), len(declared_parameters(read_notebook(p))))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "site")}, capture_output=True, text=True)
     assert done.stdout.split() == [str(tmp_path / "site" / "image_classifier" / "reports" / "train.ipynb"), "False", "10"], done.stderr

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from image_classifier.errors import ConfigError
-from image_classifier.schema import Config, build, check_config, config_hash, differences, explain, keys, to_dict
+from image_classifier.schema import ALLOWED, Config, build, check_config, config_hash, differences, explain, keys, to_dict
 
 
 def test_setting_that_nothing_reads_is_refused_where_it_is_written():
@@ -45,3 +45,14 @@ def test_every_key_is_explained():
 
 def test_dict_is_plain():
     assert json.loads(json.dumps(to_dict(Config()))) == to_dict(Config())
+
+def test_help_says_what_each_word_of_allow_and_resume_does():
+    help = {key: text for key, _, _, text in explain()}
+    assert all(f"{word}: " in help["allow"] for word in ALLOWED)
+    assert "start an unfinished one from its beginning" in help["resume"]
+    assert "onecycle" in help["hyperparameters.warmup_epochs"] and all(word in help["hyperparameters.min_lr"] for word in ("step", "cosine", "plateau", "onecycle"))
+
+def test_fractions_that_leave_something_pass():
+    assert check_config(build({"data.valid": 0.5, "data.test": 0.49})).data.valid == 0.5
+    with pytest.raises(ConfigError, match="add up to 1, must be < 1"):
+        check_config(build({"data.valid": 0.5, "data.test": 0.5}))

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 from folders import every_id, folder, pets, picture, refused, save, warned  # noqa: F401
 
-from image_classifier.schema import DataConfig
+from image_classifier.schema import SOURCES, DataConfig, settings
 from image_classifier.data import load_data
 from image_classifier.downloads import CIFAR_SETS
 from image_classifier.errors import ConfigError, DataError
-from image_classifier.sources import SOURCES, Source, list_files
+from image_classifier.sources import READERS, Source, list_files, suffixes_of
 
 
 # bad_inputs.md 6a, line by line
@@ -228,11 +228,11 @@ def test_6a_20_file_that_changes_or_goes_is_named(pets):
     (pets / "cat" / "1.png").write_bytes(b"0123456789")
     (pets / "cat" / "2.png").unlink()
     stale = lambda config, allow: Source(("cat", "dog"), list(files), np.repeat([0, 1], 10), ["train"] * 20, files=[*files.values()], where="pets")
-    SOURCES["stale"] = stale
+    READERS["stale"] = stale
     try:
         line = refused(None, "2 of 20 files cannot be used", name="stale")
     finally:
-        del SOURCES["stale"]
+        del READERS["stale"]
     assert f"cat/1.png: changed since the folder was listed ({files['cat/1.png'].size} -> 10 bytes)" in line
     assert "cat/2.png: gone since the folder was listed" in line
 
@@ -349,7 +349,8 @@ def test_group_torn_by_the_tables_own_split_is_a_leak(table):
     config = csv_config(table, split_column="part", group_column="owner")
     with pytest.raises(DataError, match="2 groups are in more than one split: owner0cat; owner0dog"):
         load_data(config)
-    assert len(load_data(config, allow=["leaks"]).test) == 2
+    splits, lines = warned(config, ["leaks"])
+    assert len(splits.test) == 2 and lines == ["2 groups are in more than one split: owner0cat; owner0dog"]
 
 
 @pytest.mark.parametrize("text, part", [
@@ -494,9 +495,20 @@ def test_unknown_data_set_is_wrong_use():
 def test_an_array_that_cannot_be_written_is_copied():
     images = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), np.uint8)
     images.flags.writeable = False
-    SOURCES["mine"] = lambda config, allow: Source(("a", "b"), [f"{i:02}" for i in range(20)], np.arange(20) % 2, ["train"] * 20, images)
+    READERS["mine"] = lambda config, allow: Source(("a", "b"), [f"{i:02}" for i in range(20)], np.arange(20) % 2, ["train"] * 20, images)
     try:
         splits = load_data("mine")
     finally:
-        del SOURCES["mine"]
+        del READERS["mine"]
     assert splits.classes == ("a", "b") and len(splits.test) == 4
+
+
+def test_every_name_of_the_schema_has_a_reader_and_every_format_a_suffix():
+    assert tuple(READERS) == SOURCES
+    for name in settings()["data.formats"].limits["choices"]:
+        assert all(suffix.startswith(".") and suffix == suffix.lower() for suffix in suffixes_of([name])) and suffixes_of([name])
+
+
+def test_jpe_is_a_photo_too(pets):
+    save(pets / "cat" / "old.jpe", picture(99), format="JPEG")
+    assert "cat/old.jpe" in every_id(load_data(folder(pets)))

@@ -1,0 +1,499 @@
+"What a user loses when a key of the configuration does nothing: each one is changed here, and something else than its hash must change."
+import threading
+from dataclasses import replace
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from folders import every_id, picture, save, warned
+from torch import nn
+
+from image_classifier.config import compose
+from image_classifier.data import load_data
+from image_classifier.downloads import IDX_SETS
+from image_classifier.errors import ConfigError, DataError, ImageClassifierError
+from image_classifier.models import seeded
+from image_classifier.runs import train
+from image_classifier.schema import ALLOWED, build, check_config, keys, settings
+from image_classifier.training import Callback, fit
+
+EXPERIMENTS = {}
+
+
+def experiment(*names):
+    "Registers the proof that these keys have an effect; it is called with one of them, without its section, and with an empty folder."
+    def register(proof):
+        for name in names:
+            assert name not in EXPERIMENTS, f"two experiments for {name}"
+            EXPERIMENTS[name] = proof
+        return proof
+    return register
+
+
+@pytest.mark.parametrize("key", keys())
+def test_key_changes_what_happens(key, tmp_path):
+    assert key in EXPERIMENTS, f"no experiment shows that {key} has an effect"
+    EXPERIMENTS[key](key.rpartition(".")[2], tmp_path)
+
+
+def test_no_experiment_names_a_key_that_is_gone():
+    assert set(EXPERIMENTS) == set(keys())
+
+
+def test_key_without_experiment_is_noticed(tmp_path):
+    with pytest.raises(AssertionError, match="no experiment shows that data.colour has an effect"):
+        test_key_changes_what_happens("data.colour", tmp_path)
+
+
+# a small training, watched
+
+
+PLAIN = {"hyperparameters.num_epochs": 1, "hyperparameters.batch_size": 32, "hyperparameters.optimizer": "sgd", "hyperparameters.momentum": 0.0,
+         "hyperparameters.learning_rate": 0.1, "hyperparameters.weight_decay": 0.0, "hyperparameters.clip_grad_norm": 0.0,
+         "hyperparameters.scheduler_type": "none", "hyperparameters.dropout": 0.0, "device": "cpu"}
+SHORT = {setting.key.rpartition(".")[2]: setting.key for setting in settings().values()}
+
+
+def configured(**changes):
+    "A plain configuration with some keys changed; `name` is that of the data."
+    return check_config(build({**PLAIN, **{SHORT[name] if name != "name" else "data.name": value for name, value in changes.items()}}))
+
+
+@cache
+def digits():
+    "64 digits to learn from, 32 to choose by and 16 to be measured on."
+    splits = load_data("digits")
+    return replace(splits, train=splits.train.take(range(64)), valid=splits.valid.take(range(32)), test=splits.test.take(range(16)))
+
+
+@cache
+def misled():
+    "Digits that are all zeros to learn from and all ones to choose by: each step makes the validation loss rise."
+    train, valid = digits().train, digits().valid
+    return replace(digits(), train=replace(train, targets=train.targets * 0), valid=replace(valid, targets=valid.targets * 0 + 1))
+
+
+class Watch(Callback):
+    "Writes down the weights after each step, its rate, and what the network was given."
+    def __init__(self):
+        self.weights, self.rates, self.learnt, self.looked_at = [], [], [], []
+
+    def on_fit_start(self, training):
+        self.weights.append(vector(training.model))
+        self.hook = training.model.register_forward_pre_hook(
+            lambda model, inputs: (self.learnt if model.training else self.looked_at).append(inputs[0].clone()))
+
+    def on_step_end(self, training):
+        self.weights.append(vector(training.model))
+        self.rates.append(training.lr)
+
+    def on_fit_end(self, training):
+        self.hook.remove()
+
+
+def vector(model):
+    return nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+
+
+def trained(splits=None, **changes):
+    "What a small network, always the same, goes through."
+    with seeded(0):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+    watch = Watch()
+    history = fit(model, splits or digits(), configured(**changes), [watch])
+    return SimpleNamespace(model=model, history=history, step=watch.weights[1] - watch.weights[0], **vars(watch))
+
+
+def same(first, second):
+    return len(first) == len(second) and all(torch.equal(a, b) for a, b in zip(first, second))
+
+
+@cache
+def plain():
+    return trained()
+
+
+def test_experiments_compare_with_something_that_repeats_itself():
+    assert same(plain().weights, trained().weights) and same(plain().learnt, trained().learnt)
+
+
+# hyperparameters
+
+
+@experiment("hyperparameters.learning_rate")
+def doubled_rate_doubles_the_step(key, folder):
+    torch.testing.assert_close(trained(learning_rate=0.2).step, 2 * plain().step)
+
+
+@experiment("hyperparameters.weight_decay")
+def weights_are_pulled_to_zero_and_biases_are_not(key, folder):
+    pulled, matrix = trained(weight_decay=0.5), slice(0, 64 * 16)
+    torch.testing.assert_close(pulled.step[matrix], plain().step[matrix] - 0.1 * 0.5 * plain().weights[0][matrix])
+    assert torch.equal(pulled.step[64 * 16:64 * 16 + 16], plain().step[64 * 16:64 * 16 + 16])
+
+
+@experiment("hyperparameters.momentum")
+def second_step_goes_on_with_the_first(key, folder):
+    heavy = trained(momentum=0.5)
+    assert torch.equal(heavy.step, plain().step)
+    torch.testing.assert_close(heavy.weights[2], plain().weights[2] + 0.5 * plain().step)
+
+
+@experiment("hyperparameters.optimizer")
+def each_optimizer_steps_in_its_own_way(key, folder):
+    steps = [trained(optimizer=name, weight_decay=0.5).step for name in settings()["hyperparameters.optimizer"].limits["choices"]]
+    assert not any(torch.allclose(a, b) for i, a in enumerate(steps) for b in steps[:i])
+
+
+@experiment("hyperparameters.num_epochs")
+def history_has_a_row_an_epoch(key, folder):
+    assert [len(trained(num_epochs=epochs).history) for epochs in (1, 3)] == [1, 3]
+
+
+@experiment("hyperparameters.batch_size")
+def epoch_has_as_many_steps_as_batches(key, folder):
+    assert [len(trained(batch_size=size).rates) for size in (64, 32, 16)] == [1, 2, 4]
+
+
+def rates(**changes):
+    "The rates of the steps, two in each epoch, while the validation loss rises."
+    return trained(misled(), **{"num_epochs": 4, "step_size": 2, "early_stopping_patience": 0, **changes}).rates
+
+
+@experiment("hyperparameters.scheduler_type")
+def each_schedule_has_its_own_rates(key, folder):
+    found = {name: tuple(rates(scheduler_type=name)) for name in settings()["hyperparameters.scheduler_type"].limits["choices"]}
+    assert found["none"] == (0.1,) * 8 and len(set(found.values())) == len(found)
+
+
+@experiment("hyperparameters.warmup_epochs")
+def rate_rises_first(key, folder):
+    assert rates(num_epochs=2, warmup_epochs=1.0) == pytest.approx([0.05, 0.1, 0.1, 0.1])
+
+
+@experiment("hyperparameters.step_size")
+def cut_comes_later(key, folder):
+    assert rates(scheduler_type="step", step_size=1) == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001, 1e-4, 1e-4])
+    assert rates(scheduler_type="step", step_size=3) == pytest.approx([0.1] * 6 + [0.01] * 2)
+    assert rates(scheduler_type="plateau", step_size=1) == pytest.approx([0.1] * 4 + [0.01] * 2 + [0.001] * 2)
+    assert rates(scheduler_type="plateau", step_size=2) == pytest.approx([0.1] * 6 + [0.01] * 2)
+
+
+@experiment("hyperparameters.gamma")
+def cut_is_less_deep(key, folder):
+    assert rates(scheduler_type="step", gamma=0.5) == pytest.approx([0.1] * 4 + [0.05] * 4)
+    assert rates(scheduler_type="plateau", gamma=0.5)[-1] == pytest.approx(0.05)
+
+
+@experiment("hyperparameters.min_lr")
+def rate_ends_higher(key, folder):
+    for name, lowest in (("cosine", 0.03), ("plateau", 0.02)):
+        free, held = (rates(scheduler_type=name, min_lr=value) for value in (0.0, lowest))
+        assert min(held) >= lowest > min(free)
+
+
+@experiment("hyperparameters.label_smoothing")
+def confidence_is_punished_in_training_alone(key, folder):
+    smooth = trained(label_smoothing=0.5, learning_rate=1e-30)
+    still = trained(learning_rate=1e-30)
+    assert smooth.history[0].train_loss != still.history[0].train_loss and smooth.history[0].valid_loss == still.history[0].valid_loss
+    assert not torch.allclose(trained(label_smoothing=0.5).step, plain().step)
+
+
+@experiment("hyperparameters.clip_grad_norm")
+def step_has_at_most_this_length(key, folder):
+    assert plain().step.norm() > 0.1 * 0.01
+    assert trained(clip_grad_norm=0.01).step.norm().item() == pytest.approx(0.1 * 0.01, rel=1e-3)
+
+
+# augmentation
+
+
+@experiment("augment.flip", "augment.shift", "augment.rotation", "augment.jitter")
+def images_are_changed_in_training_alone(key, folder):
+    changed = trained(**{key: {"flip": True, "shift": 0.2, "rotation": 30.0, "jitter": 0.5}[key]})
+    assert not torch.allclose(changed.learnt[0], plain().learnt[0]) and not torch.equal(changed.step, plain().step)
+    assert same(changed.looked_at, plain().looked_at)
+    if key == "flip":
+        here, mirrored = (torch.stack([(image == other).all() for image, other in zip(changed.learnt[0], given)])
+                          for given in (plain().learnt[0], plain().learnt[0].flip(-1)))
+        assert (here | mirrored).all() and here.any() and mirrored.any()
+
+
+# the run
+
+
+def weights_of(run):
+    return (run.path / "classifier" / "model.safetensors").read_bytes()
+
+
+def ran(place, splits=None, **changes):
+    "The run of a registered network."
+    return train(configured(**changes), place, splits=splits or digits())
+
+
+@experiment("hyperparameters.dropout")
+def dropped_features_lead_elsewhere(key, folder):
+    whole, half = (ran(folder / str(share), dropout=share) for share in (0.0, 0.5))
+    assert weights_of(whole) != weights_of(half)
+    assert [layer.p for layer in half.classifier().model.modules() if isinstance(layer, nn.Dropout)] == [0.5]
+
+
+@experiment("seed")
+def order_augmentation_and_first_weights_are_others(key, folder):
+    assert torch.equal(trained(seed=1).weights[0], plain().weights[0])  # an own network keeps its weights
+    assert not torch.equal(trained(seed=1).learnt[0], plain().learnt[0])
+    alone = [trained(digits_of(1), seed=seed, shift=0.3, num_epochs=3, batch_size=1) for seed in (1, 2)]
+    assert not same(alone[0].learnt, alone[1].learnt)
+    still = [ran(folder / str(seed), seed=seed, learning_rate=1e-30) for seed in (1, 2)]
+    assert not torch.allclose(*(vector(run.classifier().model) for run in still))
+
+
+def digits_of(count):
+    return replace(digits(), train=digits().train.take(range(count)))
+
+
+@experiment("early_stopping_patience")
+def run_stops_when_nothing_gets_better(key, folder):
+    rows = [len(trained(misled(), num_epochs=6, early_stopping_patience=patience).history) for patience in (1, 3, 0)]
+    assert rows == [2, 4, 6]
+
+
+@experiment("model.name")
+def another_network_is_trained(key, folder):
+    runs = {name: train(build({**PLAIN, "model.name": name}), folder / name, splits=digits()) for name in ("simple_cnn", "resnet")}
+    found = {name: (run.metrics["model"], set(run.classifier().model.state_dict())) for name, run in runs.items()}
+    assert found["resnet"][0]["parameters"] != found["simple_cnn"][0]["parameters"] and found["resnet"][1] != found["simple_cnn"][1]
+
+
+@experiment("model.library")
+def same_name_is_another_network(key, folder):
+    def run_with(library, name):
+        return train(build({**PLAIN, "model.library": library, "model.name": name}), folder / library, splits=digits())
+    with pytest.raises(ImageClassifierError):
+        run_with("timm", "simple_cnn")  # it is not timm's; or timm is not installed
+    pytest.importorskip("timm", reason="the extra timm is not installed")
+    ours, theirs = (run_with(library, "resnet18").classifier().model for library in ("auto", "timm"))
+    assert type(ours).__module__.startswith("torchvision") and type(theirs).__module__.startswith("timm")
+
+
+@experiment("device")
+def device_is_used_or_refused(key, folder):
+    assert plain().learnt[0].device.type == "cpu"
+    with pytest.raises(ConfigError, match="no CUDA device number 999"):
+        trained(device="cuda:999")
+    if torch.cuda.is_available():
+        assert trained(device="cuda").learnt[0].device.type == "cuda"
+    else:
+        with pytest.raises(ConfigError, match="no CUDA device"):
+            trained(device="cuda")
+
+
+@experiment("resume")
+def finished_run_comes_back_or_is_refused(key, folder):
+    first = ran(folder / "run")
+    assert not first.reused and ran(folder / "run", resume="auto").reused
+    with pytest.raises(ConfigError, match="not empty"):
+        ran(folder / "run", resume="never")
+    assert train(configured(resume=str(folder / "run")), splits=digits()).path == folder / "run"
+
+
+# data
+
+
+def drawn(folder, classes=("cat", "dog"), count=10, first=0, **options):
+    "A folder of pictures, no two alike; as `data.*` for a configuration."
+    for place, name in enumerate(classes):
+        for number in range(count):
+            save(folder / name / f"{number}.png", picture(first + 100 * place + number, **options))
+    return {"name": "folder", "root": str(folder)}
+
+
+def loaded(**changes):
+    config = configured(**changes)
+    return load_data(config.data, config.allow)
+
+
+def refusal(**changes):
+    with pytest.raises(DataError) as caught:
+        loaded(**changes)
+    return str(caught.value)
+
+
+@experiment("data.name")
+def another_source_is_read(key, folder):
+    pets = drawn(folder)
+    assert loaded(name="digits").classes == tuple("0123456789") and loaded(**pets).classes == ("cat", "dog")
+
+
+@experiment("data.root")
+def another_folder_is_read(key, folder):
+    assert loaded(**drawn(folder / "pets")).classes == ("cat", "dog") and loaded(**drawn(folder / "fruit", ("fig", "pear"))).classes == ("fig", "pear")
+
+
+@experiment("data.size", "data.channels")
+def inputs_have_another_shape(key, folder):
+    pets = drawn(folder)
+    shapes = {value: loaded(**pets, **{key: value}).train.images.shape[1:] for value in ("auto", 4, 3, 1)}
+    assert shapes == ({"auto": (3, 8, 8), 4: (3, 4, 4), 3: (3, 3, 3), 1: (3, 1, 1)} if key == "size" else
+                      {"auto": (3, 8, 8), 4: (4, 8, 8), 3: (3, 8, 8), 1: (1, 8, 8)})
+
+
+@experiment("data.resize")
+def wide_pictures_become_square_in_another_way(key, folder):
+    for number in range(8):
+        save(folder / "ab"[number % 2] / f"{number}.png", picture(number, 16).crop((0, 4, 16, 12)))
+    images = {rule: loaded(name="folder", root=str(folder), size=8, resize=rule).train.images for rule in ("crop", "stretch", "pad")}
+    assert len({pixels.tobytes() for pixels in images.values()}) == 3
+    assert not images["pad"][:, :, 0].any() and images["crop"][:, :, 0].any()
+
+
+@experiment("data.valid", "data.test")
+def split_takes_another_share(key, folder):
+    pets = drawn(folder)
+    sizes = [len(getattr(loaded(**pets, **{key: share}), key)) for share in (0.1, 0.4)]
+    assert sizes[1] > sizes[0]
+
+
+@experiment("data.split_seed")
+def other_images_are_kept_for_the_test(key, folder):
+    pets = drawn(folder)
+    first, second = (loaded(**pets, split_seed=seed) for seed in (1, 2))
+    assert set(first.test.ids) != set(second.test.ids) and set(every_id(first)) == set(every_id(second))
+
+
+def listed(folder):
+    "Pictures in a table with two columns for each role."
+    drawn(folder, ("cat", "dog", "fig", "pear"))
+    lines = ["file,other_file,label,other_label,part,owner"]
+    for number in range(20):
+        kind, row = number // 10, number % 10
+        lines.append(f"{('cat', 'dog')[kind]}/{row}.png,{('fig', 'pear')[kind]}/{row}.png,{('cat', 'dog')[kind]},{('old', 'young')[row % 2]},"
+                     f"{'test' if row == 3 else 'train'},{row // 2}{kind}")
+    (folder / "table.csv").write_text("\n".join(lines))
+    return {"name": "csv", "root": str(folder / "table.csv")}
+
+
+@experiment("data.file_column", "data.label_column", "data.split_column", "data.group_column")
+def another_column_is_read(key, folder):
+    table = listed(folder)
+    other = {"file_column": "other_file", "label_column": "other_label", "split_column": "part", "group_column": "owner"}[key]
+    plain, changed = loaded(**table), loaded(**table, **{key: other})
+    if key == "file_column":
+        assert {id[:3] for id in every_id(plain)} == {"cat", "dog"} and {id[:3] for id in every_id(changed)} == {"fig", "pea"}
+    if key == "label_column":
+        assert plain.classes == ("cat", "dog") and changed.classes == ("old", "young")
+    if key == "split_column":
+        assert set(changed.test.ids) == {"cat/3.png", "dog/3.png"} != set(plain.test.ids)
+    if key == "group_column":
+        assert plain.train.groups is None
+        assert not set(changed.train.groups) & set(changed.test.groups) and not set(changed.train.groups) & set(changed.valid.groups)
+
+
+@experiment("data.formats")
+def other_files_are_read(key, folder):
+    pets = drawn(folder)
+    save(folder / "cat" / "film.gif", picture(999))
+    assert "cat/film.gif" not in every_id(warned(configured(**pets).data)[0])
+    assert "cat/film.gif" in every_id(warned(configured(**pets, formats=["png", "gif"]).data)[0])
+
+
+@experiment("data.max_pixels", "data.max_bytes")
+def large_image_is_refused(key, folder):
+    pets = drawn(folder)
+    save(folder / "cat" / "large.png", picture(999, 32))
+    assert len(every_id(loaded(**pets))) == 21
+    assert f"data.{key}" in refusal(**pets, **{key: 1000}) and "cat/large.png" in refusal(**pets, **{key: 1000})
+
+
+@experiment("data.memory_limit", "data.cache_dir")
+def images_are_mapped_from_the_folder_that_is_named(key, folder):
+    pets = {**drawn(folder / "pets"), "cache_dir": str(folder / "cache")}
+    kept, mapped = loaded(**pets), loaded(**pets, memory_limit=0)
+    assert not isinstance(kept.train.images, np.memmap) and isinstance(mapped.train.images, np.memmap)
+    assert mapped.fingerprint == kept.fingerprint and list((folder / "cache").rglob("images.npy"))
+    loaded(**{**pets, "cache_dir": str(folder / "elsewhere")}, memory_limit=0)
+    assert list((folder / "elsewhere").rglob("images.npy"))
+
+
+class Nothing(BaseHTTPRequestHandler):
+    "A server that has no file and counts who asks."
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        self.send_error(404)
+
+    def log_message(self, *args):
+        pass
+
+
+@experiment("data.download")
+def network_is_asked_or_left_alone(key, folder):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Nothing) as server, pytest.MonkeyPatch.context() as patch:
+        server.asked = []
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        patch.setitem(IDX_SETS, "mnist", IDX_SETS["mnist"]._replace(mirrors=(f"http://127.0.0.1:{server.server_address[1]}/",)))
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            mnist = {"name": "mnist", "cache_dir": str(folder)}
+            assert "data.download is off" in refusal(**mnist, download=False) and not server.asked
+            assert "could not download" in refusal(**mnist, download=True) and server.asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+# what may be allowed
+
+
+def damaged(folder):
+    pets = drawn(folder)
+    (folder / "cat" / "broken.png").write_bytes(b"")
+    return pets
+
+
+def linked(folder):
+    pets = drawn(folder / "pets")
+    save(folder / "outside.png", picture(999))
+    (folder / "pets" / "cat" / "link.png").symlink_to(folder / "outside.png")
+    return pets
+
+
+def without_images(folder):
+    pets = drawn(folder)
+    (folder / "eel").mkdir()
+    return pets
+
+
+def torn(folder):
+    return {**listed(folder), "split_column": "part", "group_column": "owner"}
+
+
+@experiment("allow")
+def each_refusal_can_be_lifted_and_no_other_word_lifts_it(key, folder):
+    wrong = {"corrupt": damaged, "links": linked, "empty_class": without_images, "leaks": torn}
+    assert set(wrong) == set(ALLOWED)
+    for word, make in wrong.items():
+        data = make(folder / word)
+        refusal(**data, allow=[other for other in ALLOWED if other != word])
+        with pytest.raises(DataError):
+            train(configured(**data), folder / "run" / word)
+        config = configured(**data, allow=[word])
+        splits = warned(config.data, config.allow)[0]
+        assert len(every_id(splits)) == {"corrupt": 20, "links": 21, "empty_class": 20, "leaks": 20}[word]
+        assert splits.classes == (("cat", "dog", "eel") if word == "empty_class" else ("cat", "dog"))
+
+
+def test_run_obeys_what_is_allowed(tmp_path):
+    with pytest.warns(UserWarning, match="1 damaged images are left out"):
+        run = train(configured(**damaged(tmp_path / "pets"), allow=["corrupt"], batch_size=4), tmp_path / "run")
+    assert run.finished
+
+
+def test_keys_of_a_run_reach_it_as_overrides(tmp_path):
+    "The experiments set keys by hand; this is the way from a shell."
+    config = compose(["epochs=1", "batch_size=32", "hyperparameters.optimizer=sgd", "device=cpu", "early_stopping_patience=1"])
+    assert len(train(config, tmp_path, splits=digits()).history) == 1

@@ -1,0 +1,164 @@
+"What a user loses when a training goes wrong and nobody says so: hours, good weights, somebody else's random numbers."
+import re
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from image_classifier.config import compose
+from image_classifier.data import load_data
+from image_classifier.errors import DivergedError
+from image_classifier.models import seeded
+from image_classifier.training import Callback, epoch_order, fit, snapshot
+
+
+@cache
+def digits():
+    "96 digits to learn from and 32 to choose by."
+    splits = load_data("digits")
+    return replace(splits, train=splits.train.take(range(96)), valid=splits.valid.take(range(32)))
+
+
+def configured(*overrides):
+    return compose(["batch_size=32", "device=cpu", "hyperparameters.scheduler_type=none", *overrides])
+
+
+def network():
+    with seeded(0):
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 10))
+
+
+def spoilt(dataset, row, value):
+    "The images as floats, one pixel of one of them being `value`."
+    images = dataset.images.astype(np.float32)
+    images[row, 0, 4, 4] = value
+    return replace(dataset, images=images)
+
+
+def finite(model):
+    return all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
+
+
+def diverges(model, splits, config, callbacks=()):
+    "The error's line, once it is known to have exit code 5 and to name the rate and a smaller one."
+    with pytest.raises(DivergedError) as caught:
+        fit(model, splits, config, callbacks)
+    rate = config.hyperparameters.learning_rate
+    assert caught.value.exit_code == 5
+    assert f"learning rate {rate:g}" in caught.value.where and "\n" not in str(caught.value) and caught.value.todo == f"try lr={rate / 10:g}"
+    return str(caught.value)
+
+
+class Steps(Callback):
+    "Counts the steps that were taken."
+    taken = 0
+
+    def on_step_end(self, training):
+        self.taken += 1
+
+
+class At(Callback):
+    "Does something when so many steps are taken, or so many epochs are done."
+    def __init__(self, action, step=None, epoch=None):
+        self.action, self.step, self.epoch = action, step, epoch
+
+    def on_step_end(self, training):
+        if training.step == self.step:
+            self.action(training)
+
+    def on_epoch_end(self, training):
+        if training.epoch == self.epoch:
+            self.action(training)
+
+
+# numbers that are not finite (T11)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("position", [0, 40, 95])
+def test_impossible_pixel_stops_the_training_at_its_step(value, position):
+    config, model, steps = configured("epochs=3"), network(), Steps()
+    before = snapshot(model)
+    row = epoch_order(96, 32, config.seed, 0)[position]
+    line = diverges(model, replace(digits(), train=spoilt(digits().train, row, value)), config, [steps])
+    assert re.search(rf"the (loss|gradient) is not finite at step {position // 32} \(epoch 1,", line)
+    assert steps.taken == position // 32
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_impossible_pixel_in_a_later_epoch_costs_nothing_that_was_learnt():
+    model, kept = network(), []
+    poison = At(lambda training: (kept.append(snapshot(training.model)), training.model[1].weight.data.fill_(float("nan"))), epoch=2)
+    line = diverges(model, digits(), configured("epochs=4"), [poison])
+    assert "loss is not finite at step 6 (epoch 3," in line and finite(model)
+    assert all(torch.equal(tensor, kept[0][name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("rate", ["1e20", "1e30", "1e38"])
+def test_exploding_rate_stops_the_training_after_the_step_that_exploded(rate):
+    model, steps = network(), Steps()
+    line = diverges(model, digits(), configured(f"lr={rate}", "hyperparameters.optimizer=sgd", "hyperparameters.clip_grad_norm=0"), [steps])
+    assert steps.taken <= 2 and f"at step {steps.taken} (epoch 1," in line
+    assert finite(model)
+
+
+@pytest.mark.parametrize("step, name", [(1, "loss"), (2, "loss"), (3, "validation loss")])  # an epoch has three steps
+def test_infinite_loss_is_noticed_before_the_next_step(step, name):
+    model, steps = network(), Steps()
+    explosion = At(lambda training: training.model[5].weight.data.mul_(1e38).mul_(1e3), step=step)
+    line = diverges(model, digits(), configured("epochs=2"), [explosion, steps])
+    assert f"the {name} is not finite at step {step} (epoch 1," in line and steps.taken == step and finite(model)
+
+
+def test_impossible_validation_pixel_is_divergence_not_a_best_epoch():
+    model = network()
+    line = diverges(model, replace(digits(), valid=spoilt(digits().valid, 5, float("nan"))), configured("epochs=2"))
+    assert "the validation loss is not finite at step 3" in line and finite(model)
+
+
+# stopping
+
+
+def test_a_callback_ends_the_training_after_its_epoch():
+    history = fit(network(), digits(), configured("epochs=5"), [At(lambda training: setattr(training, "stop", True), step=4)])
+    assert [result.step for result in history] == [3, 6]
+
+
+def test_interrupt_leaves_the_best_weights_and_tells_the_end():
+    def interrupt(training):
+        raise KeyboardInterrupt
+    model, kept, ended = network(), [], Steps()
+    ended.on_fit_end = lambda training: kept.append(snapshot(training.model))
+    best = At(lambda training: kept.append(snapshot(training.model)), epoch=1)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, digits(), configured("epochs=5"), [best, At(interrupt, step=5), ended])
+    assert len(kept) == 2 and not model.training
+    for known in (kept[1], model.state_dict()):
+        assert all(torch.equal(tensor, known[name]) for name, tensor in kept[0].items())
+
+
+# what does not matter
+
+
+def test_random_numbers_of_others_neither_matter_nor_change():
+    weights = []
+    for ambient in (1, 2):
+        torch.manual_seed(ambient)
+        np.random.seed(ambient)
+        model, before = network(), (torch.get_rng_state(), np.random.get_state()[1].copy())
+        fit(model, digits(), configured("epochs=2", "augment.rotation=10"))
+        assert torch.equal(torch.get_rng_state(), before[0]) and (np.random.get_state()[1] == before[1]).all()
+        weights.append(snapshot(model))
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+def test_watching_changes_nothing():
+    weights = []
+    for callbacks in ([], [Steps(), At(lambda training: torch.rand(3), step=2)]):
+        model = network()
+        fit(model, digits(), configured("epochs=2"), callbacks)
+        weights.append(snapshot(model))
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
