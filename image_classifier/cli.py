@@ -9,7 +9,7 @@ __all__ = ['EPILOG', 'OF_THE_RUN', 'Answer', 'give', 'Verbs', 'ic', 'verb', 'com
            'expand', 'predict_some', 'unreadable', 'report', 'split_run', 'report_parameters', 'from_word', 'config',
            'doctor', 'Terminated', 'as_ours', 'usage_error', 'hoisted', 'listening', 'main']
 
-# %% ../nbs/51_cli.ipynb #325b8b11
+# %% ../nbs/51_cli.ipynb #3c79a220
 import contextlib
 import functools
 import json
@@ -23,19 +23,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class, split_arg_string
 
 from .errors import ArtefactError, ConfigError, DataError, ImageClassifierError, ResourceError, quoted, suggestion, together
-
-if TYPE_CHECKING:
-    from image_classifier.classifier import Classifier, Prediction
-    from image_classifier.data import Dataset
-    from image_classifier.reports import Declared
-    from image_classifier.runs import Run
-    from image_classifier.schema import Config
 
 # %% ../nbs/51_cli.ipynb #4a2c0509
 @dataclass
@@ -106,10 +99,10 @@ def verb(function: Callable[..., Answer],  # takes its options, returns an Answe
     called = click.option("--json", "as_json", is_flag=True, help="One JSON object as the last line of stdout.")(called)
     return ic.command()(called)
 
-# %% ../nbs/51_cli.ipynb #099b78d5
+# %% ../nbs/51_cli.ipynb #1794c0f0
 def composed(overrides: Sequence[str],  # "key=value" each
              file: str | None = None,  # a configuration below them
-            ) -> "Config":
+            ) -> Any:  # a Config
     "The configuration that a command line asks for."
     from image_classifier.config import anchored, compose
     return anchored(compose(list(overrides), file), Path.cwd())
@@ -194,8 +187,8 @@ def train(overrides: tuple[str, ...], file: str | None, out: str | None) -> Answ
     note = "an equal run was already finished; nothing was trained again\n" if run.reused else ""
     return Answer(note + summary(run), {"run": str(run.path), "reused": run.reused, "metrics": run.metrics})
 
-# %% ../nbs/51_cli.ipynb #75a476e0
-def summary(run: "Run",  # finished
+# %% ../nbs/51_cli.ipynb #c96845fe
+def summary(run: Any,  # a finished Run
            ) -> str:
     "Two lines about a run: its test accuracy and its folder."
     from image_classifier.evaluation import show_interval
@@ -267,10 +260,10 @@ def check_evaluated(overrides: Sequence[str],  # "key=value" each, as `compose` 
         if key.partition(".")[0] not in ("data", "device", "allow"):
             raise ConfigError(f"{key} changes nothing in an evaluation", todo="leave it out; data, device and allow can be chosen")
 
-# %% ../nbs/51_cli.ipynb #89288d13
+# %% ../nbs/51_cli.ipynb #3a331333
 def evaluation_config(folder: Path,  # the artefact's
                       overrides: Sequence[str],
-                     ) -> tuple["Config", bool]:  # and whether its data are those of the artefact's run
+                     ) -> tuple[Any, bool]:  # and whether its data are those of the artefact's run
     "The configuration of the data to measure on, or a `ConfigError`."
     from image_classifier.schema import flat
     stored = folder.parent / "config.yaml"
@@ -283,11 +276,11 @@ def evaluation_config(folder: Path,  # the artefact's
     check_evaluated(overrides)
     return config, bool(before) and all(before[key] == value for key, value in flat(config).items() if key.startswith("data."))
 
-# %% ../nbs/51_cli.ipynb #4a811d47
-def images_to_measure(classifier: "Classifier",
-                      config: "Config",
+# %% ../nbs/51_cli.ipynb #a1003931
+def images_to_measure(classifier: Any,  # a Classifier
+                      config: Any,  # a Config
                       own: bool,  # the data of the classifier's own run
-                     ) -> "Dataset":
+                     ) -> Any:  # a Dataset
     "The images that `config` names, as the classifier sees them; refuses data of other classes, or that have changed."
     from image_classifier.data import load_data, load_test
     preprocess, facts = classifier.preprocess, (classifier.metrics or {}).get("data") or {}
@@ -360,15 +353,15 @@ def expand(images: Sequence[str],  # paths; "-" is stdin
             named.append((image, image))
     return named, errors
 
-# %% ../nbs/51_cli.ipynb #277ce8c4
-def predict_some(classifier: "Classifier",
+# %% ../nbs/51_cli.ipynb #6edc7df4
+def predict_some(classifier: Any,  # a Classifier
                  named: Sequence[tuple[str, str | bytes]],  # (name, path or bytes)
-                ) -> tuple[list[tuple[str, "Prediction"]], list[tuple[str, str]]]:  # (name, prediction), (name, error)
+                ) -> tuple[list[tuple[str, Any]], list[tuple[str, str]]]:  # (name, prediction), (name, error)
     "The predictions of the images that can be read, and why the others cannot."
     import numpy as np
 
     from image_classifier.classifier import name_probabilities, read_pixels
-    predictions: list[tuple[str, Prediction]] = []
+    predictions: list[tuple[str, Any]] = []
     errors: list[tuple[str, str]] = []
     def _readable() -> Iterator[tuple[str, np.ndarray]]:
         for name, image in named:
@@ -449,9 +442,9 @@ def report_parameters(notebook: str,  # a name, or a path
     except DataError as problem:  # a parameter that names no data is wrong use
         raise ConfigError(*problem.args) from None
 
-# %% ../nbs/51_cli.ipynb #51a3988f
+# %% ../nbs/51_cli.ipynb #51bac693
 def from_word(text: str,  # the value of a word
-              declared: "Declared | None",  # the parameter, where the notebook declares it
+              declared: Any,  # the Declared parameter, where the notebook declares it
              ) -> object:
     "What a word says of a parameter: null is None, and where the notebook declares no type, JSON is what it says."
     if text.lower() in ("none", "null"):
@@ -585,3 +578,7 @@ def main(words: Sequence[str] | None = None,  # the command line without its fir
         ours = as_ours(problem)
         click.echo(f"error: {ours}", err=True)
         return ours.exit_code
+
+# %% ../nbs/51_cli.ipynb #69af3f49
+if __name__ == "__main__" and __package__:
+    sys.exit(main())

@@ -8,7 +8,7 @@ __all__ = ['KERNEL', 'report_names', 'find_notebook', 'read_notebook', 'check_ke
            'check_injected', 'run_table', 'kernel_manager', 'execute', 'Failure', 'failure', 'Report', 'run_report',
            'keep_notebook']
 
-# %% ../nbs/33_reports.ipynb #2cf5a8ee
+# %% ../nbs/33_reports.ipynb #5139f50f
 import ast
 import contextlib
 import html
@@ -34,9 +34,6 @@ from .errors import ConfigError, ImageClassifierError, ResourceError, quoted, re
 from .files import atomic_write, no_folder, writable_folder
 from .pages import REPORT_FILES, table, to_html
 from .schema import Config, Setting, convert, explain, flat, shown
-
-if typing.TYPE_CHECKING:
-    from image_classifier import runs
 
 # %% ../nbs/33_reports.ipynb #ed8e3e68
 def report_names() -> list[str]:
@@ -316,18 +313,18 @@ def _raised(name: str, text: str, traceback: list[str]) -> tuple[str, type[BaseE
         return text, _family()[name]
     return f"{name}: {quoted(text, 300)}", ImageClassifierError
 
-# %% ../nbs/33_reports.ipynb #816203e5
+# %% ../nbs/33_reports.ipynb #440f91a7
 @dataclass(frozen=True)
 class Report:
     "A notebook that ran to its end."
     page: Path  # report.html
     notebook: Path  # report.ipynb
-    run: "runs.Run | None"  # the run it reports, where it reports one
+    run: typing.Any  # the `Run` it reports, None where it reports none
 
     def _repr_html_(self) -> str:
         return f"<p>The report: {html.escape(quoted(self.page, 200))}</p>" + (self.run._repr_html_() if self.run else "")
 
-# %% ../nbs/33_reports.ipynb #8911a421
+# %% ../nbs/33_reports.ipynb #cb72bfd9
 def run_report(notebook: str | Path = "train",  # a name, or a path
                parameters: Mapping[str, object] | None = None,  # by name, as papermill's -p would give them
                run_dir: str | Path | None = None,  # where run and report go; None: a new folder under runs/
@@ -338,6 +335,9 @@ def run_report(notebook: str | Path = "train",  # a name, or a path
     parameters, declared = check_parameters(path, parameters or {}), declared_parameters(read_notebook(path), path)
     if run_dir is not None:
         parameters["run_dir"] = str(run_dir)
+    kernel = check_kernel(read_notebook(path), path)
+    for module in ("papermill", "nbconvert"):
+        require(module, "report")
     reports_run = run_parameters() <= set(declared)
     folder = check_run(parameters) if reports_run else _folder_for(path, parameters)
     if "run_dir" in declared:
@@ -345,8 +345,7 @@ def run_report(notebook: str | Path = "train",  # a name, or a path
     else:
         parameters.pop("run_dir", None)
     writable_folder(folder)
-    require("nbconvert", "report")
-    _run_and_render(path, folder, parameters, check_kernel(read_notebook(path), path), time_limit)
+    _run_and_render(path, folder, parameters, kernel, time_limit)
     if not reports_run:
         return Report(folder / REPORT_FILES[1], folder / REPORT_FILES[0], None)
     from image_classifier.runs import Run

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['hash64', 'mix', 'draws', 'shuffled']
 
-# %% ../nbs/02_seeds.ipynb #46db0445
+# %% ../nbs/02_seeds.ipynb #26c20c17
 import hashlib
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +19,9 @@ def _shift(values, bits: int):
     "`values` shifted right with zeros coming in from the left."
     return (values >> bits) & ((1 << (64 - bits)) - 1)
 
-# %% ../nbs/02_seeds.ipynb #5945699f
-def hash64(values: "np.ndarray | torch.Tensor",  # int64, any shape
-          ) -> "np.ndarray | torch.Tensor":  # int64, same kind and shape, every bit well mixed
+# %% ../nbs/02_seeds.ipynb #af0593ed
+def hash64(values: Any,  # int64 array of NumPy or tensor of torch, any shape
+          ) -> Any:  # int64, same kind and shape, every bit well mixed
     "The splitmix64 hash of each number."
     values = values + _GAMMA
     values = (values ^ _shift(values, 30)) * _FIRST
@@ -44,13 +45,13 @@ def _number(part: int | str) -> int:
     part = int(part) % (1 << 64)
     return part - (1 << 64) if part >= 1 << 63 else part
 
-# %% ../nbs/02_seeds.ipynb #8a05f80d
-def draws(indices: "np.ndarray | torch.Tensor",  # (N,) int64, which images
+# %% ../nbs/02_seeds.ipynb #f992ff60
+def draws(indices: Any,  # (N,) int64 array or tensor, which images
           seed: int,  # of the run
           epoch: int,
           stream: int | str,  # what the numbers are for
           count: int,  # numbers an image
-         ) -> "np.ndarray | torch.Tensor":  # (N, count) float32 in [0, 1), same kind and device as `indices`
+         ) -> Any:  # (N, count) float32 in [0, 1), same kind and device as `indices`
     "The random numbers that belong to these images in this epoch."
     keys = hash64(indices ^ mix(seed, epoch, stream))
     columns = [_shift(hash64(keys + column), 40) for column in range(count)]
