@@ -6,7 +6,8 @@
 __all__ = ['FORMAT', 'Prediction', 'name_probabilities', 'read_pixels', 'describe_classifier', 'model_card', 'check_description',
            'build_described', 'Classifier']
 
-# %% ../nbs/30_classifier.ipynb #22424030
+# %% ../nbs/30_classifier.ipynb #9bbd7318
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from .checkpoints import load_state, load_tensors, save_tensors
 from .errors import ArtefactError, ConfigError, DataError, quoted
 from .evaluation import show_interval
 from .files import atomic_write, check_manifest, read_json, staged_folder, write_json, write_manifest
-from .headers import DecodeError
+from .headers import DecodeError, Limits
 from .images import Preprocess
 from .metrics import probabilities
 from .models import Architecture, build_model
@@ -46,7 +47,7 @@ def name_probabilities(row: np.ndarray,  # (K,) probabilities
     order = np.argsort(-row, kind="stable")
     return Prediction(classes[order[0]], float(row[order[0]]), {classes[i]: float(row[i]) for i in order})
 
-# %% ../nbs/30_classifier.ipynb #cd23140e
+# %% ../nbs/30_classifier.ipynb #39bca8ba
 def read_pixels(preprocess: Preprocess,
                 image: Any,  # a path, a file's bytes, a uint8 array (H, W), (H, W, C) or (C, H, W), or Pillow's image
                ) -> np.ndarray:  # (C, S, S) uint8
@@ -56,7 +57,8 @@ def read_pixels(preprocess: Preprocess,
     try:
         if not Path(image).is_file():
             raise DataError("not a regular file" if Path(image).exists() else "no such file", image, "name an image")
-        return preprocess.pixels(Path(image).read_bytes())
+        with open(image, "rb") as file:
+            return preprocess.pixels(file.read(min(os.fstat(file.fileno()).st_size, Limits().max_bytes + 1)))
     except DecodeError as problem:
         raise DecodeError(problem.what, image, problem.todo) from problem
     except (OSError, ValueError) as problem:
@@ -101,12 +103,12 @@ def _code(text: str) -> str:
     "A name from outside as code in Markdown."
     return f"`{quoted(text).replace('`', chr(39))}`"
 
-# %% ../nbs/30_classifier.ipynb #a2c9a7e8
+# %% ../nbs/30_classifier.ipynb #ed420571
 def check_description(found: object,  # the content of classifier.json
                       path: Path,  # for messages
                      ) -> dict:
     "The description with its shape and values checked, or an `ArtefactError`."
-    if not isinstance(found, dict) or not isinstance(found.get("format"), int):
+    if not isinstance(found, dict) or type(found.get("format")) is not int or found["format"] < 1:
         raise ArtefactError("not the description of a classifier", path, "name the folder that `ic train` made")
     if found["format"] > FORMAT:
         raise ArtefactError(f"made in format {found['format']}, this version reads {FORMAT}", path, "upgrade image_classifier")
@@ -136,7 +138,7 @@ def build_described(found: dict,  # as `check_description` passed it
     except ConfigError as problem:
         raise ArtefactError(f"cannot build the network: {problem.what}", path, problem.todo) from problem
 
-# %% ../nbs/30_classifier.ipynb #d525d89d
+# %% ../nbs/30_classifier.ipynb #be0c83ce
 class Classifier:
     "A trained model with all it needs to answer: preprocessing, class names and measures."
     def __init__(self,
@@ -199,6 +201,8 @@ class Classifier:
         if missing := {"classifier.json", "model.safetensors", "metrics.json"} - set(files):
             raise ArtefactError(f"{', '.join(sorted(missing))} missing from the manifest", folder)
         found = check_description(read_json(folder / "classifier.json"), folder / "classifier.json")
-        model = build_described(found, folder / "classifier.json")
+        model, preprocess = build_described(found, folder / "classifier.json"), Preprocess.from_dict(found["preprocess"])
+        if (preprocess.size, preprocess.channels) != (model.architecture.size, model.architecture.channels):
+            raise ArtefactError("the network and its preprocessing differ in size or channels", folder / "classifier.json")
         load_state(model, load_tensors(folder / "model.safetensors"), folder / "model.safetensors")
-        return cls(model, Preprocess.from_dict(found["preprocess"]), found["classes"], read_json(folder / "metrics.json"), found["temperature"])
+        return cls(model, preprocess, found["classes"], read_json(folder / "metrics.json"), found["temperature"])

@@ -81,12 +81,12 @@ def nearest(word: str,  # the name somebody wrote
         folded.setdefault(option.lower(), option)
     return [folded[match] for match in difflib.get_close_matches(str(word).lower(), folded, count)]
 
-# %% ../nbs/00_errors.ipynb #692aabfa
+# %% ../nbs/00_errors.ipynb #fbf2f68e
 def suggestion(word: str,  # the name somebody wrote
                options: Iterable[str],  # the names that exist
               ) -> str:
     "What to do about an unknown `word`: the nearest of `options`, or all of them when none is near."
-    options = sorted(options)
+    options = [option if option.isprintable() and len(option) <= 80 else quoted(option) for option in sorted(options)]
     if near := nearest(word, options):
         return f"did you mean {' or '.join(near)}?"
     return f"choose one of {', '.join(options[:20])}" + (f" and {len(options) - 20} more" if len(options) > 20 else "")

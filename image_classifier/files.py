@@ -6,11 +6,12 @@
 __all__ = ['MANIFEST', 'writing_to', 'no_folder', 'atomic_write', 'sync_folder', 'append_line', 'write_json', 'read_bytes',
            'read_json', 'sha256_of', 'write_manifest', 'check_manifest', 'staged_folder', 'writable_folder']
 
-# %% ../nbs/01_files.ipynb #7dfa43d3
+# %% ../nbs/01_files.ipynb #72e2a648
 import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -42,7 +43,7 @@ def no_folder(path: str | Path,  # a path that is not there
     path = Path(path).absolute()
     return f"the nearest existing parent is {quoted(next(parent for parent in path.parents if os.path.exists(parent)), 200)}"
 
-# %% ../nbs/01_files.ipynb #650558b4
+# %% ../nbs/01_files.ipynb #83e20e31
 def atomic_write(path: str | Path,  # the file to write or replace; its folder must exist
                  data: bytes | str,  # text is written as UTF-8
                 ) -> None:
@@ -50,6 +51,8 @@ def atomic_write(path: str | Path,  # the file to write or replace; its folder m
     path = Path(path)
     data = data.encode("utf-8") if isinstance(data, str) else data
     with writing_to(path):
+        if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+            raise ConfigError(f"cannot write to {quoted(path, 200)}: it is not a regular file", todo="choose another place")
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -148,7 +151,7 @@ def write_manifest(folder: str | Path,  # whose files are complete, with no fold
     write_json(Path(folder) / MANIFEST, {"format": 1, "files": {
         file.name: {"size": file.stat().st_size, "sha256": sha256_of(file)} for file in files}})
 
-# %% ../nbs/01_files.ipynb #2ac886aa
+# %% ../nbs/01_files.ipynb #235af0f9
 def check_manifest(folder: str | Path) -> dict[str, dict]:  # name: {"size", "sha256"}
     "The files that `folder` holds according to its manifest, each verified, or an `ArtefactError`."
     folder = Path(folder)
@@ -157,7 +160,7 @@ def check_manifest(folder: str | Path) -> dict[str, dict]:  # name: {"size", "sh
         path = folder / name
         size = _regular_size(path)
         if size != facts["size"]:
-            raise ArtefactError(f"{name} is empty" if size == 0 else f"{size} of {facts['size']} bytes", path, _AGAIN)
+            raise ArtefactError(f"{quoted(name)} is empty" if size == 0 else f"{size} of {facts['size']} bytes", path, _AGAIN)
         if sha256_of(path) != facts["sha256"]:
             raise ArtefactError(f"sha256 mismatch in {name}", folder, _AGAIN)
     return files
@@ -165,7 +168,7 @@ def check_manifest(folder: str | Path) -> dict[str, dict]:  # name: {"size", "sh
 # %% ../nbs/01_files.ipynb #9c6aefc3
 _AGAIN = "the copy is damaged: take it again from where it was made"
 
-# %% ../nbs/01_files.ipynb #004e402f
+# %% ../nbs/01_files.ipynb #583c6912
 def _manifest_files(folder: Path) -> dict[str, dict]:
     "The manifest's entries, their shape and names checked."
     if not folder.is_dir():
@@ -174,12 +177,14 @@ def _manifest_files(folder: Path) -> dict[str, dict]:
         raise ArtefactError(f"incomplete (no {MANIFEST})", folder, "name the folder that holds it")
     manifest = read_json(folder / MANIFEST, limit=1 << 20)
     files = manifest.get("files") if isinstance(manifest, dict) else None
+    if isinstance(manifest, dict) and manifest.get("format") != 1:
+        raise ArtefactError(f"a manifest of format {quoted(manifest.get('format'))}, this version reads 1", folder / MANIFEST, "upgrade image_classifier")
     if not isinstance(files, dict) or not all(
             isinstance(facts, dict) and isinstance(facts.get("size"), int) and isinstance(facts.get("sha256"), str)
             for facts in files.values()):
         raise ArtefactError("not a manifest", folder / MANIFEST, _AGAIN)
     for name in files:
-        if name != Path(name).name or name in ("", ".", "..") or "\\" in name or "\0" in name:
+        if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
             raise ArtefactError(f"unsafe path in the manifest: {quoted(name)}", folder)
     return files
 

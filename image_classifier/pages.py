@@ -85,7 +85,7 @@ def _tidy(notebook: dict) -> str:  # the title
                 output["metadata"].setdefault(kind, {}).setdefault("alt", heading or "figure")
     return title
 
-# %% ../nbs/31_pages.ipynb #6f42d348
+# %% ../nbs/31_pages.ipynb #d1f6b504
 def to_html(notebook_path: str | Path,  # an executed notebook
             html_path: str | Path,  # the page to write
             failed: str = "",  # why the notebook stopped, if it did
@@ -96,6 +96,7 @@ def to_html(notebook_path: str | Path,  # an executed notebook
     title = _tidy(notebook) or Path(notebook_path).stem
     exporter = exporters.HTMLExporter(template_name="basic", template_file="report.html.j2", exclude_anchor_links=True,
                                       exclude_input_prompt=True, exclude_output_prompt=True,
+                                      extra_template_basedirs=[], extra_template_paths=[],
                                       extra_loaders=[jinja.DictLoader({"report.html.j2": TEMPLATE})])
     exporter.register_preprocessor("nbconvert.preprocessors.CoalesceStreamsPreprocessor", enabled=True)
     body, _ = exporter.from_notebook_node(notebook)

@@ -276,14 +276,14 @@ class Failure(typing.NamedTuple):
     text: str  # one line
     kind: type[BaseException]  # what to raise
 
-# %% ../nbs/33_reports.ipynb #3aeff13c
+# %% ../nbs/33_reports.ipynb #14e87cbf
 def failure(problem: BaseException,  # what `execute` raised
             notebook: dict,  # the executed notebook
            ) -> Failure:
     "Where and why the notebook stopped."
     started = [cell for cell in notebook["cells"] if cell.get("metadata", {}).get("papermill", {}).get("start_time")
-               and cell["cell_type"] == "code"]
-    number = getattr(problem, "exec_count", None) or (started[-1].get("execution_count") if started else None)
+               and cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
+    number = len(started) or None  # counted here: a kernel that dies at once never says which cell it was in
     if hasattr(problem, "ename"):
         return Failure(number, *_raised(problem.ename, str(problem.evalue), list(problem.traceback or [])))
     name = type(problem).__name__

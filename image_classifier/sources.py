@@ -154,7 +154,7 @@ def read_idx(path: str | Path,  # plain or gzipped
         raise DataError(f"{len(data) if len(data) < size else 'more'} of {size} bytes", path, _AGAIN)
     return np.frombuffer(data, np.uint8).reshape(shape)
 
-# %% ../nbs/13_sources.ipynb #cc8f270d
+# %% ../nbs/13_sources.ipynb #01541fb3
 def _locate(root: Path,  # a folder, or the file itself
            names: Sequence[str],  # the file may have any of them
           ) -> Optional[Path]:
@@ -162,7 +162,8 @@ def _locate(root: Path,  # a folder, or the file itself
     if os.path.isfile(root):
         return root if root.name in names else None
     folders = [root / sub for sub in ("", "raw", "MNIST/raw", "FashionMNIST/raw")]
-    return next((folder / name for folder in folders for name in names if os.path.exists(folder / name)), None)
+    return next((folder / name for folder in folders for name in names
+                 if os.path.isfile(folder / name) or os.path.isdir(folder / name)), None)
 
 # %% ../nbs/13_sources.ipynb #e767f1f9
 def idx_source(config: DataConfig,  # name, root, download

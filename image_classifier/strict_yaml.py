@@ -5,8 +5,10 @@
 # %% auto #0
 __all__ = ['Pair', 'parse_yaml', 'read_yaml', 'dump_yaml']
 
-# %% ../nbs/04_strict_yaml.ipynb #1791a656
+# %% ../nbs/04_strict_yaml.ipynb #f4a42712
+import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -103,13 +105,15 @@ def parse_yaml(text: str,  # a YAML document: a mapping of keys to values, or no
         raise ConfigError("more than one YAML document", f"{where}:{more.start_mark.line + 1}", "keep one")
     return pairs
 
-# %% ../nbs/04_strict_yaml.ipynb #621cbaf2
+# %% ../nbs/04_strict_yaml.ipynb #57271051
 _LARGEST = 1_000_000  # bytes
 
 def read_yaml(path: str | Path,  # a YAML file
              ) -> list[Pair]:
     "What the file says, in its order; raises a `ConfigError` with file and line."
     try:
+        if stat.S_ISFIFO(os.stat(path).st_mode):
+            raise ConfigError("not a regular file", path, "name the config.yaml of a run")
         with open(path, "rb") as file:
             data = file.read(_LARGEST + 1)
         if len(data) > _LARGEST:

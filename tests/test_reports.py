@@ -273,3 +273,15 @@ def test_an_installed_package_brings_its_reports_along(tmp_path):
     code = "from image_classifier.reports import *; p = find_notebook('train'); print(p, p.is_symlink(), len(declared_parameters(read_notebook(p))))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "site")}, capture_output=True, text=True)
     assert done.stdout.split() == [str(tmp_path / "site" / "image_classifier" / "reports" / "train.ipynb"), "False", "10"], done.stderr
+
+
+def test_a_template_in_the_working_folder_is_not_used(tmp_path, monkeypatch):
+    "nbconvert looks for templates where one stands; a template is a program."
+    (tmp_path / "basic" / "basic").mkdir(parents=True)
+    for name in ("index.html.j2", "basic/index.html.j2", "base.html.j2"):
+        (tmp_path / "basic" / name).write_text("somebody else's page")
+    notebook = tmp_path / "a.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Mine")]), notebook)
+    monkeypatch.chdir(tmp_path)
+    page = to_html(notebook, tmp_path / "a.html").read_text()
+    assert "Mine" in page and "somebody else" not in page

@@ -3,6 +3,7 @@ import hashlib
 import json
 import shutil
 import signal
+import subprocess
 from dataclasses import replace
 from functools import cache
 
@@ -13,7 +14,8 @@ from folders import pets, picture, save  # noqa: F401
 from image_classifier.config import compose
 from image_classifier.data import load_data
 from image_classifier.errors import ArtefactError, ConfigError, DataError, DivergedError
-from image_classifier.runs import Run, train
+from image_classifier.files import atomic_write
+from image_classifier.runs import Run, git_commit, train
 from image_classifier.training import Callback, snapshot
 
 
@@ -169,3 +171,21 @@ def test_diverged_run_leaves_finite_weights_and_its_history(tmp_path):
     assert not run.finished and len(run.history) == 1
     assert all(torch.isfinite(tensor).all() for tensor in run.classifier().model.state_dict().values())
 
+
+
+def test_noting_the_commit_runs_nothing_that_a_folder_brings_along(tmp_path, monkeypatch):
+    "A folder from elsewhere may hold a .git whose hooks and filters are programs."
+    canary = tmp_path / "canary"
+    for words in (["init", "-q"], ["config", "core.fsmonitor", f"touch {canary}; false"], ["config", "filter.x.clean", f"touch {canary}; cat"]):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    monkeypatch.chdir(tmp_path)
+    assert git_commit() is None and not canary.exists()
+
+
+def test_figures_are_never_written_through_a_link(tmp_path):
+    precious = tmp_path / "precious.txt"
+    precious.write_text("mine")
+    (tmp_path / "confusion_matrix.png").symlink_to(precious)
+    with pytest.raises(ConfigError, match="not a regular file"):
+        atomic_write(tmp_path / "confusion_matrix.png", b"a figure")
+    assert precious.read_text() == "mine"
