@@ -138,7 +138,7 @@ def build_described(found: dict,  # as `check_description` passed it
     except ConfigError as problem:
         raise ArtefactError(f"cannot build the network: {problem.what}", path, problem.todo) from problem
 
-# %% ../nbs/30_classifier.ipynb #be0c83ce
+# %% ../nbs/30_classifier.ipynb #19e4010e
 class Classifier:
     "A trained model with all it needs to answer: preprocessing, class names and measures."
     def __init__(self,
@@ -161,7 +161,10 @@ class Classifier:
         "The probability of each class for each of a batch of images."
         device = next(self.model.parameters()).device
         inputs = torch.from_numpy(self.preprocess.inputs(images)).to(device, memory_format=torch.channels_last)
-        return probabilities(self.model(inputs).float().cpu().numpy() / self.temperature)
+        logits = self.model(inputs).float().cpu().numpy() / self.temperature
+        if not np.isfinite(logits).all():
+            raise ArtefactError("the network answers with numbers that are not finite", todo="take it again from where it was made")
+        return probabilities(logits)
 
     def predict(self,
                 images: Any,  # one image as `read_pixels` takes it, or a list of them

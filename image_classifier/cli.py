@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['EPILOG', 'OF_THE_RUN', 'Answer', 'give', 'Verbs', 'ic', 'verb', 'composed', 'complete_override', 'Bash',
            'overrides_argument', 'out_option', 'absolute', 'train', 'summary', 'shown_path', 'find_artefact',
-           'evaluate', 'check_evaluated', 'evaluation_config', 'images_to_measure', 'check_classes', 'predict',
-           'expand', 'predict_some', 'unreadable', 'report', 'split_run', 'report_parameters', 'from_word', 'config',
-           'doctor', 'Terminated', 'as_ours', 'usage_error', 'hoisted', 'listening', 'main']
+           'evaluate', 'check_place', 'check_evaluated', 'evaluation_config', 'images_to_measure', 'check_classes',
+           'predict', 'expand', 'predict_some', 'unreadable', 'report', 'split_run', 'report_parameters', 'from_word',
+           'config', 'doctor', 'Terminated', 'as_ours', 'usage_error', 'hoisted', 'listening', 'main']
 
-# %% ../nbs/51_cli.ipynb #3c79a220
+# %% ../nbs/51_cli.ipynb #b94e29cb
 import contextlib
 import functools
 import json
@@ -28,7 +28,8 @@ from typing import Any
 import click
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class, split_arg_string
 
-from .errors import ArtefactError, ConfigError, DataError, ImageClassifierError, ResourceError, quoted, suggestion, together
+from .errors import ArtefactError, ConfigError, DataError, ImageClassifierError, ResourceError, escaped, quoted, suggestion, together
+from .files import FULL
 
 # %% ../nbs/51_cli.ipynb #4a2c0509
 @dataclass
@@ -217,7 +218,7 @@ def find_artefact(path: str | Path,  # a run's folder, or a classifier's
         raise ArtefactError("no such classifier", path, there)
     return path
 
-# %% ../nbs/51_cli.ipynb #9eae53fa
+# %% ../nbs/51_cli.ipynb #07863b0e
 @verb
 @click.argument("classifier", type=click.Path(), metavar="RUN_OR_CLASSIFIER")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_override)
@@ -236,15 +237,28 @@ def evaluate(classifier: str, overrides: tuple[str, ...], out: str | None) -> An
     from image_classifier.evaluation import evaluate as measure
     from image_classifier.files import write_json
     from image_classifier.training import choose_device
-    folder = find_artefact(classifier)
+    folder, place = find_artefact(classifier), absolute(out)
     config, own = evaluation_config(folder, overrides)
+    if place:
+        check_place(place)
     device, found = choose_device(config.device), Classifier.load(folder)
     dataset = images_to_measure(found, config, own)
     metrics = measure(found.model.to(device), dataset, found.preprocess).metrics
-    if out:
-        write_json(absolute(out), metrics)
+    if place:
+        write_json(place, metrics)
     return Answer(classification_report(metrics) + f"{len(dataset):,} test images of {quoted(config.data.name)}",
                   {"classifier": str(folder), "data": {"name": config.data.name, "test": len(dataset)}, "metrics": metrics})
+
+# %% ../nbs/51_cli.ipynb #759a8f9d
+def check_place(path: Path,  # of a file to be written
+               ) -> None:
+    "Raise a `ConfigError` when a file cannot be written there, or would replace one of a run or an artefact."
+    from image_classifier.files import MANIFEST, writable_folder
+    if path.is_dir():
+        raise ConfigError("a folder is there, a file is needed", path, "name a file, e.g. measures.json")
+    if path.exists() and any((path.parent / name).exists() for name in (MANIFEST, "config.yaml")):
+        raise ConfigError("a file of a run or a classifier would be replaced", path, "choose another name")
+    writable_folder(path.parent)
 
 # %% ../nbs/51_cli.ipynb #7c64d95f
 OF_THE_RUN = ("data.size", "data.channels", "data.resize", "data.valid", "data.test", "data.split_seed")  # settled when it was trained
@@ -333,10 +347,11 @@ def predict(classifier: str, images: tuple[str, ...]) -> Answer:
                          "errors": [{"image": name, "error": error} for name, error in errors]},
                   DataError(unreadable(errors, len(errors) + len(predictions)), todo="mend or leave out those") if errors else None)
 
-# %% ../nbs/51_cli.ipynb #edb1a81c
+# %% ../nbs/51_cli.ipynb #3603afad
 def expand(images: Sequence[str],  # paths; "-" is stdin
           ) -> tuple[list[tuple[str, str | bytes]], list[tuple[str, str]]]:  # (name, path or bytes), (name, error)
     "Each image with its name; a folder becomes the images in it."
+    from image_classifier.headers import Limits
     from image_classifier.schema import DataConfig
     from image_classifier.sources import SUFFIXES
     endings = [ending for format in DataConfig().formats for ending in SUFFIXES[format]]
@@ -344,7 +359,7 @@ def expand(images: Sequence[str],  # paths; "-" is stdin
     errors = []
     for image in images:
         if image == "-":
-            named.append(("stdin", sys.stdin.buffer.read()))
+            named.append(("stdin", sys.stdin.buffer.read(Limits().max_bytes + 1)))
         elif os.path.isdir(image):
             inside = sorted(str(path) for path in Path(image).rglob("*") if path.suffix.lower() in endings)
             named += [(path, path) for path in inside]
@@ -500,7 +515,7 @@ def doctor() -> Answer:
 class Terminated(KeyboardInterrupt):  # asyncio lets only this kind of exception out of its tasks
     "The process was asked to end (SIGTERM)."
 
-# %% ../nbs/51_cli.ipynb #5d0c78cf
+# %% ../nbs/51_cli.ipynb #1e6ab83c
 def as_ours(problem: BaseException,  # what a verb or click raised
            ) -> ImageClassifierError:
     "The same problem as an error of ours: with a line and an exit code."
@@ -510,24 +525,24 @@ def as_ours(problem: BaseException,  # what a verb or click raised
         return usage_error(problem)
     if isinstance(problem, MemoryError) or "out of memory" in str(problem).lower():
         return ResourceError("out of memory", todo="try a smaller batch_size or data.size")
-    if getattr(problem, "errno", None) == 28:
-        return ResourceError("the disk is full", getattr(problem, "filename", None) or "", "free some space and run the same command again")
+    if getattr(problem, "errno", None) in FULL:
+        return ResourceError(FULL[problem.errno], getattr(problem, "filename", None) or "", "free some space and run the same command again")
     return ImageClassifierError(f"{type(problem).__name__}: {quoted(problem, 300)} (a fault of ours)", todo="run again with --debug and report it")
 
-# %% ../nbs/51_cli.ipynb #7066a8ef
+# %% ../nbs/51_cli.ipynb #02adf0fd
 def usage_error(problem: click.ClickException) -> ConfigError:
     "One of click's complaints in our words."
     context = getattr(problem, "ctx", None)
     help_line = f"see {context.command_path} --help" if context else "see ic --help"
     if not isinstance(problem, click.NoSuchOption):
-        text = problem.format_message().rstrip(".").replace("\n", " ")
+        text = escaped(problem.format_message().rstrip(".").replace("\n", " ")[:300])
         return ConfigError(text[:1].lower() + text[1:], todo=help_line)
     name = problem.option_name.lstrip("-").replace("-", "_")
     options = [option for parameter in context.command.get_params(context) for option in parameter.opts if option.startswith("--")] if context else []
     from image_classifier.schema import SECTIONS, SHORTHANDS, keys
     if name in {*SHORTHANDS, *SECTIONS, *keys()} and any(parameter.name == "overrides" for parameter in (context.command.params if context else [])):
-        return ConfigError(f"unknown option {quoted(problem.option_name)[:80].strip(chr(39))}", todo=f"write {name}=<value>, without dashes")
-    return ConfigError(f"unknown option {quoted(problem.option_name).strip(chr(39))}", todo=suggestion(problem.option_name, options))
+        return ConfigError(f"unknown option {escaped(problem.option_name[:80])}", todo=f"write {name}=<value>, without dashes")
+    return ConfigError(f"unknown option {escaped(problem.option_name[:80])}", todo=suggestion(problem.option_name, options))
 
 # %% ../nbs/51_cli.ipynb #f6fa5f83
 def hoisted(words: Sequence[str],  # as typed
@@ -539,7 +554,7 @@ def hoisted(words: Sequence[str],  # as typed
         early += 1
     return words[early:early + 1] + words[:early] + words[early + 1:] if early < len(words) else words
 
-# %% ../nbs/51_cli.ipynb #9bb0e23e
+# %% ../nbs/51_cli.ipynb #a20e5a0b
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
     "SIGTERM as an exception, and warnings as one line, inside the block."
@@ -547,7 +562,7 @@ def listening() -> Iterator[None]:
         raise Terminated
     def _warn(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
         if issubclass(category, UserWarning):
-            click.echo(f"warning: {quoted(message, 1000).strip(chr(39))}", err=True)
+            click.echo(f"warning: {escaped(str(message)[:1000])}", err=True)
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, _end) if in_main else None
     with warnings.catch_warnings():

@@ -54,10 +54,10 @@ class _Choice(NamedTuple):
     preset: str
     values: Mapping[str, Any] = MappingProxyType({})
 
-# %% ../nbs/05_config.ipynb #d9374015
+# %% ../nbs/05_config.ipynb #f441f840
 def _choose_data(text: str, base: Path) -> _Choice:
     "The choice of a folder, an archive or a table that is there, seen from `base`."
-    path = base / text
+    path = base / os.path.expanduser(text)
     if os.path.lexists(path):
         return _Choice("csv" if path.suffix.lower() == ".csv" else "folder", {"data.root": text})
     if os.sep in text or text.startswith((".", "~")):
@@ -182,13 +182,13 @@ def project_root(start: Optional[str | Path] = None,  # where to begin; None: th
     start = Path(start or Path.cwd()).absolute()
     return next((folder for folder in (start, *start.parents) if (folder / "settings.ini").is_file()), Path.cwd())
 
-# %% ../nbs/05_config.ipynb #d3d7b4ef
+# %% ../nbs/05_config.ipynb #0b69b343
 def anchored(config: Config,  # a configuration
              base: Path,  # the folder that relative paths start from
             ) -> Config:
     "The configuration with its paths absolute."
     values = flat(config)
-    paths = {key: os.path.join(base, values[key]) for key in PLACES if values[key] not in (None, "auto", "never")}
+    paths = {key: os.path.join(base, os.path.expanduser(values[key])) for key in PLACES if values[key] not in (None, "auto", "never")}
     return build({**values, **paths})
 
 # %% ../nbs/05_config.ipynb #553c5e5a

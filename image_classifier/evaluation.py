@@ -88,7 +88,7 @@ def id_hashes(ids: Iterable[str],  # one per image
     digests = b"".join(hashlib.sha256(str(id).encode("utf-8", "surrogateescape")).digest()[:8] for id in ids)
     return np.frombuffer(digests, dtype="<i8").astype(np.int64)
 
-# %% ../nbs/25_evaluation.ipynb #26a1fef3
+# %% ../nbs/25_evaluation.ipynb #ee1af107
 def evaluate(model: nn.Module,
              dataset: Dataset,
              preprocess: Preprocess,
@@ -97,6 +97,8 @@ def evaluate(model: nn.Module,
     if dataset.groups is not None:
         warnings.warn("the intervals take images as independent; those of one group are not, so the true ones are wider", UserWarning)
     logits = predict_logits(model, dataset, preprocess).numpy()
+    if not np.isfinite(logits).all():
+        raise ArtefactError("the network answers with numbers that are not finite", todo="take it again from where it was made")
     return Evaluation(logits, dataset.targets, tuple(dataset.classes), id_hashes(dataset.ids),
                       measure(logits, dataset.targets, dataset.classes))
 

@@ -8,7 +8,7 @@ __all__ = ['KERNEL', 'report_names', 'find_notebook', 'read_notebook', 'check_ke
            'check_injected', 'run_table', 'kernel_manager', 'execute', 'Failure', 'failure', 'Report', 'run_report',
            'keep_notebook']
 
-# %% ../nbs/33_reports.ipynb #5139f50f
+# %% ../nbs/33_reports.ipynb #436d542b
 import ast
 import contextlib
 import html
@@ -31,7 +31,7 @@ from pathlib import Path
 from . import errors
 from .config import compose, from_parameters, project_root
 from .errors import ConfigError, ImageClassifierError, ResourceError, quoted, require, suggestion
-from .files import atomic_write, no_folder, writable_folder
+from .files import FULL, atomic_write, no_folder, writable_folder
 from .pages import REPORT_FILES, table, to_html
 from .schema import Config, Setting, convert, explain, flat, shown
 
@@ -220,7 +220,7 @@ def run_table(config: Config) -> str:
     rows = [(key, _spelled(values[key]), text) for key, _, _, text in explain() if key in _SHOWN or values[key] != usual[key]]
     return table(["key", "value", "meaning"], rows)
 
-# %% ../nbs/33_reports.ipynb #d7439005
+# %% ../nbs/33_reports.ipynb #da9517c3
 def kernel_manager(name: str,  # as `check_kernel` gives it
                   ) -> type:
     "The class that starts a kernel: of this interpreter for `python3`, else as Jupyter finds it."
@@ -235,7 +235,8 @@ def kernel_manager(name: str,  # as `check_kernel` gives it
         @property
         def kernel_spec(self) -> KernelSpec:
             "How this interpreter is started as a kernel."
-            return KernelSpec(**{**make(), "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"]})
+            return KernelSpec(**{**make(), "argv": [sys.executable, "-P", "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL",
+                                                      "--IPKernelApp.ignore_cwd=True", "--IPKernelApp.exec_lines=import sys; sys.path.append('')"]})
     return ThisPython
 
 # %% ../nbs/33_reports.ipynb #0950e3de
@@ -276,7 +277,7 @@ class Failure(typing.NamedTuple):
     text: str  # one line
     kind: type[BaseException]  # what to raise
 
-# %% ../nbs/33_reports.ipynb #14e87cbf
+# %% ../nbs/33_reports.ipynb #278aa94d
 def failure(problem: BaseException,  # what `execute` raised
             notebook: dict,  # the executed notebook
            ) -> Failure:
@@ -289,6 +290,8 @@ def failure(problem: BaseException,  # what `execute` raised
     name = type(problem).__name__
     if name == "CellTimeoutError":
         return Failure(number, "it passed the time limit", ImageClassifierError)
+    if getattr(problem, "errno", None) in FULL:
+        return Failure(number, FULL[problem.errno], ResourceError)
     if name == "DeadKernelError":
         return Failure(number, "the kernel died, most likely for want of memory", ResourceError)
     if isinstance(problem, KeyboardInterrupt) or not isinstance(problem, Exception):

@@ -34,7 +34,7 @@ from .plots import plot_confusion, plot_history, plot_reliability
 from .schema import Config, check_config, differences
 from .training import Callback, EpochResult, History, Training, choose_device, fit
 
-# %% ../nbs/32_runs.ipynb #e3475b2a
+# %% ../nbs/32_runs.ipynb #3ada56c4
 class Run:
     "A folder in which one training left everything it made."
     def __init__(self,
@@ -59,7 +59,10 @@ class Run:
     @cached_property
     def metrics(self) -> dict:
         "What came out, as metrics.json has it."
-        return read_json(self.path / "metrics.json")
+        found = read_json(self.path / "metrics.json")
+        if not isinstance(found, dict) or not {"data", "epochs", "best_epoch", "valid", "test"} <= set(found):
+            raise ArtefactError("not the measures of a run", self.path / "metrics.json")
+        return found
 
     def classifier(self) -> Classifier:
         "The trained classifier."
@@ -68,8 +71,11 @@ class Run:
     @property
     def history(self) -> History:
         "The results of the epochs."
-        lines = read_bytes(self.path / "history.jsonl").decode("utf-8").splitlines()
-        return History(EpochResult(**json.loads(line)) for line in lines)
+        path = self.path / "history.jsonl"
+        try:
+            return History(EpochResult(**json.loads(line)) for line in read_bytes(path).decode("utf-8").splitlines())
+        except (TypeError, ValueError) as problem:
+            raise ArtefactError(f"not a history: {quoted(problem, 120)}", path) from problem
 
     def evaluation(self,
                    split: str = "test",  # or valid
@@ -135,20 +141,31 @@ def find_run(run_dir: Path,
                           run_dir, "choose another one")
     return True
 
-# %% ../nbs/32_runs.ipynb #9ae27bf4
+# %% ../nbs/32_runs.ipynb #69781156
 def check_known(run: Run,
                 fingerprint: str,  # of the data as it is now
                ) -> None:
     "Refuse a run whose data has changed (`DataError`), or a finished one whose files are damaged (`ArtefactError`)."
     noted = run.path / "environment.json"
-    before = read_json(noted).get("data_fingerprint") if noted.exists() else fingerprint
+    environment = read_json(noted) if noted.exists() else {}
+    before = environment.get("data_fingerprint", fingerprint) if isinstance(environment, dict) else None
     if before != fingerprint:
         raise DataError(f"the data has changed since the run was made (fingerprint {str(before)[:12]} then, {fingerprint[:12]} now)",
                         run.path, "choose another run folder")
-    if run.finished:
-        check_manifest(run.path / "classifier")
-        for split in ("valid", "test"):
-            run.evaluation(split)
+    if not run.finished:
+        return
+    check_manifest(run.path / "classifier")
+    if run.metrics != read_json(run.path / "classifier" / "metrics.json"):
+        raise ArtefactError("the measures are not those that the classifier was stored with", run.path / "metrics.json", _BROKEN)
+    if len(run.history) != run.metrics["epochs"]:
+        raise ArtefactError(f"{len(run.history)} epochs in the history, {run.metrics['epochs']} in the measures", run.path / "history.jsonl", _BROKEN)
+    for split in ("valid", "test"):
+        found = run.evaluation(split)
+        if len(found.targets) != run.metrics["data"][split] or (found.predicted == found.targets).mean() != found.metrics["accuracy"]["value"]:
+            raise ArtefactError("the predictions do not give the measures", run.path / "predictions" / f"{split}.safetensors", _BROKEN)
+
+
+_BROKEN = "the run was changed after it ended: choose another run folder"
 
 # %% ../nbs/32_runs.ipynb #872033fe
 class HistoryFile(Callback):

@@ -7,7 +7,7 @@ __all__ = ['SUFFIXES', 'READERS', 'File', 'Source', 'digits_source', 'read_idx',
            'suffixes_of', 'Listing', 'list_files', 'refuse', 'folder_source', 'read_table', 'csv_source',
            'check_classes', 'find_source', 'read_source']
 
-# %% ../nbs/13_sources.ipynb #8d3f48bc
+# %% ../nbs/13_sources.ipynb #12513d20
 import csv
 import errno
 import gzip
@@ -28,7 +28,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 from .downloads import CIFAR_SETS, IDX_FILES, IDX_SETS, cache_folder, fetch
-from .errors import ConfigError, DataError, quoted, suggestion, together
+from .errors import ConfigError, DataError, escaped, quoted, suggestion, together
 from .files import no_folder
 from .headers import DecodeError
 from .schema import EMPTY_CLASS, LEAKS, LINKS, SOURCES, DataConfig
@@ -88,13 +88,13 @@ class Source:
         "The same with neither images nor files."
         return replace(self, images=None, files=None)
 
-# %% ../nbs/13_sources.ipynb #bfb00455
+# %% ../nbs/13_sources.ipynb #0346afb0
 def _existing(root: Optional[str | Path],  # data.root
             ) -> Path:
     "`root` as a path, or a `DataError` that says how much of it exists."
     if root is None:
         raise ConfigError("data.root is required", todo="for example data.root=./pictures")
-    path = Path(root).expanduser()
+    path = Path(os.path.expanduser(root))
     if not os.path.lexists(path):
         raise DataError(f"no folder {quoted(path, 200)}", todo=no_folder(path))
     return path
@@ -182,7 +182,7 @@ def idx_source(config: DataConfig,  # name, root, download
     parts = {"train": (train[:, None], train_labels), "test": (test[:, None], test_labels)}
     return _from_arrays(kind.names, parts, config.root or config.name)
 
-# %% ../nbs/13_sources.ipynb #43d420ae
+# %% ../nbs/13_sources.ipynb #fdd944d5
 def _read_members(place: Path,  # a tar archive, or the folder it was extracted to
                  wanted: Collection[str],  # file names
                  limit: int = 1 << 29,  # most bytes of all members together
@@ -191,14 +191,15 @@ def _read_members(place: Path,  # a tar archive, or the folder it was extracted 
     found, total = {}, 0
     try:
         if place.is_dir():
-            return {name: (place / name).read_bytes() for name in wanted}
-        with tarfile.open(place, "r|*") as archive:
-            for member in archive:
-                total += member.size
-                if total > limit:
-                    raise DataError(f"unpacks to more than {limit} bytes", place)
-                if member.isreg() and posixpath.basename(member.name) in wanted:
-                    found[posixpath.basename(member.name)] = archive.extractfile(member).read()
+            found = {name: (place / name).read_bytes() for name in wanted if (place / name).is_file()}
+        else:
+            with tarfile.open(place, "r|*") as archive:
+                for member in archive:
+                    total += member.size
+                    if total > limit:
+                        raise DataError(f"unpacks to more than {limit} bytes", place)
+                    if member.isreg() and posixpath.basename(member.name) in wanted:
+                        found[posixpath.basename(member.name)] = archive.extractfile(member).read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as problem:
         raise DataError(f"cannot be read: {quoted(problem)}", place, _AGAIN) from problem
     if absent := sorted(set(wanted) - set(found)):
@@ -357,7 +358,7 @@ def _layout(folders: Sequence[str],  # ids
         raise DataError(f"one split under two names: {together(tops)}", root, "keep one folder for each of train, valid and test")
     return parts
 
-# %% ../nbs/13_sources.ipynb #7e978350
+# %% ../nbs/13_sources.ipynb #b41c3ce9
 def folder_source(config: DataConfig,  # root, formats
                   allow: Collection[str] = (),  # links: may lead out of the root
                  ) -> Source:
@@ -377,6 +378,8 @@ def folder_source(config: DataConfig,  # root, formats
     if stray := [file.id for file in listing.files if file.id.count("/") <= depth]:
         raise DataError(f"{len(stray)} images outside a class folder: {together(stray, 3)}", root, _LAYOUT)
     names = sorted({folder.split("/")[depth] for folder in listing.folders if folder.count("/") >= depth})
+    if alike := [name for name, n in Counter(map(_text, names)).items() if n > 1]:
+        raise DataError(f"two class folders have the same name once it is written as text: {together(alike)}", root, "rename one of them")
     number = {name: i for i, name in enumerate(names)}
     steps = [file.id.split("/") for file in listing.files]
     return Source(tuple(map(_text, names)), [file.id for file in listing.files], np.array([number[step[depth]] for step in steps]),
@@ -463,7 +466,7 @@ def _table_problems(table: dict[str, list[str]],  # from `read_table`
     times = Counter(file.id for file in files if not isinstance(file, str))
     return problems + [(id, f"listed {n} times") for id, n in times.items() if n > 1]
 
-# %% ../nbs/13_sources.ipynb #e7c8a109
+# %% ../nbs/13_sources.ipynb #c1489c07
 def check_classes(source: Source,
                   allow: Collection[str] = (),  # empty_class: warn instead
                  ) -> None:
@@ -475,7 +478,7 @@ def check_classes(source: Source,
     for part, target in set(zip(source.parts, source.targets.tolist())):
         there.setdefault(part, set()).add(source.classes[target])
     everywhere = set().union(*there.values())
-    empty = [f"class '{quoted(name).strip(chr(39))}' has no images" for name in source.classes if name not in everywhere]
+    empty = [f"class '{escaped(name[:80])}' has no images" for name in source.classes if name not in everywhere]
     lacks = [f"{part} lacks {together(sorted(everywhere - names))}" for part, names in sorted(there.items(), reverse=True) if everywhere - names]
     what = "; ".join([*empty[:10], *lacks])
     if what and EMPTY_CLASS in allow:

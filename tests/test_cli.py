@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from image_classifier.checkpoints import load_tensors, save_tensors
 from image_classifier.cli import as_ours, main
 from image_classifier.files import write_manifest
 
@@ -157,6 +158,30 @@ def test_evaluate_gives_the_numbers_of_the_run_and_writes_them(ic, first, tmp_pa
     stored = json.loads((first / "metrics.json").read_text())["test"]
     assert json.loads(out)["metrics"] == stored == json.loads((tmp_path / "m.json").read_text())
     assert "[" in ic("evaluate", first / "classifier")[1].splitlines()[1], "a table with intervals"
+
+
+def test_measures_do_not_replace_what_a_run_holds_and_their_place_is_seen_to_first(ic, first, home):
+    for place, line in [(first / "metrics.json", "a file of a run or a classifier would be replaced"),
+                        (first / "classifier" / "metrics.json", "a file of a run or a classifier would be replaced"),
+                        (home, "a folder is there, a file is needed"), (home / "zero.png" / "m.json", "cannot write to")]:
+        before = place.read_bytes() if place.is_file() else None
+        code, out, err = ic("evaluate", first, "--out", place)
+        assert (code, out) == (2, "")
+        one_line(err, line)
+        assert before == (place.read_bytes() if place.is_file() else None)
+
+
+def test_a_classifier_whose_weights_overflow_is_refused_not_the_data(ic, first, home, tmp_path):
+    "Each weight is finite, what the network answers is not."
+    shutil.copytree(first, tmp_path / "run")
+    path = tmp_path / "run" / "classifier" / "model.safetensors"
+    tensors = load_tensors(path)
+    save_tensors(path, {name: tensor * 1e30 if tensor.is_floating_point() else tensor for name, tensor in tensors.items()})
+    write_manifest(path.parent)
+    for words in (["predict", tmp_path / "run", home / "zero.png"], ["evaluate", tmp_path / "run"]):
+        code, out, err = ic(*words)
+        assert (code, out) == (4, "")
+        one_line(err, "the network answers with numbers that are not finite")
 
 
 def digits_folder(root, classes, count=20):

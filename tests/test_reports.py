@@ -88,6 +88,15 @@ def test_a_wrong_parameter_of_any_notebook_costs_no_kernel(notebook, tmp_path, m
     assert not (tmp_path / "out").exists() and not (tmp_path / "canary").exists()
 
 
+def test_a_module_in_the_working_folder_is_found_but_replaces_none(notebook, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("torch", "ipykernel_launcher", "json"):
+        (tmp_path / f"{name}.py").write_text("open('canary', 'w')")
+    (tmp_path / "helper.py").write_text("word = 'helped'")
+    made = run_report(notebook("x: int = 1", "import json, torch, helper\nprint(torch.__name__, helper.word, json.dumps(1))"), {}, tmp_path / "out")
+    assert "torch helped 1" in made.page.read_text() and not (tmp_path / "canary").exists()
+
+
 @pytest.mark.parametrize("text", ["", "???", "null", "${seed}"])
 def test_text_that_means_something_in_a_configuration_is_text_to_a_notebook(notebook, text):
     assert check_parameters(notebook(TOY), {"name": text, "epochs": "2"}) == {"name": text, "epochs": 2}

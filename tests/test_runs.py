@@ -109,6 +109,11 @@ def test_folder_of_somebody_else_is_left_alone(tmp_path):
     ("classifier/MANIFEST.json", lambda data: b"{}"),
     ("predictions/test.safetensors", lambda data: data[:100]),
     ("metrics.json", lambda data: data[:100]),
+    ("metrics.json", lambda data: b"[]"),
+    ("metrics.json", lambda data: data.replace(b'"best_epoch": ', b'"best_epoch": 1')),
+    ("history.jsonl", lambda data: data.splitlines(keepends=True)[0]),
+    ("history.jsonl", lambda data: b'{"epoch": 1}\n'),
+    ("history.jsonl", lambda data: b"[1]\n"),
 ])
 def test_damaged_run_is_not_handed_out_as_finished(whole, tmp_path, name, damage):
     shutil.copytree(whole.path, tmp_path / "run")
@@ -118,6 +123,21 @@ def test_damaged_run_is_not_handed_out_as_finished(whole, tmp_path, name, damage
     with pytest.raises(ArtefactError) as caught:
         train(configured(), tmp_path / "run", splits=digits())
     assert caught.value.exit_code == 4 and "\n" not in str(caught.value)
+
+
+def test_predictions_that_were_exchanged_are_noticed(whole, tmp_path):
+    shutil.copytree(whole.path, tmp_path / "run")
+    shutil.copy(whole.path / "predictions" / "valid.safetensors", tmp_path / "run" / "predictions" / "test.safetensors")
+    with pytest.raises(ArtefactError, match="the predictions do not give the measures"):
+        train(configured(), tmp_path / "run", splits=digits())
+
+
+@pytest.mark.parametrize("text", ["[]", '{"data_fingerprint": 7}'])
+def test_run_made_of_unknown_data_is_not_gone_on_with(whole, tmp_path, text):
+    shutil.copytree(whole.path, tmp_path / "run")
+    (tmp_path / "run" / "environment.json").write_text(text)
+    with pytest.raises(DataError, match="the data has changed since the run was made"):
+        train(configured(), tmp_path / "run", splits=digits())
 
 
 def test_results_of_other_data_are_refused(pets, tmp_path):  # noqa: F811

@@ -8,6 +8,7 @@ import struct
 import sys
 import tarfile
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -474,6 +475,22 @@ def test_damaged_cifar_archive_is_refused(tmp_path):
     refused(tmp_path, "cannot be read", name="cifar10")
     place.write_bytes(b"<html>")
     refused(tmp_path, "cannot be read", name="cifar10")
+
+
+def test_pipe_among_cifar_files_does_not_hang(tmp_path):
+    kind = CIFAR_SETS["cifar10"]
+    (tmp_path / kind.folder).mkdir()
+    for member, data in archive(tmp_path / "elsewhere.tar.gz", "cifar10").items():
+        (tmp_path / kind.folder / member).write_bytes(data)
+    (tmp_path / kind.folder / "data_batch_3.bin").unlink()
+    os.mkfifo(tmp_path / kind.folder / "data_batch_3.bin")
+    refused(tmp_path, "no data_batch_3.bin inside", name="cifar10")
+
+
+def test_class_names_that_become_the_same_text_are_refused(tmp_path):
+    for folder in (b"\xff", rb"\xff", b"dog"):
+        save(Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), folder, b"1.png"))), picture(1))
+    refused(tmp_path, r"two class folders have the same name once it is written as text: \xff")
 
 
 def test_archive_that_unpacks_without_end_is_refused(tmp_path):
