@@ -6,7 +6,7 @@
 __all__ = ['FORMAT', 'Prediction', 'name_probabilities', 'read_pixels', 'describe_classifier', 'model_card', 'check_description',
            'build_described', 'Classifier']
 
-# %% ../nbs/30_classifier.ipynb #9bbd7318
+# %% ../nbs/30_classifier.ipynb #c70dd27f
 import os
 import platform
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from .files import atomic_write, check_manifest, read_json, staged_folder, write
 from .headers import DecodeError, Limits
 from .images import Preprocess
 from .metrics import probabilities
-from .models import Architecture, build_model
+from .models import GROUP, Architecture, build_model
 
 # %% ../nbs/30_classifier.ipynb #40422bad
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def check_description(found: object,  # the content of classifier.json
         raise ArtefactError("temperature must be a number between 0.001 and 1000", path)
     return found
 
-# %% ../nbs/30_classifier.ipynb #f4041809
+# %% ../nbs/30_classifier.ipynb #1d0c1ad8
 def build_described(found: dict,  # as `check_description` passed it
                     path: Path,  # for messages
                    ) -> nn.Module:
@@ -136,9 +136,13 @@ def build_described(found: dict,  # as `check_description` passed it
     except TypeError as problem:
         raise ArtefactError(f"not an architecture: {quoted(problem)}", path) from problem
     except ConfigError as problem:
-        raise ArtefactError(f"cannot build the network: {problem.what}", path, problem.todo) from problem
+        todo = _REGISTER if problem.what.startswith("unknown model") else problem.todo
+        raise ArtefactError(f"cannot build the network: {problem.what}", path, todo) from problem
 
-# %% ../nbs/30_classifier.ipynb #19e4010e
+
+_REGISTER = f"if it is one of your own, import the module that registers it, or offer it by the entry point {GROUP}"
+
+# %% ../nbs/30_classifier.ipynb #2f54e4c4
 class Classifier:
     "A trained model with all it needs to answer: preprocessing, class names and measures."
     def __init__(self,
@@ -193,10 +197,11 @@ class Classifier:
 
     @classmethod
     def load(cls,
-             folder: str | Path,  # as `save` made it
+             folder: str | Path,  # as `save` made it, or a run's
             ) -> "Classifier":
         "Read an artefact that may come from anywhere, or raise an `ArtefactError`."
         folder = Path(folder)
+        folder = folder / "classifier" if (folder / "classifier").is_dir() else folder
         if folder.is_file():
             load_tensors(folder)
             raise ArtefactError("weights alone are not a classifier", folder, "name the folder that holds MANIFEST.json")

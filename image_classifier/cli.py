@@ -5,18 +5,18 @@
 # %% auto #0
 __all__ = ['EPILOG', 'OF_THE_RUN', 'Answer', 'give', 'Verbs', 'ic', 'verb', 'composed', 'complete_override', 'Bash',
            'overrides_argument', 'out_option', 'absolute', 'train', 'summary', 'shown_path', 'find_artefact',
-           'evaluate', 'check_place', 'check_evaluated', 'evaluation_config', 'images_to_measure', 'check_classes',
-           'predict', 'expand', 'predict_some', 'unreadable', 'report', 'split_run', 'report_parameters', 'from_word',
-           'config', 'doctor', 'Terminated', 'as_ours', 'usage_error', 'hoisted', 'listening', 'main']
+           'evaluate', 'check_place', 'check_evaluated', 'evaluation_config', 'images_to_measure', 'predict', 'expand',
+           'predict_some', 'unreadable', 'report', 'split_run', 'report_parameters', 'from_word', 'config', 'doctor',
+           'as_ours', 'usage_error', 'hoisted', 'listening', 'way_on', 'main']
 
-# %% ../nbs/51_cli.ipynb #b94e29cb
+# %% ../nbs/51_cli.ipynb #043f6751
 import contextlib
 import functools
 import json
 import os
+import shlex
 import signal
 import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +29,8 @@ import click
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class, split_arg_string
 
 from .errors import ArtefactError, ConfigError, DataError, ImageClassifierError, ResourceError, escaped, quoted, suggestion, together
-from .files import FULL
+from .files import FULL, MANIFEST
+from .signals import Stop, Terminated, stopped_by
 
 # %% ../nbs/51_cli.ipynb #4a2c0509
 @dataclass
@@ -40,12 +41,13 @@ class Answer:
     problem: ImageClassifierError | None = None  # what could not be done
     exit_code: int = 0
 
-# %% ../nbs/51_cli.ipynb #f515dfba
+# %% ../nbs/51_cli.ipynb #4bdc6eb9
 def give(answer: Answer,
          as_json: bool,  # one JSON object instead of the text
         ) -> int:  # the exit code
     "Print an answer on stdout, and raise its problem."
-    click.echo(json.dumps(answer.data, allow_nan=False) if as_json else answer.text)
+    if as_json or answer.text:
+        click.echo(json.dumps(answer.data, allow_nan=False) if as_json else answer.text)
     if answer.problem:
         raise answer.problem
     return answer.exit_code
@@ -167,7 +169,7 @@ def absolute(path: str | None) -> Path | None:
     "A path of the command line, from where one stands."
     return Path(path).absolute() if path else None
 
-# %% ../nbs/51_cli.ipynb #461c0a7f
+# %% ../nbs/51_cli.ipynb #979a5f2b
 @verb
 @overrides_argument
 @out_option("The run's folder; a new one under runs/ by default.")
@@ -181,10 +183,10 @@ def train(overrides: tuple[str, ...], file: str | None, out: str | None) -> Answ
       ic train data=./photos model=resnet18 lr=0.01 --out runs/photos
       ic train --config runs/photos/config.yaml seed=7
 
-    With the same --out, an equal run that is already there is returned as it is."""
+    With the same --out, a run that was interrupted goes on, and one that is finished is returned as it is."""
     config = composed(overrides, file)
     from image_classifier import runs, training
-    run = runs.train(config, absolute(out), callbacks=[training.progress()])
+    run = runs.train(config, absolute(out), callbacks=[training.progress()], stop=click.get_current_context().obj)
     note = "an equal run was already finished; nothing was trained again\n" if run.reused else ""
     return Answer(note + summary(run), {"run": str(run.path), "reused": run.reused, "metrics": run.metrics})
 
@@ -202,23 +204,25 @@ def shown_path(path: str | Path) -> str:
     relative = os.path.relpath(path)
     return quoted(relative if not relative.startswith("..") else path, 1000)
 
-# %% ../nbs/51_cli.ipynb #aaffe21d
+# %% ../nbs/51_cli.ipynb #4a808e62
 def find_artefact(path: str | Path,  # a run's folder, or a classifier's
                  ) -> Path:
     "The folder of the classifier, or an `ArtefactError` that names the ones that are there."
     path = Path(path)
     if (path / "classifier").is_dir():
+        if (path / "config.yaml").is_file() and not (path / "metrics.json").is_file():
+            warnings.warn(f"the run in {shown_path(path)} is not finished; this is the classifier of its best epoch so far", UserWarning)
         return path / "classifier"
     if (path / "config.yaml").is_file():
         raise ArtefactError("this run has no classifier yet", path, "train it to its end with the same command")
-    if not os.path.lexists(path):
+    if not path.is_file() and not any((path / name).exists() for name in (MANIFEST, "classifier.json")):
         from image_classifier.config import project_root
-        found = sorted({entry.parent for folder in (path.absolute().parent, project_root() / "runs") for entry in folder.glob("*/classifier")})
+        found = sorted({entry.parent for folder in (path, path.absolute().parent, project_root() / "runs") for entry in folder.glob("*/classifier")})
         there = f"there are {together([shown_path(entry) for entry in found])}" if found else "make one with ic train"
         raise ArtefactError("no such classifier", path, there)
     return path
 
-# %% ../nbs/51_cli.ipynb #07863b0e
+# %% ../nbs/51_cli.ipynb #f8647df9
 @verb
 @click.argument("classifier", type=click.Path(), metavar="RUN_OR_CLASSIFIER")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_override)
@@ -246,14 +250,15 @@ def evaluate(classifier: str, overrides: tuple[str, ...], out: str | None) -> An
     metrics = measure(found.model.to(device), dataset, found.preprocess).metrics
     if place:
         write_json(place, metrics)
-    return Answer(classification_report(metrics) + f"{len(dataset):,} test images of {quoted(config.data.name)}",
+    said = f"{len(dataset):,} test images of {quoted(config.data.name)}" + ("" if own else "; the measures hold if it was not trained on any of them")
+    return Answer(classification_report(metrics) + said + (f"\nwritten to {shown_path(place)}" if place else ""),
                   {"classifier": str(folder), "data": {"name": config.data.name, "test": len(dataset)}, "metrics": metrics})
 
-# %% ../nbs/51_cli.ipynb #759a8f9d
+# %% ../nbs/51_cli.ipynb #de6d00f3
 def check_place(path: Path,  # of a file to be written
                ) -> None:
     "Raise a `ConfigError` when a file cannot be written there, or would replace one of a run or an artefact."
-    from image_classifier.files import MANIFEST, writable_folder
+    from image_classifier.files import writable_folder
     if path.is_dir():
         raise ConfigError("a folder is there, a file is needed", path, "name a file, e.g. measures.json")
     if path.exists() and any((path.parent / name).exists() for name in (MANIFEST, "config.yaml")):
@@ -290,7 +295,7 @@ def evaluation_config(folder: Path,  # the artefact's
     check_evaluated(overrides)
     return config, bool(before) and all(before[key] == value for key, value in flat(config).items() if key.startswith("data."))
 
-# %% ../nbs/51_cli.ipynb #a1003931
+# %% ../nbs/51_cli.ipynb #9183a13b
 def images_to_measure(classifier: Any,  # a Classifier
                       config: Any,  # a Config
                       own: bool,  # the data of the classifier's own run
@@ -306,21 +311,8 @@ def images_to_measure(classifier: Any,  # a Classifier
         if own and not same:
             raise DataError("the data has changed since the classifier was made", config.data.root or config.data.name, "name the data to measure on, e.g. data=./photos")
         dataset = splits.test if same else dataset
-    check_classes(classifier.classes, dataset.classes)
-    return dataset
-
-# %% ../nbs/51_cli.ipynb #ea56671e
-def check_classes(known: Sequence[str],  # the artefact's classes
-                  found: Sequence[str],  # the data's
-                 ) -> None:
-    "Raise an `ArtefactError` unless both are the same classes."
-    if len(known) != len(found):
-        raise ArtefactError(f"{len(known)} classes in the artefact, {len(found)} in the data", todo="measure on data of the same classes")
-    if set(known) != set(found):
-        raise ArtefactError(f"other classes: {together(sorted(set(known) - set(found)))} only in the artefact, "
-                            f"{together(sorted(set(found) - set(known)))} only in the data", todo="measure on data of the same classes")
-    if tuple(known) != tuple(found):
-        raise ArtefactError("the classes stand in another order in the artefact", todo="train it again")
+    from image_classifier.evaluation import as_known
+    return as_known(dataset, classifier.classes)
 
 # %% ../nbs/51_cli.ipynb #6d0c4e84
 @verb
@@ -436,13 +428,12 @@ def split_run(words: Sequence[str],  # as they were typed
         raise ConfigError("RUN and --out name different folders", f"{words[0]}, {out}", "give one of them")
     return absolute(words[0]), list(words[1:])
 
-# %% ../nbs/51_cli.ipynb #df87111a
+# %% ../nbs/51_cli.ipynb #7ceea758
 def report_parameters(notebook: str,  # a name, or a path
                       words: Sequence[str],  # key=value
                       file: str | None,  # a configuration below the words
                      ) -> dict[str, object]:
     "The notebook's parameters that the words of the command line describe."
-    import shlex
 
     from image_classifier import reports
     path = reports.find_notebook(notebook)
@@ -469,11 +460,11 @@ def from_word(text: str,  # the value of a word
             return json.loads(text)
     return text
 
-# %% ../nbs/51_cli.ipynb #7f0b5576
+# %% ../nbs/51_cli.ipynb #fb0e8c59
 @verb
 @overrides_argument
 @click.option("--groups", "list_groups", is_flag=True, help="List the groups and their presets instead.")
-@click.option("--models", "list_models", is_flag=True, help="List the networks instead.")
+@click.option("--models", "list_models", is_flag=True, help="List the networks instead; all start untrained.")
 @click.option("--keys", "list_keys", is_flag=True, help="Explain every key instead.")
 def config(overrides: tuple[str, ...], file: str | None, list_groups: bool, list_models: bool, list_keys: bool) -> Answer:
     """Print the configuration that words describe, as YAML.
@@ -510,10 +501,6 @@ def doctor() -> Answer:
     bad = sum(not one.ok for one in found)
     return Answer("\n".join([*lines, "all is well" if not bad else f"{bad} of {len(found)} need care"]),
                   {"ok": not bad, "findings": [vars(one) for one in found]}, exit_code=int(bool(bad)))
-
-# %% ../nbs/51_cli.ipynb #e16945ab
-class Terminated(KeyboardInterrupt):  # asyncio lets only this kind of exception out of its tasks
-    "The process was asked to end (SIGTERM)."
 
 # %% ../nbs/51_cli.ipynb #1e6ab83c
 def as_ours(problem: BaseException,  # what a verb or click raised
@@ -554,36 +541,37 @@ def hoisted(words: Sequence[str],  # as typed
         early += 1
     return words[early:early + 1] + words[:early] + words[early + 1:] if early < len(words) else words
 
-# %% ../nbs/51_cli.ipynb #a20e5a0b
+# %% ../nbs/51_cli.ipynb #cd6b4fe0
 @contextlib.contextmanager
-def listening() -> Iterator[None]:
-    "SIGTERM as an exception, and warnings as one line, inside the block."
-    def _end(number: int, frame: object) -> None:
-        raise Terminated
+def listening(stop: Stop) -> Iterator[None]:
+    "Signals as a wish to stop, and warnings as one line, inside the block."
     def _warn(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
         if issubclass(category, UserWarning):
             click.echo(f"warning: {escaped(str(message)[:1000])}", err=True)
-    in_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, _end) if in_main else None
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), stopped_by(stop, signal.SIGINT, signal.SIGTERM):
         warnings.showwarning = _warn
-        try:
-            yield
-        finally:
-            if in_main:
-                signal.signal(signal.SIGTERM, before)
+        yield
 
-# %% ../nbs/51_cli.ipynb #1fbf926e
+# %% ../nbs/51_cli.ipynb #522fbef7
+def way_on(words: Sequence[str],  # of the command that was interrupted
+           run: Path | None,  # the run's folder, where one was begun
+          ) -> str:
+    "The command that goes on."
+    named = any(word == "--out" or word.startswith("--out=") for word in words)
+    return escaped(shlex.join(["ic", *words, *(["--out", shown_path(run)] if run and not named else [])]))
+
+# %% ../nbs/51_cli.ipynb #c06c5775
 def main(words: Sequence[str] | None = None,  # the command line without its first word; None: this process's
         ) -> int:  # the exit code
     "Run `ic` and return its exit code."
-    words = hoisted(sys.argv[1:] if words is None else words) or ["--help"]
+    words, stop = hoisted(sys.argv[1:] if words is None else words) or ["--help"], Stop(lambda text: click.echo(text, err=True))
     try:
-        with listening():
-            return ic.main(args=words, prog_name="ic", standalone_mode=False) or 0
+        with listening(stop):
+            return ic.main(args=words, prog_name="ic", standalone_mode=False, obj=stop) or 0
     except (KeyboardInterrupt, click.Abort) as problem:
-        click.echo("error: interrupted. the same command starts it again", err=True)
-        return 143 if isinstance(problem.__cause__ or problem, Terminated) else 130  # click wraps it
+        wish = problem.__cause__ or problem  # click wraps it
+        click.echo(f"error: interrupted. go on with: {way_on(words, getattr(wish, 'run', None))}", err=True)
+        return 143 if isinstance(wish, Terminated) else 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at the end
         return 141

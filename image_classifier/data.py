@@ -6,7 +6,7 @@
 __all__ = ['PARTS', 'Dataset', 'Splits', 'digests', 'ties', 'carve', 'statistics', 'fingerprint_of', 'load_data', 'load_test',
            'Batch', 'batches']
 
-# %% ../nbs/14_data.ipynb #78699f2a
+# %% ../nbs/14_data.ipynb #9180e759
 import copy
 import functools
 import hashlib
@@ -28,7 +28,7 @@ import numpy as np
 
 from .downloads import cache_folder
 from .errors import DataError, ResourceError, quoted, together
-from .files import staged_folder, writable_folder
+from .files import no_folder, staged_folder, writable_folder
 from .headers import DecodeError, ImageFacts, Limits, inspect
 from .images import Preprocess, decode, resize, to_channels
 from .schema import CORRUPT, DataConfig
@@ -425,7 +425,7 @@ def _repeats(parts: np.ndarray,  # (N,) of "train", "valid", "test"
              if (n := sum(image in earlier for image in later))]
     return f"{', '.join(found)}; the measures will look too good" if found else ""
 
-# %% ../nbs/14_data.ipynb #46ae5c4b
+# %% ../nbs/14_data.ipynb #86a16447
 def load_data(config: DataConfig | str = "digits",  # a name stands for that source with its defaults; a path for a folder or .csv file
               allow: Sequence[str] = (),  # of corrupt, links, empty_class, leaks: what would be refused otherwise
              ) -> Splits:
@@ -444,7 +444,12 @@ def _named(config: DataConfig | str) -> DataConfig:
     "A configuration of one's own, made from a name or path where it is text."
     if not isinstance(config, str):
         return copy.deepcopy(config)
-    if config in READERS or not os.path.lexists(config):
+    if config in READERS:
+        return DataConfig(config)
+    config = os.path.expanduser(config)
+    if not os.path.lexists(config):
+        if os.sep in config or config.startswith("."):
+            raise DataError(f"no folder {quoted(config, 200)}", todo=no_folder(config))
         return DataConfig(config)
     return DataConfig("csv" if config.lower().endswith(".csv") else "folder", config)
 
@@ -458,7 +463,7 @@ def _load(source: Source,
     images, order, parts, hashes = _decode_source(source, config, allow, divide)
     if len(order) < len(source.ids):
         left_out = [source.ids[row] for row in np.setdiff1d(np.arange(len(source.ids)), order)]
-        warnings.warn(f"{len(left_out)} damaged images are left out: {together(left_out, 5)}", UserWarning, 3)
+        warnings.warn(f"{len(left_out)} damaged image{'s are' if len(left_out) > 1 else ' is'} left out: {together(left_out, 5)}", UserWarning, 3)
     known = source.without_pixels().take(order)
     return Dataset(images, known.targets, known.classes, tuple(known.ids), known.groups and tuple(known.groups)), parts, hashes
 

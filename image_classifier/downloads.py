@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['IDX_FILES', 'IDX_SETS', 'CIFAR_SETS', 'cache_folder', 'Remote', 'fetch', 'IdxSet', 'RecordSet']
 
-# %% ../nbs/12_downloads.ipynb #5c81e21f
+# %% ../nbs/12_downloads.ipynb #64cc530e
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional
@@ -16,14 +17,21 @@ from typing import NamedTuple, Optional
 from .errors import DataError, ResourceError, quoted, together
 from .files import writable_folder
 
-# %% ../nbs/12_downloads.ipynb #cf9f8257
+# %% ../nbs/12_downloads.ipynb #73b7ff1b
 def cache_folder(cache_dir: Optional[str | Path] = None,  # data.cache_dir; None: the platform's cache folder
                 ) -> Path:
     "The folder for downloads and decoded images, whether or not it exists yet."
     if cache_dir is not None:
         return Path(cache_dir).expanduser()
-    import pooch
-    return Path(pooch.os_cache("image_classifier"))
+    return Path(_pooch().os_cache("image_classifier"))
+
+
+def _pooch():
+    "The downloader, without the warning about widgets that importing it can bring into a notebook."
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pooch
+    return pooch
 
 # %% ../nbs/12_downloads.ipynb #61d7516f
 class Remote(NamedTuple):
@@ -32,12 +40,12 @@ class Remote(NamedTuple):
     hash: str  # "md5:..." or "sha256:..."
     mirrors: tuple[str, ...]  # addresses of its folder, each with a final slash
 
-# %% ../nbs/12_downloads.ipynb #0e00cbc9
+# %% ../nbs/12_downloads.ipynb #42444902
 def _is_here(remote: Remote,
             folder: str | Path,  # where it is looked for
            ) -> bool:
     "Does `folder` hold the file, with the right bytes?"
-    import pooch
+    pooch = _pooch()
     path = Path(folder, remote.name)
     return os.path.isfile(path) and pooch.hashes.hash_matches(path, remote.hash)
 
@@ -50,13 +58,13 @@ def _reason(problem: Exception,  # what requests or pooch raised
         return f"answered {response.status_code}"
     return "gave other bytes than the checksum says" if type(problem) is ValueError else f"failed ({type(problem).__name__})"
 
-# %% ../nbs/12_downloads.ipynb #ad8b18a9
+# %% ../nbs/12_downloads.ipynb #3dde5995
 def _download(remote: Remote,
               folder: Path,  # made when absent
               attempts: int,  # on each mirror
              ) -> Path:
     "The file from the first mirror that gives the right bytes, or a `ConnectionError` with each mirror's reason."
-    import pooch
+    pooch = _pooch()
     pooch.get_logger().setLevel("WARNING")
     reasons = []
     for mirror in remote.mirrors:

@@ -119,7 +119,7 @@ def _from_array(array: np.ndarray,  # (H,W), (H,W,C) or (C,H,W) uint8
     check_size(image.shape[2], image.shape[1], limits)
     return image
 
-# %% ../nbs/11_images.ipynb #2dc51e9b
+# %% ../nbs/11_images.ipynb #2df04001
 def _pixels(picture: Any,  # bytes, an image of Pillow's, or a uint8 array
             limits: Limits,  # what is allowed
            ) -> np.ndarray:
@@ -131,7 +131,7 @@ def _pixels(picture: Any,  # bytes, an image of Pillow's, or a uint8 array
         return _from_pillow(picture)
     if isinstance(picture, np.ndarray):
         return _from_array(picture, limits)
-    raise DecodeError(f"a {type(picture).__name__} is not an image", todo="pass bytes, a PIL image or a uint8 array")
+    raise DecodeError(f"not an image but {type(picture).__name__}", todo="pass a file's bytes, a Pillow image or a uint8 array")
 
 # %% ../nbs/11_images.ipynb #ef0f5d32
 def _over_white(image: np.ndarray,  # (C+1,H,W) uint8, alpha last

@@ -327,7 +327,7 @@ class Report:
     def _repr_html_(self) -> str:
         return f"<p>The report: {html.escape(quoted(self.page, 200))}</p>" + (self.run._repr_html_() if self.run else "")
 
-# %% ../nbs/33_reports.ipynb #cb72bfd9
+# %% ../nbs/33_reports.ipynb #ed05df39
 def run_report(notebook: str | Path = "train",  # a name, or a path
                parameters: Mapping[str, object] | None = None,  # by name, as papermill's -p would give them
                run_dir: str | Path | None = None,  # where run and report go; None: a new folder under runs/
@@ -348,7 +348,11 @@ def run_report(notebook: str | Path = "train",  # a name, or a path
     else:
         parameters.pop("run_dir", None)
     writable_folder(folder)
-    _run_and_render(path, folder, parameters, kernel, time_limit)
+    try:
+        _run_and_render(path, folder, parameters, kernel, time_limit)
+    except KeyboardInterrupt as stopped:
+        stopped.run = folder  # for whoever says how to go on
+        raise
     if not reports_run:
         return Report(folder / REPORT_FILES[1], folder / REPORT_FILES[0], None)
     from image_classifier.runs import Run

@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['BEFORE_TRAINING', 'Run', 'default_run_dir', 'resolve_run_dir', 'describe_environment', 'git_commit', 'find_run',
-           'check_known', 'HistoryFile', 'summarise', 'write_figures', 'train']
+           'check_known', 'HistoryFile', 'Clock', 'summarise', 'write_figures', 'train']
 
-# %% ../nbs/32_runs.ipynb #e0129a61
+# %% ../nbs/32_runs.ipynb #d3cdeaf5
 import contextlib
 import io
 import json
 import platform
 import subprocess
 import time
-from collections.abc import Iterable
+import warnings
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from functools import cached_property
 from importlib.metadata import version
@@ -22,16 +23,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from .checkpoints import Checkpoints
 from .classifier import Classifier
 from .config import load_config, project_root, to_yaml
 from .data import Splits, load_data
 from .errors import ArtefactError, ConfigError, DataError, DivergedError, ResourceError, quoted, together
 from .evaluation import Evaluation, classification_report, evaluate, load_predictions, metrics_table, save_predictions
-from .files import append_line, atomic_write, check_manifest, read_bytes, read_json, writable_folder, write_json, writing_to
+from .files import LOCK, Attempts, atomic_write, check_manifest, locked, read_bytes, read_json, writable_folder, write_json
 from .models import Architecture, build_model, check_model, count_parameters
 from .pages import REPORT_FILES
 from .plots import plot_confusion, plot_history, plot_reliability
-from .schema import Config, check_config, differences
+from .schema import CHANGE, Config, check_config, differences
+from .signals import Stop
 from .training import Callback, EpochResult, History, Training, choose_device, fit
 
 # %% ../nbs/32_runs.ipynb #3ada56c4
@@ -121,35 +124,38 @@ def git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
 
-# %% ../nbs/32_runs.ipynb #a9cb6bc4
-BEFORE_TRAINING = {*REPORT_FILES, "config.yaml", "environment.json"}  # what an attempt leaves that never made an epoch
+# %% ../nbs/32_runs.ipynb #c82a5ea1
+BEFORE_TRAINING = {*REPORT_FILES, "config.yaml", "environment.json", LOCK}  # what an attempt leaves that never made an epoch
 
-# %% ../nbs/32_runs.ipynb #a1f29283
+# %% ../nbs/32_runs.ipynb #05a2c669
 def find_run(run_dir: Path,
              config: Config,
              resume: str,  # auto or never
             ) -> bool:  # whether the folder holds a run like this one
     "Look at a run folder before anything is written, and refuse one that belongs to something else."
-    if not run_dir.exists() or (run_dir.is_dir() and {file.name for file in run_dir.iterdir()} <= BEFORE_TRAINING):
+    if run_dir.exists() and not run_dir.is_dir():
+        raise ConfigError("a file is there, a folder is needed", run_dir, "choose another place")
+    if not run_dir.exists() or ({file.name for file in run_dir.iterdir()} <= BEFORE_TRAINING):
         return False
     if not (run_dir / "config.yaml").is_file():
         raise ConfigError("not a run folder, and not empty", run_dir, "choose another place")
     if resume == "never":
         raise ConfigError("the run folder is not empty", run_dir, "choose another one, or resume=auto")
-    if different := differences(load_config(run_dir / "config.yaml"), config):
-        raise ConfigError("the run folder holds another run: " + together([f"{key} {old} there, {new} now" for key, old, new in different]),
-                          run_dir, "choose another one")
+    different = together([f"{key} {old} there, {new} now" for key, old, new in differences(load_config(run_dir / "config.yaml"), config)])
+    if different and (Run(run_dir).finished or CHANGE not in config.allow):
+        raise ConfigError("the run folder holds another run: " + different, run_dir, "choose another one")
     return True
 
-# %% ../nbs/32_runs.ipynb #69781156
+# %% ../nbs/32_runs.ipynb #940fd9a5
 def check_known(run: Run,
                 fingerprint: str,  # of the data as it is now
+                allow: Collection[str] = (),  # change: other data than before, where the run is not finished
                ) -> None:
     "Refuse a run whose data has changed (`DataError`), or a finished one whose files are damaged (`ArtefactError`)."
     noted = run.path / "environment.json"
     environment = read_json(noted) if noted.exists() else {}
     before = environment.get("data_fingerprint", fingerprint) if isinstance(environment, dict) else None
-    if before != fingerprint:
+    if before != fingerprint and (run.finished or CHANGE not in allow):
         raise DataError(f"the data has changed since the run was made (fingerprint {str(before)[:12]} then, {fingerprint[:12]} now)",
                         run.path, "choose another run folder")
     if not run.finished:
@@ -167,19 +173,41 @@ def check_known(run: Run,
 
 _BROKEN = "the run was changed after it ended: choose another run folder"
 
-# %% ../nbs/32_runs.ipynb #872033fe
+# %% ../nbs/32_runs.ipynb #3b724067
 class HistoryFile(Callback):
-    "Appends each epoch's result to a file."
+    "Keeps the results of the epochs in a file, a line each."
     def __init__(self,
-                 path: Path,  # history.jsonl; an older one is replaced
+                 path: Path,  # history.jsonl
                 ):
-        self.path = path
-        with writing_to(path):
-            path.unlink(missing_ok=True)
+        self.path, self.attempts = path, Attempts()
+
+    def on_fit_start(self, training: Training) -> None:
+        "Make the file what the training knows."
+        atomic_write(self.path, "".join(json.dumps(vars(result)) + "\n" for result in training.history))
 
     def on_epoch_end(self, training: Training) -> None:
         "Write the epoch down."
-        append_line(self.path, json.dumps(vars(training.history[-1])))
+        with self.attempts(f"the result of epoch {training.epoch} could not be written"):
+            self.on_fit_start(training)
+
+# %% ../nbs/32_runs.ipynb #96a8077a
+class Clock(Callback):
+    "Measures the seconds of a run, also across its interruptions."
+    def __init__(self):
+        self.before, self.begun = 0.0, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        "How long the run has taken."
+        return self.before + time.perf_counter() - self.begun
+
+    def state_dict(self) -> dict:
+        "The seconds so far."
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state: dict) -> None:
+        "Count on from what earlier processes took."
+        self.before = float(state["seconds"])
 
 # %% ../nbs/32_runs.ipynb #01f616a0
 def summarise(config: Config,
@@ -211,14 +239,15 @@ def write_figures(run_dir: Path,
         figure.savefig(png := io.BytesIO(), format="png")
         atomic_write(run_dir / f"{name}.png", png.getvalue())
 
-# %% ../nbs/32_runs.ipynb #9dc2640c
+# %% ../nbs/32_runs.ipynb #c5bd4728
 def train(config: Config,
           run_dir: str | Path | None = None,  # the run's folder; None: a new one under runs/
           resume: str | None = None,  # auto, never or a run folder; None: as the configuration says
           callbacks: Iterable[Callback] = (),
           splits: Splits | None = None,  # the data of `config.data` where it is loaded already
+          stop: Stop | None = None,  # asks for the end after a step
          ) -> Run:
-    "Train, measure and save one classifier, or return the equal run that is already there."
+    "Train, measure and save one classifier, go on with the unfinished run that is there, or return the finished one."
     check_config(config)
     resume = resume or config.resume
     if resume not in ("auto", "never"):
@@ -228,7 +257,7 @@ def train(config: Config,
     device = choose_device(config.device)
     check_model(config.model.name, config.model.library)
     run = Run(resolve_run_dir(run_dir) if run_dir else default_run_dir(config))
-    known = find_run(run.path, config, resume)
+    find_run(run.path, config, resume)
     writable_folder(run.path)
     try:
         splits = splits or load_data(config.data, allow=config.allow)
@@ -236,11 +265,12 @@ def train(config: Config,
         if run_dir is None:
             run.path.rmdir()
         raise
-    if known:
-        check_known(run, splits.fingerprint)
-        if run.finished:
-            return Run(run.path, reused=True)
-    return _train(config, run, device, splits, callbacks)
+    with locked(run.path):
+        if find_run(run.path, config, resume):  # again: another process may have been there meanwhile
+            check_known(run, splits.fingerprint, config.allow)
+            if run.finished:
+                return Run(run.path, reused=True)
+        return _train(config, run, device, splits, callbacks, stop)
 
 # %% ../nbs/32_runs.ipynb #b57f1917
 def _named_run(resume: str, run_dir: str | Path | None) -> Path:
@@ -252,22 +282,26 @@ def _named_run(resume: str, run_dir: str | Path | None) -> Path:
         raise ConfigError("resume and the run folder name different places", f"{found}, {run_dir}", "give one of them")
     return found
 
-# %% ../nbs/32_runs.ipynb #9b375596
-def _train(config: Config, run: Run, device: torch.device, splits: Splits, callbacks: Iterable[Callback]) -> Run:
+# %% ../nbs/32_runs.ipynb #6e589872
+def _train(config: Config, run: Run, device: torch.device, splits: Splits, callbacks: Iterable[Callback], stop: Stop | None) -> Run:
     "The training itself, once everything that can be refused has been accepted."
     path, p = run.path, splits.preprocess
+    checkpoints = Checkpoints(path / "checkpoints", config.save_keep, config.save_steps, config.save_minutes)
+    checkpoints.tidy()
     atomic_write(path / "config.yaml", to_yaml(config))
     write_json(path / "environment.json", describe_environment(device, splits.fingerprint))
-    begun = time.perf_counter()
+    clock = Clock()
     architecture = Architecture(config.model.name, p.channels, len(splits.train.classes), p.size, config.hyperparameters.dropout, config.model.library)
     model = build_model(architecture, seed=config.seed)
     try:
-        history = fit(model, splits, config, [HistoryFile(path / "history.jsonl"), *callbacks])
-    except (DivergedError, ResourceError, KeyboardInterrupt):
-        if (path / "history.jsonl").exists():
+        history = fit(model, splits, config, [clock, HistoryFile(path / "history.jsonl"), *callbacks], checkpoints, stop)
+    except (DivergedError, ResourceError, KeyboardInterrupt) as problem:
+        if (path / "history.jsonl").exists() and run.history:
             Classifier(model, p, splits.train.classes).save(path / "classifier")
+        if isinstance(problem, KeyboardInterrupt):
+            problem.run = path  # for whoever says how to go on
         raise
-    seconds = time.perf_counter() - begun
+    seconds = clock.seconds
     valid, test = evaluate(model, splits.valid, p), evaluate(model, splits.test, p)
     writable_folder(path / "predictions")
     save_predictions(path / "predictions" / "valid.safetensors", valid)

@@ -432,7 +432,7 @@ def _find_files(paths: Sequence[str],  # relative to `root`
         return File(full, posixpath.normpath(path), facts.st_size, facts.st_mtime_ns) if stat.S_ISREG(facts.st_mode) else "not a regular file"
     return [_find(path) for path in paths]
 
-# %% ../nbs/13_sources.ipynb #4840ea05
+# %% ../nbs/13_sources.ipynb #dc7d7d23
 def csv_source(config: DataConfig,  # root and the names of the columns
                allow: Collection[str] = (),  # links: may lead out of the root
               ) -> Source:
@@ -444,7 +444,7 @@ def csv_source(config: DataConfig,  # root and the names of the columns
     table = read_table(tables[0], {"file": config.file_column, "label": config.label_column,
                                    "split": config.split_column, "group": config.group_column})
     files = _find_files(table["file"], os.path.realpath(tables[0].parent), LINKS in allow)
-    refuse(_table_problems(table, files), len(files), tables[0])
+    refuse(_table_problems(table, files), len(files), tables[0], "mend or remove them; paths start from the table's folder")
     rows = sorted(range(len(files)), key=lambda row: files[row].id)
     sort = lambda values: [values[row] for row in rows]
     names = sorted(set(table["label"]))

@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['EpochResult', 'describe', 'History', 'choose_device', 'predict_logits', 'Training', 'epoch_order', 'check_outputs',
-           'prepare', 'dropout_seed', 'check_finite', 'train_step', 'Callback', 'tell', 'largest_number', 'train_epoch',
-           'fit', 'snapshot', 'advice', 'Lines', 'Bar', 'Live', 'progress']
+           'prepare', 'snapshot', 'dropout_seed', 'check_finite', 'train_step', 'Callback', 'tell', 'largest_number',
+           'train_epoch', 'made_with', 'checkpoint_of', 'check_unchanged', 'go_on', 'Keeper', 'fit', 'advice', 'Lines',
+           'Bar', 'Live', 'progress']
 
-# %% ../nbs/24_training.ipynb #5985494b
+# %% ../nbs/24_training.ipynb #08ec4d0f
 import contextlib
 import math
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 
@@ -21,13 +23,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import image_classifier
 from .augment import make_augment
+from .checkpoints import Checkpoint, Checkpoints, load_optimizer, load_state, optimizer_tensors
 from .data import Batch, Dataset, Splits, batches
-from .errors import ConfigError, DivergedError, ResourceError, quoted
+from .errors import ArtefactError, ConfigError, DataError, DivergedError, ResourceError, quoted, together
 from .images import Preprocess
 from .optim import learning_rate, make_optimizer, set_learning_rate
-from .schema import Config
+from .schema import CHANGE, Config, identity
 from .seeds import mix, shuffled
+from .signals import Stop
 
 # %% ../nbs/24_training.ipynb #a7b1b69f
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ def predict_logits(model: nn.Module,
         model.train(mode)
     return torch.cat(parts) if parts else torch.zeros(0, len(dataset.classes))
 
-# %% ../nbs/24_training.ipynb #ef833254
+# %% ../nbs/24_training.ipynb #92664354
 @dataclass
 class Training:
     "A training under way."
@@ -120,6 +125,16 @@ class Training:
     lr: float = 0.0  # of the last step
     stop: bool = False  # set by a callback: end after this epoch
     history: History = field(default_factory=History)
+    callbacks: list["Callback"] = field(default_factory=list)
+    best: dict[str, torch.Tensor] = field(default_factory=dict)  # weights and buffers of the best epoch; until there is one, the first ones
+    best_step: int = 0  # the step at which that epoch ended
+    sums: np.ndarray = field(default_factory=lambda: np.zeros(2))  # of losses and hits in the epoch under way
+    seconds: float = 0.0  # that the epoch under way has taken
+
+    @property
+    def steps_done(self) -> int:
+        "How many steps of the epoch under way are behind us."
+        return self.step - self.epoch * self.steps_per_epoch
 
 # %% ../nbs/24_training.ipynb #349a9f20
 def epoch_order(n: int,  # number of training images
@@ -145,7 +160,7 @@ def check_outputs(model: nn.Module,
         raise ConfigError(f"the network gives {shape} for one image, not {(1, len(splits.train.classes))}", type(model).__name__,
                           "it needs a logit for each class")
 
-# %% ../nbs/24_training.ipynb #1d2c945c
+# %% ../nbs/24_training.ipynb #80702f42
 def prepare(model: nn.Module,
             splits: Splits,
             config: Config,
@@ -160,7 +175,13 @@ def prepare(model: nn.Module,
     model.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(model, config.hyperparameters)
     check_outputs(model, splits)
-    return Training(model, splits, config, device, optimizer, math.ceil(len(epoch_order(n, batch_size, 0, 0)) / batch_size))
+    steps = math.ceil(len(epoch_order(n, batch_size, 0, 0)) / batch_size)
+    return Training(model, splits, config, device, optimizer, steps, best=snapshot(model))
+
+
+def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
+    "A copy of all weights and buffers."
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 # %% ../nbs/24_training.ipynb #83d0020f
 @contextlib.contextmanager
@@ -204,7 +225,7 @@ def train_step(training: Training,
     training.step += 1
     return loss * len(batch.targets), hits
 
-# %% ../nbs/24_training.ipynb #22512893
+# %% ../nbs/24_training.ipynb #7c45fc6f
 class Callback:
     "Told what happens in a training; override the moments of interest."
     def on_fit_start(self, training: Training) -> None: "Before the first step."
@@ -213,13 +234,18 @@ class Callback:
     def on_epoch_end(self, training: Training) -> None: "After validation; the result is the last of `training.history`."
     def on_fit_end(self, training: Training) -> None: "At the end, also after a failure; the model has its best weights."
 
-# %% ../nbs/24_training.ipynb #cf9b8e97
-def tell(callbacks: Iterable[Callback],
+    def state_dict(self) -> dict:
+        "What it must know to go on, in JSON's types."
+        return {}
+
+    def load_state_dict(self, state: dict) -> None: "Take back what `state_dict` gave."
+
+# %% ../nbs/24_training.ipynb #09482bd0
+def tell(training: Training,
          moment: str,  # the method's name
-         training: Training,
         ) -> None:
     "Call the method `moment` of each callback."
-    for callback in callbacks:
+    for callback in training.callbacks:
         getattr(callback, moment)(training)
 
 # %% ../nbs/24_training.ipynb #a89f9648
@@ -227,57 +253,141 @@ def largest_number(model: nn.Module) -> float:
     "The largest absolute value among all weights and buffers."
     return max(tensor.abs().max().item() for tensor in model.state_dict().values() if tensor.is_floating_point() and tensor.numel())
 
-# %% ../nbs/24_training.ipynb #e550f1d4
-def train_epoch(training: Training,
-                callbacks: Iterable[Callback] = (),
-               ) -> EpochResult:
-    "Show the model every training image once, then measure it on the validation images."
-    begun, config, data = time.perf_counter(), training.config, training.splits
-    batch_size = config.hyperparameters.batch_size
+# %% ../nbs/24_training.ipynb #fee521bc
+def train_epoch(training: Training) -> EpochResult:
+    "Show the model every training image that the epoch has left, then measure it on the validation images."
+    config, data = training.config, training.splits
+    batch_size, begun = config.hyperparameters.batch_size, time.perf_counter() - training.seconds
     order = epoch_order(len(data.train), batch_size, config.seed, training.epoch)
     augment = make_augment(config.augment, config.seed, training.epoch)
-    sums = np.zeros(2)
     training.model.train()
-    for batch in batches(data.train, data.preprocess, batch_size, order, augment, training.device):
-        sums += train_step(training, batch)
-        tell(callbacks, "on_step_end", training)
+    for batch in batches(data.train, data.preprocess, batch_size, order[training.steps_done * batch_size:], augment, training.device):
+        training.sums += train_step(training, batch)
+        training.seconds = time.perf_counter() - begun
+        tell(training, "on_step_end")
     logits, targets = predict_logits(training.model, data.valid, data.preprocess).double(), torch.from_numpy(data.valid.targets)
     valid_loss = F.cross_entropy(logits, targets).item()
     check_finite(training, "validation loss", valid_loss)
     check_finite(training, "network", largest_number(training.model))
     training.epoch += 1
+    sums, training.sums, training.seconds = training.sums, np.zeros(2), 0.0
     return EpochResult(training.epoch, training.step, training.lr, *(sums / len(order)).tolist(),
                        valid_loss, (logits.argmax(1) == targets).double().mean().item(),
                        time.perf_counter() - begun)
 
-# %% ../nbs/24_training.ipynb #3ae4138a
+# %% ../nbs/24_training.ipynb #b8b79b86
+def made_with(training: Training) -> dict:
+    "What the next steps depend on beside the state itself."
+    cuda = training.device.type == "cuda"
+    return {"configuration": identity(training.config), "data": training.splits.fingerprint,
+            "image_classifier": image_classifier.__version__, "torch": str(torch.__version__), "threads": torch.get_num_threads(),
+            "device": torch.cuda.get_device_name(training.device) if cuda else f"{training.device} {torch.backends.cpu.get_cpu_capability()}"}
+
+# %% ../nbs/24_training.ipynb #e71953f8
+def checkpoint_of(training: Training) -> Checkpoint:
+    "The training as it stands between two steps."
+    t = training
+    state = {"epoch": t.epoch, "steps_per_epoch": t.steps_per_epoch, "lr": t.lr, "stop": t.stop, "best_step": t.best_step, "sums": t.sums.tolist(), "seconds": t.seconds,
+             "history": [asdict(result) for result in t.history], "made_with": made_with(t),
+             "callbacks": [[type(callback).__name__, state] for callback in t.callbacks if (state := callback.state_dict())]}
+    return Checkpoint(t.step, t.model.state_dict(), optimizer_tensors(t.optimizer), t.best if t.best_step not in (0, t.step) else None, state)
+
+# %% ../nbs/24_training.ipynb #42c0b7f8
+def check_unchanged(training: Training,
+                    checkpoint: Checkpoint,
+                   ) -> list[str]:  # what has changed, where that is allowed
+    "Refuse to go on with other data (`DataError`) or another configuration, machine or version (`ConfigError`)."
+    was, now = dict(checkpoint.state["made_with"]), made_with(training)
+    before, after = was.pop("configuration"), now.pop("configuration")
+    changed = [f"{name} {quoted(old.get(name))} then, {quoted(new.get(name))} now" for old, new in ((before, after), (was, now))
+               for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    if not changed or CHANGE in training.config.allow:
+        return changed
+    kind = DataError if was.get("data") != now["data"] else ConfigError
+    raise kind(f"the run was made with something else: {together(changed)}", checkpoint.path or "",
+               f"restore that, or go on all the same with allow=[{CHANGE}]")
+
+# %% ../nbs/24_training.ipynb #342c72ed
+def go_on(training: Training,
+          checkpoint: Checkpoint,
+         ) -> None:
+    "Put the training where the checkpoint was made, or raise what forbids it."
+    try:
+        if changed := check_unchanged(training, checkpoint):
+            warnings.warn(f"the run goes on with something else than it was made with, so not bit for bit: {together(changed)}", UserWarning)
+        t, state = training, checkpoint.state
+        first = t.best
+        load_state(t.model, checkpoint.model, checkpoint.path)
+        if not any(text.startswith("hyperparameters.optimizer ") for text in changed):
+            load_optimizer(t.optimizer, checkpoint.optimizer, checkpoint.path)
+        t.step, t.epoch, t.lr, t.stop, t.best_step = checkpoint.step, state["epoch"], state["lr"], state["stop"], state["best_step"]
+        t.sums, t.seconds, t.history = np.array(state["sums"], float).reshape(2), state["seconds"], History(EpochResult(**row) for row in state["history"])
+        t.best = checkpoint.best or (first if t.best_step == 0 else snapshot(t.model))
+        remembered = list(state["callbacks"])
+        for callback in t.callbacks:
+            if remembered and remembered[0][0] == type(callback).__name__:
+                callback.load_state_dict(remembered.pop(0)[1])
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise ArtefactError(f"not the state of a training: {quoted(problem)}", checkpoint.path or "") from problem
+    if remembered:
+        raise ConfigError(f"the run was made with the callback {quoted(remembered[0][0])}, which is not among those given", checkpoint.path or "",
+                          "give the same callbacks in the same order")
+    if state["steps_per_epoch"] != t.steps_per_epoch:
+        raise ConfigError("an epoch has another number of steps now", checkpoint.path or "", "restore batch_size and the data, or choose another run folder")
+
+# %% ../nbs/24_training.ipynb #65ee5fa9
+class Keeper(Callback):
+    "Saves the training when it is time, and ends it when that is asked for."
+    def __init__(self,
+                 checkpoints: Checkpoints | None,
+                 stop: Stop,
+                ):
+        self.checkpoints, self.stop = checkpoints, stop
+
+    def _look(self, training: Training, epoch_ended: bool) -> None:
+        asked = self.stop.asked
+        if self.checkpoints and (asked or self.checkpoints.due(training.step, epoch_ended)):
+            self.checkpoints.save(checkpoint_of(training))
+        if asked:
+            raise asked
+
+    def on_step_end(self, training: Training) -> None:
+        "Save or end within an epoch."
+        if training.steps_done < training.steps_per_epoch:
+            self._look(training, epoch_ended=False)
+
+    def on_epoch_end(self, training: Training) -> None:
+        "Save or end between two epochs."
+        self._look(training, epoch_ended=True)
+
+# %% ../nbs/24_training.ipynb #439e0a18
 def fit(model: nn.Module,  # any network from (B, C, S, S) float32 inputs to (B, K) logits
         splits: Splits,
-        config: Config,  # uses hyperparameters, augment, seed, device and early_stopping_patience
+        config: Config,  # uses hyperparameters, augment, seed, device, early_stopping_patience and allow
         callbacks: Iterable[Callback] = (),
+        checkpoints: Checkpoints | None = None,  # where to save, and what to go on from if it is there
+        stop: Stop | None = None,  # asks for the end after a step
        ) -> History:
     "Train `model` in place and leave it with the weights of its best epoch."
-    training, callbacks = prepare(model, splits, config), list(callbacks)
-    best, patience = snapshot(model), config.early_stopping_patience or math.inf
+    training = prepare(model, splits, config)
+    stop, patience = stop or Stop(), config.early_stopping_patience or math.inf
+    training.callbacks = [*callbacks, Keeper(checkpoints, stop)]
+    if checkpoints and (found := checkpoints.latest()):
+        go_on(training, found)
     try:
-        tell(callbacks, "on_fit_start", training)
-        with advice(config.hyperparameters.batch_size):
+        tell(training, "on_fit_start")
+        with advice(config.hyperparameters.batch_size), stop.watched():
             while training.epoch < config.hyperparameters.num_epochs and training.history.waited() < patience and not training.stop:
-                tell(callbacks, "on_epoch_start", training)
-                training.history.append(train_epoch(training, callbacks))
+                tell(training, "on_epoch_start")
+                training.history.append(train_epoch(training))
                 if training.history.waited() == 0:
-                    best = snapshot(model)
-                tell(callbacks, "on_epoch_end", training)
+                    training.best, training.best_step = snapshot(model), training.step
+                tell(training, "on_epoch_end")
     finally:
-        model.load_state_dict(best)
+        model.load_state_dict(training.best)
         model.eval()
-        tell(callbacks, "on_fit_end", training)
+        tell(training, "on_fit_end")
     return training.history
-
-# %% ../nbs/24_training.ipynb #40b1cb48
-def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
-    "A copy of all weights and buffers."
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 # %% ../nbs/24_training.ipynb #27cde7b5
 @contextlib.contextmanager
@@ -294,9 +404,9 @@ def advice(batch_size: int) -> Iterator[None]:
         smaller = f"batch_size={batch_size // 2}" if batch_size > 1 else "a smaller data.size or model"
         raise ResourceError(f"out of memory with batch_size={batch_size}", todo=f"try {smaller}") from problem
 
-# %% ../nbs/24_training.ipynb #1d956051
+# %% ../nbs/24_training.ipynb #584295df
 class Lines(Callback):
-    "Writes one line an epoch."
+    "Writes one line an epoch, and why it ended early."
     def __init__(self, stream=None):  # a text stream; the standard error by default
         self.stream = stream or sys.stderr
 
@@ -305,7 +415,14 @@ class Lines(Callback):
         self.stream.write(describe(training.history[-1], training.config.hyperparameters.num_epochs) + "\n")
         self.stream.flush()
 
-# %% ../nbs/24_training.ipynb #91b8bf15
+    def on_fit_end(self, training: Training) -> None:
+        "Say why it ended before the epochs were used up."
+        config, history = training.config, training.history
+        if len(history) < config.hyperparameters.num_epochs and 0 < config.early_stopping_patience <= history.waited():
+            self.stream.write(f"stopped early: no better validation loss since epoch {history.best.epoch}, whose weights are kept\n")
+            self.stream.flush()
+
+# %% ../nbs/24_training.ipynb #65c8dbe1
 class Bar(Lines):
     "A bar over an epoch's steps on a terminal, and a line when the epoch is done."
     bar = None
@@ -314,7 +431,7 @@ class Bar(Lines):
         "Open a bar for the epoch."
         from tqdm import tqdm
         epochs = training.config.hyperparameters.num_epochs
-        self.bar = tqdm(total=training.steps_per_epoch, desc=f"epoch {training.epoch + 1}/{epochs}", leave=False,
+        self.bar = tqdm(total=training.steps_per_epoch, initial=training.steps_done, desc=f"epoch {training.epoch + 1}/{epochs}", leave=False,
                         file=self.stream, mininterval=0.2, unit="step")
 
     def on_step_end(self, training: Training) -> None:
@@ -330,8 +447,9 @@ class Bar(Lines):
         "Close what is open."
         if self.bar:
             self.bar.close()
+        super().on_fit_end(training)
 
-# %% ../nbs/24_training.ipynb #7ce3d714
+# %% ../nbs/24_training.ipynb #64b03ccf
 class Live(Callback):
     "A table in Jupyter that grows by an epoch at a time, with a bar for the epoch under way."
     def on_fit_start(self, training: Training) -> None:
@@ -346,8 +464,8 @@ class Live(Callback):
     def on_step_end(self, training: Training) -> None:
         "Move the bar."
         if (now := time.monotonic()) - self.shown > 0.5:
-            self.shown, done = now, training.step - training.epoch * training.steps_per_epoch
-            self._show(training, f"epoch {training.epoch + 1} <progress value={done} max={training.steps_per_epoch}></progress>")
+            self.shown = now
+            self._show(training, f"epoch {training.epoch + 1} <progress value={training.steps_done} max={training.steps_per_epoch}></progress>")
 
     def on_epoch_end(self, training: Training) -> None:
         "Show the epoch's result."

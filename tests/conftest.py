@@ -1,6 +1,7 @@
 "What every test has: a home of its own for caches and kernels, the real data when it is there, and notebooks read by nbdev's rules."
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -14,6 +15,8 @@ FOLDERS = {"TMPDIR": "tmp", "XDG_CACHE_HOME": "cache", "XDG_CONFIG_HOME": "confi
 
 
 def pytest_configure(config):
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's & switches Ctrl-C off, for what is started from here too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # tmp_path stays where pytest keeps the last three
     config.session_home = Path(tempfile.mkdtemp(prefix="ic-tests-"))
     for variable, name in FOLDERS.items():

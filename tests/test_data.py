@@ -341,7 +341,7 @@ def test_damaged_new_photos_are_refused_or_left_out_and_counted(pets):
     (pets / "cat" / "0.png").write_bytes(b"")
     with pytest.raises(DataError, match="1 of 20 files cannot be used: cat/0.png: empty file"):
         load_test(folder(pets))
-    with pytest.warns(UserWarning, match="1 damaged images are left out: cat/0.png"):
+    with pytest.warns(UserWarning, match="1 damaged image is left out: cat/0.png"):
         assert len(load_test(folder(pets), allow=["corrupt"])) == 19
     for path in pets.glob("*/*.png"):
         path.write_bytes(b"\x89PNG")

@@ -11,13 +11,14 @@ import torch
 from folders import every_id, picture, save, warned
 from torch import nn
 
+from image_classifier.checkpoints import Checkpoints
 from image_classifier.config import compose
 from image_classifier.data import load_data
 from image_classifier.downloads import IDX_SETS
 from image_classifier.errors import ConfigError, DataError, ImageClassifierError
 from image_classifier.models import seeded
 from image_classifier.runs import train
-from image_classifier.schema import ALLOWED, build, check_config, keys, settings
+from image_classifier.schema import ALLOWED, CHANGE, build, check_config, keys, settings
 from image_classifier.training import Callback, fit
 
 EXPERIMENTS = {}
@@ -292,6 +293,25 @@ def device_is_used_or_refused(key, folder):
             trained(device="cuda")
 
 
+class Cut(Callback):
+    "Ends a training badly at the start of its second epoch."
+    def on_epoch_start(self, training):
+        if training.epoch == 1:
+            raise RuntimeError("cut")
+
+
+def saved(folder, **changes):
+    "The steps at which a training of two epochs was saved."
+    return Checkpoints(ran(folder, num_epochs=2, **changes).path / "checkpoints").steps_there()
+
+
+@experiment("save_steps", "save_minutes", "save_keep")
+def checkpoints_are_more_or_fewer(key, folder):
+    value, more = {"save_steps": (1, {"save_keep": 99}), "save_minutes": (1e-9, {"save_keep": 99}), "save_keep": (1, {"save_steps": 1})}[key]
+    usual, other = saved(folder / "usual", **more), saved(folder / "other", **{key: value}, **more)
+    assert len(other) < len(usual) <= 3 if key == "save_keep" else len(other) > len(usual)
+
+
 @experiment("resume")
 def finished_run_comes_back_or_is_refused(key, folder):
     first = ran(folder / "run")
@@ -472,10 +492,20 @@ def torn(folder):
     return {**listed(folder), "split_column": "part", "group_column": "owner"}
 
 
+def another_seed_takes_over_the_run_with_leave_only(folder):
+    with pytest.raises(RuntimeError, match="cut"):
+        train(configured(num_epochs=2), folder, callbacks=[Cut()], splits=digits())
+    with pytest.raises(ConfigError, match="seed 42 there, 1 now"):
+        ran(folder, num_epochs=2, seed=1)
+    with pytest.warns(UserWarning, match="seed 42 then, 1 now"):
+        assert ran(folder, num_epochs=2, seed=1, allow=[CHANGE]).finished
+
+
 @experiment("allow")
 def each_refusal_can_be_lifted_and_no_other_word_lifts_it(key, folder):
     wrong = {"corrupt": damaged, "links": linked, "empty_class": without_images, "leaks": torn}
-    assert set(wrong) == set(ALLOWED)
+    assert {*wrong, CHANGE} == set(ALLOWED)
+    another_seed_takes_over_the_run_with_leave_only(folder / "change")
     for word, make in wrong.items():
         data = make(folder / word)
         refusal(**data, allow=[other for other in ALLOWED if other != word])
@@ -488,7 +518,7 @@ def each_refusal_can_be_lifted_and_no_other_word_lifts_it(key, folder):
 
 
 def test_run_obeys_what_is_allowed(tmp_path):
-    with pytest.warns(UserWarning, match="1 damaged images are left out"):
+    with pytest.warns(UserWarning, match="1 damaged image is left out"):
         run = train(configured(**damaged(tmp_path / "pets"), allow=["corrupt"], batch_size=4), tmp_path / "run")
     assert run.finished
 

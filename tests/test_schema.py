@@ -49,7 +49,7 @@ def test_dict_is_plain():
 def test_help_says_what_each_word_of_allow_and_resume_does():
     help = {key: text for key, _, _, text in explain()}
     assert all(f"{word}: " in help["allow"] for word in ALLOWED)
-    assert "start an unfinished one from its beginning" in help["resume"]
+    assert "go on with an unfinished one" in help["resume"]
     assert "onecycle" in help["hyperparameters.warmup_epochs"] and all(word in help["hyperparameters.min_lr"] for word in ("step", "cosine", "plateau", "onecycle"))
 
 def test_fractions_that_leave_something_pass():

@@ -83,7 +83,7 @@ def test_6a_09_zero_byte_file_is_listed_or_left_out(pets):
     refused(pets, "1 of 20 files cannot be used: cat/0.png: empty file", "allow=[corrupt]")
     splits, lines = warned(folder(pets), allow=["corrupt"])
     assert len(every_id(splits)) == 19 and "cat/0.png" not in every_id(splits)
-    assert lines == ["1 damaged images are left out: cat/0.png"]
+    assert lines == ["1 damaged image is left out: cat/0.png"]
 
 
 def test_6a_10_truncated_jpeg_is_listed(pets):

@@ -1,0 +1,218 @@
+"""Trainings that are killed, and file systems that fail: a program, because the one who dies cannot report.
+
+    python tests/crash.py kills RUNS [KILLS]   trainings, each killed at KILLS random moments and gone on with; prints how many ended equal
+    python tests/crash.py saves                one save that dies, then one that fails, at each of its file operations
+
+Torch is imported once and every victim is a fork, which is safe while there is one thread and cheap."""
+import errno
+import hashlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+import torch
+
+from image_classifier.checkpoints import Checkpoint, Checkpoints, optimizer_tensors
+from image_classifier.config import compose
+from image_classifier.data import load_data
+from image_classifier.errors import ResourceError
+from image_classifier.runs import Run, train
+from image_classifier.training import Callback
+
+torch.set_num_threads(1)
+
+
+def forked(work):
+    "Start `work` in a copy of this process; its number."
+    sys.stdout.flush()
+    if child := os.fork():
+        return child
+    try:
+        code = work() or 0
+    except BaseException as problem:
+        print(f"{type(problem).__name__}: {problem}", file=sys.stderr, flush=True)
+        code = 1
+    os._exit(code)
+
+
+def ended(child):
+    "Wait for a child; its exit code, or minus the signal that killed it."
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+# trainings
+
+
+def small():
+    "Digits for epochs of forty steps."
+    splits = load_data("digits")
+    return replace(splits, train=splits.train.take(range(320)), valid=splits.valid.take(range(32)), test=splits.test.take(range(32)))
+
+
+CONFIG = compose(["epochs=2", "batch_size=8", "device=cpu", "save_steps=7"])
+
+
+class Witness(Callback):
+    "Writes down what the optimiser remembers at the end."
+    def __init__(self, path):
+        self.path = path
+
+    def on_epoch_end(self, training):
+        parts = sorted(optimizer_tensors(training.optimizer).items())
+        self.path.write_text(hashlib.sha256(b"".join(name.encode() + tensor.contiguous().numpy().tobytes() for name, tensor in parts)).hexdigest())
+
+
+def outcome(folder):
+    "All that must be equal, whatever happened on the way."
+    run = Run(folder)
+    weights = hashlib.sha256((folder / "classifier" / "model.safetensors").read_bytes()).hexdigest()
+    return {"weights": weights, "optimizer": (folder.parent / f"{folder.name}.witness").read_text(),
+            "history": [replace(result, seconds=0) for result in run.history],
+            "metrics": {name: value for name, value in run.metrics.items() if name != "time"}}
+
+
+def trained(folder, splits):
+    "One attempt, from wherever the last one ended."
+    return forked(lambda: train(CONFIG, folder, callbacks=[Witness(folder.parent / f"{folder.name}.witness")], splits=splits) and 0)
+
+
+def kills(runs, most=1):
+    "Kill each of `runs` trainings at random moments, `most` times or fewer where it ends before; how many ended equal."
+    place, draw, splits = Path(tempfile.mkdtemp()), random.Random(42), small()
+    try:
+        begun = time.monotonic()
+        assert ended(trained(place / "whole", splits)) == 0
+        whole, length = outcome(place / "whole"), time.monotonic() - begun
+        equal, killed, mended = 0, 0, 0
+        for number in range(runs):
+            folder = place / f"run{number}"
+            for _ in range(draw.randint(min(2, most), most)):
+                child = trained(folder, splits)
+                time.sleep(draw.uniform(0.02, length))
+                os.kill(child, signal.SIGKILL)
+                killed += ended(child) == -signal.SIGKILL
+            mended += ended(trained(folder, splits)) != 0
+            equal += outcome(folder) == whole and not list(folder.rglob(".*"))
+            shutil.rmtree(folder)
+        return {"runs": runs, "equal": equal, "killed": killed, "failed": mended}
+    finally:
+        shutil.rmtree(place)
+
+
+# file systems
+
+
+def checkpoint(step):
+    return Checkpoint(step, {"w": torch.full((64,), float(step))}, {"0.momentum_buffer": torch.ones(64)}, {"w": torch.zeros(64)}, {"best_step": 0, "epoch": 1})
+
+
+OPERATIONS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "shutil.rmtree", "os.listdir", "os.scandir"}
+
+
+def at_operation(number, folder, strike):
+    "From now on in this process: `strike` at the operation of this number on files below `folder`."
+    count = 0
+
+    def count_one():
+        nonlocal count
+        count += 1
+        if count == number:
+            strike()
+
+    def hook(event, arguments):
+        if event in OPERATIONS and any(isinstance(path, (str, Path)) and str(path).startswith(str(folder)) for path in arguments):
+            count_one()
+    fsync = os.fsync
+
+    def counted_fsync(handle):
+        count_one()
+        fsync(handle)
+    sys.addaudithook(hook)
+    os.fsync = counted_fsync
+
+
+def saved_with(number, folder, strike):
+    "The exit code of a process that saves step 30 beside 10 and 20, with trouble at one operation; 77 where there were fewer."
+    shutil.rmtree(folder, ignore_errors=True)
+    store = Checkpoints(folder, keep=2)
+    for step in (10, 20):
+        store.save(checkpoint(step))
+
+    def save():
+        struck = []
+        at_operation(number, folder, lambda: (struck.append(1), strike()))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            store.save(checkpoint(30))
+        return 0 if struck else 77
+    return ended(forked(save))
+
+
+def state_of(folder):
+    "The step of the newest checkpoint after a start that tidies up; its weights must be those of that step."
+    store = Checkpoints(folder, keep=2)
+    store.tidy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = store.latest()
+    assert found.model["w"][0] == found.step and not list(folder.glob(".*"))
+    return found.step
+
+
+def failing(number):
+    "Raises the system's error."
+    def fail():
+        raise OSError(number, os.strerror(number))
+    return fail
+
+
+def saves():
+    "Sweep over all operations of one save: what a start finds after a death, an error of each kind."
+    place, found = Path(tempfile.mkdtemp()), {}
+    for name, strike, codes in [("death", lambda: os._exit(9), (9,)), ("ENOSPC", failing(errno.ENOSPC), (0,)), ("EIO", failing(errno.EIO), (0,))]:
+        steps, number = [], 1
+        while (code := saved_with(number, place / "checkpoints", strike)) != 77:
+            assert code in codes, (name, number, code)
+            steps.append(state_of(place / "checkpoints"))
+            number += 1
+        assert set(steps) <= {20, 30}, steps
+        found[name] = {"operations": len(steps), "old": steps.count(20), "new": steps.count(30)}
+    shutil.rmtree(place)
+    found["EFBIG"] = ended(forked(too_large))
+    return found
+
+
+def too_large():
+    "Files may not grow beyond 100 bytes: two warnings, then the end with the checkpoints that were there."
+    place = Path(tempfile.mkdtemp())
+    store = Checkpoints(place, keep=2)
+    store.save(checkpoint(10))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for step in (20, 30):
+            store.save(checkpoint(step))
+        try:
+            store.save(checkpoint(40))
+        except ResourceError as problem:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            good = len(caught) == 2 and store.latest().step == 10 and problem.exit_code == 6
+            shutil.rmtree(place)
+            return 0 if good else 3
+    return 4
+
+
+if __name__ == "__main__":
+    what, *numbers = sys.argv[1:]
+    print(json.dumps({"kills": kills, "saves": saves}[what](*map(int, numbers))))

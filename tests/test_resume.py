@@ -1,0 +1,429 @@
+"What a crash costs: nothing but the time since the last save. Trainings are cut off in every way there is, and must end as if they had not been."
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from literate import ROOT
+
+from image_classifier.checkpoints import Checkpoints, optimizer_tensors, read_checkpoint, write_checkpoint
+from image_classifier.cli import main
+from image_classifier.config import compose
+from image_classifier.data import load_data
+from image_classifier.errors import ArtefactError, ConfigError, DataError, ResourceError
+from image_classifier.files import LOCK, locked, write_manifest
+from image_classifier.models import Architecture, build_model
+from image_classifier.runs import Run, train
+from image_classifier.signals import Stop
+from image_classifier.training import Callback, fit
+
+IC = str(Path(sys.executable).with_name("ic"))
+
+
+@cache
+def digits():
+    "320 digits to learn from: forty steps of eight."
+    splits = load_data("digits")
+    return replace(splits, train=splits.train.take(range(320)), valid=splits.valid.take(range(32)), test=splits.test.take(range(32)))
+
+
+def configured(*overrides):
+    usual = {"epochs": "2", "batch_size": "8", "device": "cpu", "early_stopping_patience": "0"}
+    return compose([f"{key}={value}" for key, value in {**usual, **dict(word.split("=", 1) for word in overrides)}.items()])
+
+
+class Memory(Callback):
+    "Keeps what the optimiser remembers at the end, and the first step that this process made."
+    first = None
+
+    def on_step_end(self, training):
+        self.first = self.first or training.step
+
+    def on_fit_end(self, training):
+        self.optimizer = {name: tensor.clone() for name, tensor in optimizer_tensors(training.optimizer).items()}
+
+
+class AskAt(Callback):
+    "Asks for the end after a step."
+    def __init__(self, step, stop):
+        self.step, self.stop = step, stop
+
+    def on_step_end(self, training):
+        if training.step == self.step:
+            self.stop.asked = KeyboardInterrupt()
+
+
+def stopped(folder, step, *overrides):
+    "A run that was asked to end after a step."
+    stop = Stop()
+    with pytest.raises(KeyboardInterrupt):
+        train(configured(*overrides), folder, callbacks=[AskAt(step, stop)], splits=digits(), stop=stop)
+    return folder
+
+
+def ended(folder, *overrides):
+    "A run, and all that must be equal however it came to its end."
+    memory = Memory()
+    run = train(configured(*overrides), folder, callbacks=[memory], splits=digits())
+    weights = (run.path / "classifier" / "model.safetensors").read_bytes()
+    predictions = [(run.path / "predictions" / f"{split}.safetensors").read_bytes() for split in ("valid", "test")]
+    history = [replace(result, seconds=0) for result in run.history]
+    metrics = {name: value for name, value in run.metrics.items() if name != "time"}
+    optimizer = {name: tensor.tolist() for name, tensor in memory.optimizer.items()}
+    return memory.first, (weights, predictions, history, metrics, optimizer)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    "A run of two epochs that saved after each step and was never stopped, and what it gave."
+    folder = tmp_path_factory.mktemp("resume") / "whole"
+    return folder, ended(folder, "save_steps=1", "save_keep=200")[1]
+
+
+def only(folder, target, step):
+    "A run folder that was left with one checkpoint of `folder`."
+    for name in ("config.yaml", "environment.json"):
+        target.mkdir(exist_ok=True)
+        shutil.copy(folder / name, target)
+    shutil.copytree(folder / "checkpoints" / f"step_{step:08d}", target / "checkpoints" / f"step_{step:08d}")
+    (target / "history.jsonl").write_text("a torn li")
+    return target
+
+
+# exactly as if it had not been
+
+
+def fitted(splits, config, folder, step=None):
+    "What a training ends with, after it was asked to end at `step` if there is one."
+    stop, memory = Stop(), Memory()
+    model = build_model(Architecture(config.model.name, splits.preprocess.channels, 10, splits.preprocess.size, config.hyperparameters.dropout), seed=42)
+    store = Checkpoints(folder, config.save_keep, config.save_steps)
+    history = fit(model, splits, config, [memory, AskAt(step, stop)], store, stop)
+    return memory.first, {name: tensor.tolist() for name, tensor in {**model.state_dict(), **memory.optimizer}.items()}, [replace(result, seconds=0) for result in history]
+
+
+def test_training_goes_on_at_any_step_and_ends_the_same(tmp_path):
+    config = configured("epochs=1", "save_steps=1", "save_keep=200")
+    expected = fitted(digits(), config, tmp_path / "all")[1:]
+    assert Checkpoints(tmp_path / "all").steps_there() == list(range(1, 41))
+    for step in range(1, 41):
+        shutil.copytree(tmp_path / "all" / f"step_{step:08d}", tmp_path / str(step) / f"step_{step:08d}")
+        first, *found = fitted(digits(), replace(config, save_steps=0), tmp_path / str(step))
+        assert first == (step + 1 if step < 40 else None) and tuple(found) == expected, step
+
+
+@pytest.mark.parametrize("words", [["hyperparameters.optimizer=sgd", "hyperparameters.scheduler_type=onecycle"], ["hyperparameters.optimizer=adamw"],
+                                   ["augment.rotation=10", "augment.shift=0.1", "hyperparameters.scheduler_type=plateau"], ["model=resnet", "data.channels=3"]])
+def test_whatever_the_optimiser_schedule_augmentation_and_network(tmp_path, words):
+    config = configured(*words)
+    data = load_data(config.data)
+    splits = replace(data, train=data.train.take(range(48)), valid=data.valid.take(range(16)))
+    whole = fitted(splits, config, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        fitted(splits, config, tmp_path / "cut", step=8)
+    first, *found = fitted(splits, config, tmp_path / "cut")
+    assert first == 9 and found == list(whole[1:])
+
+
+def test_run_goes_on_and_gives_what_the_whole_run_gave(whole, tmp_path):
+    first, result = ended(only(whole[0], tmp_path / "run", 17), "save_steps=1", "save_keep=200")
+    assert first == 18 and result == whole[1]
+
+
+def test_best_epoch_is_remembered_across_interruptions(tmp_path):
+    "The weights are spoilt on purpose after the first epoch."
+    def spoil(training):
+        if training.epoch >= 1:
+            for weight in training.model.parameters():
+                weight.data.mul_(0)
+    class Spoiler(Callback):
+        on_epoch_start = staticmethod(spoil)
+    stop = Stop()
+    with pytest.raises(KeyboardInterrupt):
+        train(configured("epochs=3"), tmp_path / "cut", callbacks=[Spoiler(), AskAt(90, stop)], splits=digits(), stop=stop)
+    found = Checkpoints(tmp_path / "cut" / "checkpoints").latest()
+    assert (found.step, found.state["best_step"]) == (90, 40) and found.best
+    runs = [train(configured("epochs=3"), tmp_path / name, callbacks=[Spoiler()], splits=digits()) for name in ("whole", "cut")]
+    assert [run.metrics["best_epoch"] for run in runs] == [1, 1]
+    weights = [(run.path / "classifier" / "model.safetensors").read_bytes() for run in runs]
+    assert weights[0] == weights[1]
+
+
+def test_history_is_cut_back_to_the_checkpoint(whole, tmp_path):
+    folder = only(whole[0], tmp_path / "run", 30)
+    shutil.copy(whole[0] / "history.jsonl", folder)
+    assert ended(folder, "save_steps=1", "save_keep=200")[1] == whole[1]
+
+
+def test_what_a_callback_remembers_comes_back(tmp_path):
+    class Counter(Callback):
+        count = 0
+
+        def on_step_end(self, training):
+            self.count += 1
+
+        def state_dict(self):
+            return {"count": self.count}
+
+        def load_state_dict(self, state):
+            self.count = state["count"]
+    stop = Stop()
+    with pytest.raises(KeyboardInterrupt):
+        train(configured(), tmp_path / "run", callbacks=[Counter(), AskAt(30, stop)], splits=digits(), stop=stop)
+    with pytest.raises(ConfigError, match="made with the callback Counter, which is not among those given"):
+        train(configured(), tmp_path / "run", splits=digits())
+    counter = Counter()
+    train(configured(), tmp_path / "run", callbacks=[counter], splits=digits())
+    assert counter.count == 80
+
+
+def test_time_of_a_run_is_that_of_all_its_processes(tmp_path):
+    folder = stopped(tmp_path / "run", 30)
+    spent = dict(Checkpoints(folder / "checkpoints").latest().state["callbacks"])["Clock"]["seconds"]
+    assert spent > 0 and train(configured(), folder, splits=digits()).metrics["time"]["train_seconds"] > spent
+
+
+# killed
+
+
+def crash(*words):
+    "What the crashing program says."
+    done = subprocess.run([sys.executable, str(ROOT / "tests" / "crash.py"), *map(str, words)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_killed_at_random_moments_ten_of_ten_end_the_same():
+    found = crash("kills", 10)
+    assert found["killed"] >= 5 and (found["equal"], found["failed"]) == (10, 0), found
+
+
+def test_a_save_that_dies_or_fails_anywhere_leaves_the_old_state_or_the_new():
+    found = crash("saves")
+    assert found["EFBIG"] == 0
+    for name in ("death", "ENOSPC", "EIO"):
+        assert found[name]["operations"] > 30 and found[name]["old"] > 20 and found[name]["new"] > 0, found
+
+
+def test_three_failed_saves_in_a_row_end_the_run_two_do_not(tmp_path, monkeypatch):
+    from image_classifier import checkpoints
+    real, fails = checkpoints.write_checkpoint, []
+
+    def full(folder, checkpoint):
+        if len(fails) < limit:
+            fails.append(checkpoint.step)
+            raise ResourceError("the disk is full")
+        return real(folder, checkpoint)
+    monkeypatch.setattr(checkpoints, "write_checkpoint", full)
+    limit = 2
+    with pytest.warns(UserWarning, match="could not be saved at step 5: the disk is full"):
+        assert train(configured("save_steps=5"), tmp_path / "two", splits=digits()).finished
+    limit = 99
+    with pytest.warns(UserWarning), pytest.raises(ResourceError, match="third time in a row: the disk is full") as caught:
+        train(configured("save_steps=5"), tmp_path / "three", splits=digits())
+    assert caught.value.exit_code == 6 and fails[-3:] == [5, 10, 15]
+
+
+# damaged
+
+
+def damages(data):
+    "Ways in which a file goes bad."
+    draw = random.Random(len(data))
+    for _ in range(20):
+        place = draw.randrange(len(data))
+        yield data[:place] + bytes([data[place] ^ 1 << draw.randrange(8)]) + data[place + 1:]
+    for _ in range(10):
+        yield data[:draw.randrange(len(data))]
+    page = draw.randrange(max(1, len(data) - 4096))
+    yield data[:page] + bytes(min(4096, len(data) - page)) + data[page + 4096:]
+    yield None
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optim.safetensors", "state.json", "MANIFEST.json"])
+def test_every_damage_is_noticed_and_the_one_before_is_taken(whole, tmp_path, name):
+    for step in (30, 31):
+        only(whole[0], tmp_path, step)
+    store, path = Checkpoints(tmp_path / "checkpoints"), tmp_path / "checkpoints" / "step_00000031" / name
+    sound = path.read_bytes()
+    for damaged in damages(sound):
+        if damaged == sound:
+            continue
+        path.unlink() if damaged is None else path.write_bytes(damaged)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert store.latest().step == 30
+        assert len(caught) == 1 and str(caught[0].message).endswith("; using step 30 instead")
+        path.write_bytes(sound)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert store.latest().step == 31
+
+
+def test_files_of_two_checkpoints_cannot_be_exchanged(whole, tmp_path):
+    for step in (30, 31):
+        only(whole[0], tmp_path, step)
+    shutil.copy(tmp_path / "checkpoints" / "step_00000030" / "optim.safetensors", tmp_path / "checkpoints" / "step_00000031")
+    with pytest.warns(UserWarning, match="sha256 mismatch in optim.safetensors"):
+        assert Checkpoints(tmp_path / "checkpoints").latest().step == 30
+
+
+def test_damaged_newest_checkpoint_changes_nothing_in_the_end(whole, tmp_path):
+    for step in (30, 31):
+        only(whole[0], tmp_path / "run", step)
+    (tmp_path / "run" / "checkpoints" / "step_00000031" / "MANIFEST.json").unlink()
+    with pytest.warns(UserWarning, match=r"incomplete \(no MANIFEST.json\).*using step 30 instead"):
+        first, result = ended(tmp_path / "run", "save_steps=1", "save_keep=200")
+    assert first == 31 and result == whole[1]
+
+
+def test_all_damaged_is_refused(whole, tmp_path):
+    folder = only(whole[0], tmp_path / "run", 30)
+    (folder / "checkpoints" / "step_00000030" / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ArtefactError, match="no usable checkpoint: model.safetensors is empty.*start again in another run folder"):
+        train(configured(), folder, splits=digits())
+
+
+def doctored(folder, **changes):
+    "The run whose one checkpoint says something else of its state, with a manifest that fits."
+    path, = (folder / "checkpoints").iterdir()
+    state = json.loads((path / "state.json").read_text())
+    for name, value in changes.items():
+        state.pop(name) if value is None else state.update({name: value})
+    (path / "state.json").write_text(json.dumps(state))
+    write_manifest(path)
+    return folder
+
+
+@pytest.mark.parametrize("changes, line", [({"format": 2}, "made in format 2"), ({"epoch": None}, "not the state of a training"), ({"history": [{}]}, "not the state of a training"),
+                                           ({"sums": "x"}, "not the state of a training"), ({"made_with": []}, "not the state of a training"), ({"step": 7}, "this is step 7"),
+                                           ({"callbacks": 1}, "not the state of a training"), ({"best_step": None}, "not the state of a training")])
+def test_state_that_makes_no_sense_is_refused(whole, tmp_path, changes, line):
+    with pytest.raises(ArtefactError, match=line) as caught:
+        train(configured(), doctored(only(whole[0], tmp_path / "run", 30), **changes), splits=digits())
+    assert caught.value.exit_code == 4
+
+
+def test_checkpoint_of_another_network_is_refused(whole, tmp_path):
+    folder = only(whole[0], tmp_path / "run", 30)
+    found = read_checkpoint(folder / "checkpoints" / "step_00000030")
+    found.model.pop(sorted(found.model)[0])
+    found.state.pop("format"), found.state.pop("step")
+    write_checkpoint(folder / "checkpoints", found)
+    with pytest.raises(ArtefactError, match="weights of another architecture"):
+        train(configured(), folder, splits=digits())
+
+
+# changed
+
+
+def test_other_threads_torch_or_data_are_named_and_need_leave(whole, tmp_path):
+    threads = torch.get_num_threads()
+    for number, (name, value, error) in enumerate([("threads", threads + 1, ConfigError), ("torch", "1.0", ConfigError), ("data", "f00d", DataError)]):
+        folder = only(whole[0], tmp_path / str(number), 30)
+        state = json.loads((folder / "checkpoints" / "step_00000030" / "state.json").read_text())
+        doctored(folder, made_with={**state["made_with"], name: value})
+        with pytest.raises(error, match=rf"{name} {value} then, .* now.*allow=\[change\]"):
+            train(configured(), folder, splits=digits())
+        with pytest.warns(UserWarning, match=f"not bit for bit: {name} {value} then"):
+            assert train(configured("allow=[change]"), folder, splits=digits()).finished
+
+
+def test_other_configuration_needs_leave_and_then_goes_on(whole, tmp_path):
+    folder = only(whole[0], tmp_path / "run", 80)
+    with pytest.raises(ConfigError, match="hyperparameters.num_epochs 2 there, 3 now"):
+        train(configured("epochs=3"), folder, splits=digits())
+    with pytest.warns(UserWarning, match="hyperparameters.num_epochs 2 then, 3 now"):
+        run = train(configured("epochs=3", "allow=[change]"), folder, splits=digits())
+    assert [result.epoch for result in run.history] == [1, 2, 3] and run.config.hyperparameters.num_epochs == 3
+    with pytest.raises(ConfigError, match="seed 42 there, 1 now"):
+        train(configured("epochs=3", "seed=1", "allow=[change]"), folder, splits=digits())
+
+
+def test_other_batches_are_refused_also_with_leave(whole, tmp_path):
+    folder = only(whole[0], tmp_path / "run", 30)
+    with pytest.warns(UserWarning), pytest.raises(ConfigError, match="an epoch has another number of steps now"):
+        train(configured("batch_size=16", "allow=[change]"), folder, splits=digits())
+
+
+def test_another_optimiser_starts_without_memory(whole, tmp_path):
+    folder = only(whole[0], tmp_path / "run", 30)
+    with pytest.warns(UserWarning, match="hyperparameters.optimizer adam then, sgd now"):
+        assert train(configured("hyperparameters.optimizer=sgd", "allow=[change]"), folder, splits=digits()).finished
+
+
+# asked to stop
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_saves_within_seconds_and_says_how_to_go_on(tmp_path, number, code):
+    words = ["train", "epochs=1000000", "early_stopping_patience=0", "hyperparameters=fast", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen([IC, *words], stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    try:
+        process.stderr.readline()
+        begun = time.monotonic()
+        process.send_signal(number)
+        rest = process.communicate(timeout=60)[1].splitlines()
+    finally:
+        process.kill()
+    assert process.returncode == code and time.monotonic() - begun < 5
+    assert "stopping after this step; once more to leave at once" in rest
+    assert rest[-1] == f"error: interrupted. go on with: ic {' '.join(words)}"
+    found, rows = Checkpoints(tmp_path / "run" / "checkpoints").latest(), len(Run(tmp_path / "run").history)
+    assert found.state["epoch"] == rows >= 1 and not (tmp_path / "run" / LOCK).exists()
+
+
+def test_second_signal_leaves_at_once(tmp_path):
+    held = "import sys, time; from image_classifier.signals import Stop, stopped_by; import signal\nwith stopped_by(s := Stop(lambda text: print(text, file=sys.stderr, flush=True)), signal.SIGINT), s.watched():\n    print('on', flush=True)\n    while True: time.sleep(1)"
+    process = subprocess.Popen([sys.executable, "-c", held], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert "once more" in process.stderr.readline() and process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 130
+    finally:
+        process.kill()
+
+
+def test_without_a_folder_the_line_names_the_one_that_was_made(tmp_path, monkeypatch, capsys):
+    (tmp_path / "settings.ini").write_text("")
+    monkeypatch.chdir(tmp_path)
+    from image_classifier import training
+
+    class Asks(Callback):
+        def on_step_end(self, training):
+            signal.raise_signal(signal.SIGINT)
+    monkeypatch.setattr(training, "progress", Asks)
+    assert main(["train", "epochs=2"]) == 130
+    folder, = (tmp_path / "runs").iterdir()
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: interrupted. go on with: ic train epochs=2 --out runs/{folder.name}"
+    assert Checkpoints(folder / "checkpoints").steps_there() == [1]
+
+
+# one folder, one process
+
+
+def test_second_process_is_refused_and_a_dead_one_holds_nothing(tmp_path, capsys):
+    words = ["train", "epochs=1000000", "early_stopping_patience=0", "hyperparameters=fast", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen([IC, *words], stderr=subprocess.PIPE, text=True)
+    try:
+        process.stderr.readline()
+        assert main(words) == 2
+        assert f"locked by process {process.pid}" in capsys.readouterr().err
+    finally:
+        process.kill()
+    process.communicate()
+    assert (tmp_path / "run" / LOCK).exists(), "it was killed"
+    with locked(tmp_path / "run"):
+        pass
+    assert not (tmp_path / "run" / LOCK).exists()
