@@ -7,7 +7,7 @@ __all__ = ['SUFFIXES', 'READERS', 'File', 'Source', 'digits_source', 'read_idx',
            'suffixes_of', 'Listing', 'list_files', 'refuse', 'folder_source', 'read_table', 'csv_source',
            'check_classes', 'find_source', 'read_source']
 
-# %% ../nbs/13_sources.ipynb #12513d20
+# %% ../nbs/13_sources.ipynb #cf8c44d8
 import csv
 import errno
 import gzip
@@ -27,6 +27,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
+from .archives import opened
 from .downloads import CIFAR_SETS, IDX_FILES, IDX_SETS, cache_folder, fetch
 from .errors import ConfigError, DataError, escaped, quoted, suggestion, together
 from .files import no_folder
@@ -358,14 +359,14 @@ def _layout(folders: Sequence[str],  # ids
         raise DataError(f"one split under two names: {together(tops)}", root, "keep one folder for each of train, valid and test")
     return parts
 
-# %% ../nbs/13_sources.ipynb #b41c3ce9
+# %% ../nbs/13_sources.ipynb #435c8246
 def folder_source(config: DataConfig,  # root, formats
                   allow: Collection[str] = (),  # links: may lead out of the root
                  ) -> Source:
     "Pictures in class folders under `data.root`."
-    root = _existing(config.root)
+    root = opened(_existing(config.root), cache_folder(config.cache_dir))
     if not os.path.isdir(root):
-        raise DataError("not a folder of images", root, "unpack an archive first; " + _LAYOUT)
+        raise DataError("not a folder of images nor a .zip, .tar or .tar.gz", root, _LAYOUT)
     listing = list_files(root, config.formats, LINKS in allow)
     refuse(listing.problems, len(listing.problems) + len(listing.files), root)
     if listing.others:
@@ -432,12 +433,12 @@ def _find_files(paths: Sequence[str],  # relative to `root`
         return File(full, posixpath.normpath(path), facts.st_size, facts.st_mtime_ns) if stat.S_ISREG(facts.st_mode) else "not a regular file"
     return [_find(path) for path in paths]
 
-# %% ../nbs/13_sources.ipynb #dc7d7d23
+# %% ../nbs/13_sources.ipynb #413737ac
 def csv_source(config: DataConfig,  # root and the names of the columns
                allow: Collection[str] = (),  # links: may lead out of the root
               ) -> Source:
     "Pictures that the table `data.root` lists; or the one table in that folder."
-    root = _existing(config.root)
+    root = opened(_existing(config.root), cache_folder(config.cache_dir))
     tables = sorted(root.glob("*.csv")) if os.path.isdir(root) else [root]
     if len(tables) != 1 or not os.path.isfile(tables[0]):
         raise DataError(f"{len(tables)} .csv files" if os.path.isdir(root) else "not a CSV file", root, "name one CSV file as data.root")
