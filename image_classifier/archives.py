@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['ArchiveLimits', 'check_name', 'Member', 'is_archive', 'unpack', 'unpacked', 'opened']
 
-# %% ../nbs/07_archives.ipynb #7ba65522
+# %% ../nbs/07_archives.ipynb #3d25f20d
 import gzip
 import io
 import os
-import shutil
 import stat
 import struct
 import tarfile
@@ -22,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from .errors import DataError, quoted
-from .files import locked, sha256_of, staged_folder, writable_folder
+from .files import locked, sha256_of, staged_folder, tidy, writable_folder
 
 # %% ../nbs/07_archives.ipynb #9a09977f
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ def unpack(archive: str | Path,  # .zip, .tar or .tar.gz, by content
         raise DataError(f"not a readable archive: {quoted(problem, 120)}", archive, "the copy is damaged: take it again") from problem
     return folder
 
-# %% ../nbs/07_archives.ipynb #fc5adc11
+# %% ../nbs/07_archives.ipynb #21538569
 def unpacked(archive: str | Path,
              cache: Path,  # folder of all unpacked archives; made when absent
             ) -> Path:  # where its content lies
@@ -164,8 +163,7 @@ def unpacked(archive: str | Path,
     folder = cache / sha256_of(archive)[:32]
     if not folder.is_dir():
         with locked(writable_folder(cache)):
-            for left in cache.glob(f".{folder.name}.*"):
-                shutil.rmtree(left, ignore_errors=True)
+            tidy(cache)
             unpack(archive, folder)
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith((".", "__MACOSX"))]
     alone = entries[0] if len(entries) == 1 and entries[0].is_dir() else folder

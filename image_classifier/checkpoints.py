@@ -224,7 +224,7 @@ def read_checkpoint(path: Path,  # the checkpoint's own folder
     best = load_tensors(path / "best.safetensors") if "best.safetensors" in files else None
     return Checkpoint(state["step"], load_tensors(path / "model.safetensors"), load_tensors(path / "optim.safetensors"), best, state, path)
 
-# %% ../nbs/23_checkpoints.ipynb #6d61cb36
+# %% ../nbs/23_checkpoints.ipynb #3159513a
 class Checkpoints:
     "The checkpoints of one run."
     def __init__(self,
@@ -266,7 +266,7 @@ class Checkpoints:
         for step in [*beyond, *(step for step in steps[:-self.keep] if step != newest.state["best_step"])]:
             path = self.folder / f"step_{step:08d}"
             with writing_to(path):
-                path = path.rename(self.folder / f".{path.name}.old")
+                path = path.rename(self.folder / f".{path.name}.obsolete")  # so named that `tidy` knows it
                 shutil.rmtree(path)
 
     def latest(self) -> Checkpoint | None:
@@ -284,8 +284,3 @@ class Checkpoints:
         if problems:
             raise ArtefactError(f"no usable checkpoint: {problems[0].what}", self.folder, "start again in another run folder")
         return None
-
-    def tidy(self) -> None:
-        "Remove what a process that died in the middle of a save has left."
-        for path in self.folder.glob(".step_*") if self.folder.is_dir() else ():
-            shutil.rmtree(path, ignore_errors=True)

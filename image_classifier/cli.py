@@ -169,7 +169,7 @@ def absolute(path: str | None) -> Path | None:
     "A path of the command line, from where one stands."
     return Path(path).absolute() if path else None
 
-# %% ../nbs/51_cli.ipynb #979a5f2b
+# %% ../nbs/51_cli.ipynb #ebac8103
 @verb
 @overrides_argument
 @out_option("The run's folder; a new one under runs/ by default.")
@@ -187,8 +187,8 @@ def train(overrides: tuple[str, ...], file: str | None, out: str | None) -> Answ
     config = composed(overrides, file)
     from image_classifier import runs, training
     run = runs.train(config, absolute(out), callbacks=[training.progress()], stop=click.get_current_context().obj)
-    note = "an equal run was already finished; nothing was trained again\n" if run.reused else ""
-    return Answer(note + summary(run), {"run": str(run.path), "reused": run.reused, "metrics": run.metrics})
+    note = f"{run.note}\n" if run.note else ""
+    return Answer(note + summary(run), {"run": str(run.path), "reused": run.reused, "resumed": run.resumed, "metrics": run.metrics})
 
 # %% ../nbs/51_cli.ipynb #c96845fe
 def summary(run: Any,  # a finished Run

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FULL', 'MANIFEST', 'LOCK', 'writing_to', 'no_folder', 'atomic_write', 'sync_folder', 'write_json', 'read_bytes',
-           'read_json', 'sha256_of', 'write_manifest', 'check_manifest', 'staged_folder', 'writable_folder', 'Attempts',
-           'locked']
+           'read_json', 'sha256_of', 'write_manifest', 'check_manifest', 'staged_folder', 'tidy', 'writable_folder',
+           'Attempts', 'locked']
 
 # %% ../nbs/01_files.ipynb #0e5a15b7
 import contextlib
@@ -227,6 +227,14 @@ def _swap_in(stage: Path, path: Path) -> None:
     sync_folder(path.parent)
     if old.exists():
         shutil.rmtree(old)
+
+# %% ../nbs/01_files.ipynb #e300d185
+def tidy(folder: str | Path,  # in which no other process is writing
+        ) -> None:
+    "Remove what processes that died while writing have left in `folder`."
+    for left in Path(folder).glob(".*.*"):
+        if re.fullmatch(r"\..+\.[a-z0-9_]{8}(\.old)?", left.name):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() and not left.is_symlink() else left.unlink(missing_ok=True)
 
 # %% ../nbs/01_files.ipynb #26f10d0c
 def writable_folder(path: str | Path) -> Path:

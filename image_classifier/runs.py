@@ -6,7 +6,7 @@
 __all__ = ['BEFORE_TRAINING', 'Run', 'default_run_dir', 'resolve_run_dir', 'describe_environment', 'git_commit', 'find_run',
            'check_known', 'HistoryFile', 'Clock', 'summarise', 'write_figures', 'train']
 
-# %% ../nbs/32_runs.ipynb #d3cdeaf5
+# %% ../nbs/32_runs.ipynb #465854f1
 import contextlib
 import io
 import json
@@ -29,7 +29,7 @@ from .config import load_config, project_root, to_yaml
 from .data import Splits, load_data
 from .errors import ArtefactError, ConfigError, DataError, DivergedError, ResourceError, quoted, together
 from .evaluation import Evaluation, classification_report, evaluate, load_predictions, metrics_table, save_predictions
-from .files import LOCK, Attempts, atomic_write, check_manifest, locked, read_bytes, read_json, writable_folder, write_json
+from .files import LOCK, Attempts, atomic_write, check_manifest, locked, read_bytes, read_json, tidy, writable_folder, write_json
 from .models import Architecture, build_model, check_model, count_parameters
 from .pages import REPORT_FILES
 from .plots import plot_confusion, plot_history, plot_reliability
@@ -37,17 +37,25 @@ from .schema import CHANGE, Config, check_config, differences
 from .signals import Stop
 from .training import Callback, EpochResult, History, Training, choose_device, fit
 
-# %% ../nbs/32_runs.ipynb #3ada56c4
+# %% ../nbs/32_runs.ipynb #ea5b7b51
 class Run:
     "A folder in which one training left everything it made."
     def __init__(self,
                  path: str | Path,
                  reused: bool = False,  # it was finished before it was asked for
+                 resumed: int = 0,  # the step that it went on from, 0 where it began anew
                 ):
-        self.path, self.reused = Path(path), reused
+        self.path, self.reused, self.resumed = Path(path), reused, resumed
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
+
+    @property
+    def note(self) -> str:
+        "What was not trained just now, for people; empty where all of it was."
+        if self.reused:
+            return "an equal run was already finished; nothing was trained again"
+        return f"the run was interrupted before; it went on from step {self.resumed}" if self.resumed else ""
 
     @property
     def finished(self) -> bool:
@@ -190,11 +198,15 @@ class HistoryFile(Callback):
         with self.attempts(f"the result of epoch {training.epoch} could not be written"):
             self.on_fit_start(training)
 
-# %% ../nbs/32_runs.ipynb #96a8077a
+# %% ../nbs/32_runs.ipynb #39ee2074
 class Clock(Callback):
     "Measures the seconds of a run, also across its interruptions."
     def __init__(self):
-        self.before, self.begun = 0.0, time.perf_counter()
+        self.before, self.begun, self.first_step = 0.0, time.perf_counter(), 0
+
+    def on_fit_start(self, training: Training) -> None:
+        "Note the step at which this process comes in."
+        self.first_step = training.step
 
     @property
     def seconds(self) -> float:
@@ -282,12 +294,13 @@ def _named_run(resume: str, run_dir: str | Path | None) -> Path:
         raise ConfigError("resume and the run folder name different places", f"{found}, {run_dir}", "give one of them")
     return found
 
-# %% ../nbs/32_runs.ipynb #6e589872
+# %% ../nbs/32_runs.ipynb #c2083da9
 def _train(config: Config, run: Run, device: torch.device, splits: Splits, callbacks: Iterable[Callback], stop: Stop | None) -> Run:
     "The training itself, once everything that can be refused has been accepted."
     path, p = run.path, splits.preprocess
     checkpoints = Checkpoints(path / "checkpoints", config.save_keep, config.save_steps, config.save_minutes)
-    checkpoints.tidy()
+    for place in (path, path / "predictions", path / "checkpoints"):
+        tidy(place)
     atomic_write(path / "config.yaml", to_yaml(config))
     write_json(path / "environment.json", describe_environment(device, splits.fingerprint))
     clock = Clock()
@@ -310,4 +323,4 @@ def _train(config: Config, run: Run, device: torch.device, splits: Splits, callb
     Classifier(model, p, splits.train.classes, metrics).save(path / "classifier")
     write_figures(path, history, test)
     write_json(path / "metrics.json", metrics)
-    return run
+    return Run(path, resumed=clock.first_step)

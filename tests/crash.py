@@ -26,6 +26,7 @@ from image_classifier.checkpoints import Checkpoint, Checkpoints, optimizer_tens
 from image_classifier.config import compose
 from image_classifier.data import load_data
 from image_classifier.errors import ResourceError
+from image_classifier.files import tidy
 from image_classifier.runs import Run, train
 from image_classifier.training import Callback
 
@@ -161,7 +162,7 @@ def saved_with(number, folder, strike):
 def state_of(folder):
     "The step of the newest checkpoint after a start that tidies up; its weights must be those of that step."
     store = Checkpoints(folder, keep=2)
-    store.tidy()
+    tidy(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = store.latest()

@@ -408,6 +408,19 @@ def test_without_a_folder_the_line_names_the_one_that_was_made(tmp_path, monkeyp
     folder, = (tmp_path / "runs").iterdir()
     assert capsys.readouterr().err.splitlines()[-1] == f"error: interrupted. go on with: ic train epochs=2 --out runs/{folder.name}"
     assert Checkpoints(folder / "checkpoints").steps_there() == [1]
+    monkeypatch.setattr(training, "progress", Callback)
+    assert main(["train", "epochs=2", "--out", f"runs/{folder.name}", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["resumed"] == 1
+    assert main(["train", "epochs=2", "--out", f"runs/{folder.name}"]) == 0
+    assert capsys.readouterr().out.startswith("an equal run was already finished")
+
+
+def test_report_of_an_interrupted_run_says_so(tmp_path, capsys):
+    folder, stop = tmp_path / "run", Stop()
+    with pytest.raises(KeyboardInterrupt):
+        train(compose(["epochs=2"]), folder, callbacks=[AskAt(30, stop)], stop=stop)
+    assert main(["report", str(folder)]) == 0
+    assert "the run was interrupted before; it went on from step 30" in (folder / "report.html").read_text()
 
 
 # one folder, one process
