@@ -15,6 +15,7 @@ FOLDERS = {"TMPDIR": "tmp", "XDG_CACHE_HOME": "cache", "XDG_CONFIG_HOME": "confi
 
 
 def pytest_configure(config):
+    os.environ.pop("VIRTUAL_ENV", None)  # IPython would add the packages of an environment that is active in the shell to ours
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's & switches Ctrl-C off, for what is started from here too
         signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # tmp_path stays where pytest keeps the last three

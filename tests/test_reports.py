@@ -230,7 +230,7 @@ def test_the_report_of_a_finished_run_trains_nothing(report, capsys):
     answer = json.loads(capsys.readouterr().out)
     assert answer["run"] == str(report) and answer["metrics"] == json.loads(before["metrics.json"])
     assert before == {name: (report / name).read_bytes() for name in before}
-    assert "An equal run was already finished" in (report / "report.html").read_text()
+    assert "an equal run was already finished" in (report / "report.html").read_text()
 
 
 def test_a_run_and_a_word_that_changes_it_do_not_go_together(report, capsys):
