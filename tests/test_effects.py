@@ -421,6 +421,13 @@ def other_files_are_read(key, folder):
     assert "cat/film.gif" in every_id(warned(configured(**pets, formats=["png", "gif"]).data)[0])
 
 
+@experiment("data.quarantine")
+def listed_image_is_left_out(key, folder):
+    pets = drawn(folder / "pets")
+    (folder / "out.txt").write_text("# blurred\ncat/3.png\n")
+    assert set(every_id(loaded(**pets))) - set(every_id(loaded(**pets, quarantine=str(folder / "out.txt")))) == {"cat/3.png"}
+
+
 @experiment("data.max_pixels", "data.max_bytes")
 def large_image_is_refused(key, folder):
     pets = drawn(folder)
