@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EPILOG', 'Verbs', 'ic', 'as_ours', 'usage_error', 'hoisted', 'listening', 'way_on', 'main']
 
-# %% ../nbs/59_cli.ipynb #9802979b
+# %% ../nbs/59_cli.ipynb #79a57230
 import contextlib
 import os
 import shlex
@@ -19,6 +19,7 @@ from pathlib import Path
 import click
 
 from .classifier_verbs import evaluate, predict
+from .data_verbs import check
 from .errors import ConfigError, ImageClassifierError, ResourceError, escaped, quoted, suggestion
 from .files import FULL
 from .run_verbs import config, doctor, report, train
@@ -64,8 +65,8 @@ def ic() -> None:
     A run is described by key=value words, the same in the shell, in notebooks and in stored runs; `ic config --keys` explains
     them all."""
 
-# %% ../nbs/59_cli.ipynb #93ec98e7
-for _verb in (train, evaluate, predict, report, config, doctor):
+# %% ../nbs/59_cli.ipynb #f3ac4be4
+for _verb in (train, evaluate, predict, check, report, config, doctor):
     ic.add_command(_verb)
 
 # %% ../nbs/59_cli.ipynb #1e6ab83c
