@@ -31,7 +31,7 @@ def spectra(images: np.ndarray,  # (N,C,s,s) uint8
     length = np.linalg.norm(found, axis=1, keepdims=True)
     return np.divide(found, length, out=np.zeros_like(found), where=length > 1)
 
-# %% ../nbs/17_near_duplicates.ipynb #80d1d5f7
+# %% ../nbs/17_near_duplicates.ipynb #15a84fee
 _RADIUS, _MOST = 0.15, 4  # of the search at first; candidates an image has on average, at most
 
 
@@ -44,13 +44,13 @@ def candidates(spectra: np.ndarray,  # (N,24)
         return np.empty((0, 2), np.int64)
     points, radius = spectra[rows], _RADIUS
     tree, some = cKDTree(points), points[np.linspace(0, len(rows) - 1, min(len(rows), 500)).astype(int)]
-    def _too_many(radius):
-        return tree.query_ball_point(some, radius, return_length=True).mean() - 1 > 2 * _MOST  # a pair is counted from both ends
-    while radius > _RADIUS / 100 and _too_many(radius):
+    def _around(radius):
+        return tree.query_ball_point(some, radius, return_length=True).mean() - 1
+    while (found := _around(radius)) > 2 * _MOST and radius > 1e-4:  # a pair is counted from both ends
         radius *= 0.8
-    if not _too_many(radius):
+    if radius == _RADIUS or _MOST / 4 < found <= 2 * _MOST:
         return np.sort(rows[tree.query_pairs(radius, output_type="ndarray")], axis=1)
-    nearest = tree.query(points, min(_MOST + 1, len(rows)))[1]  # nearly all alike: the nearest few of each
+    nearest = tree.query(points, min(_MOST + 1, len(rows)))[1]  # from too many at once to hardly any: the nearest few of each
     pairs = np.sort(np.stack([np.repeat(rows, nearest.shape[1]), rows[nearest.ravel()]], 1), axis=1)
     return np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)
 
