@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OF_THE_RUN', 'find_artefact', 'evaluate', 'check_place', 'check_evaluated', 'evaluation_config', 'images_to_measure',
-           'predict', 'expand', 'predict_some', 'unreadable']
+           'predict', 'expand', 'predict_some', 'unreadable', 'password_from', 'sign', 'verify']
 
 # %% ../nbs/53_classifier_verbs.ipynb #f560a86d
 import os
@@ -205,3 +205,57 @@ def unreadable(errors: Sequence[tuple[str, str]],  # (name, error)
               ) -> str:
     "What the error line says about images that could not be read."
     return f"{len(errors)} of {count} images could not be read: {together([f'{quoted(name)}: {error}' for name, error in errors])}"
+
+# %% ../nbs/53_classifier_verbs.ipynb #d790a8f1
+def password_from(name: str | None,  # of an environment variable
+                 ) -> str:
+    "The password in an environment variable, empty where none is named, or a `ConfigError`."
+    if name and not os.environ.get(name):
+        raise ConfigError(f"the environment variable {quoted(name)} is absent or empty", todo="set it to the key's password")
+    return os.environ[name] if name else ""
+
+# %% ../nbs/53_classifier_verbs.ipynb #0fdaf081
+@verb
+@click.argument("classifier", type=click.Path(), metavar="[RUN_OR_CLASSIFIER]", required=False)
+@click.option("--key", metavar="FILE", type=click.Path(), help="The private key, in PEM.")
+@click.option("--new-keys", metavar="FOLDER", type=click.Path(), help="Make a key pair there first: private.pem and public.pem.")
+@click.option("--password-env", metavar="NAME", help="The environment variable with the private key's password.")
+def sign(classifier: str | None, key: str | None, new_keys: str | None, password_env: str | None) -> Answer:
+    """Sign a classifier, so that others can tell who made it.
+
+    \b
+    Examples:
+      ic sign --new-keys keys                       make keys/private.pem and keys/public.pem
+      ic sign runs/photos --key keys/private.pem    write model.sig into the classifier's folder
+
+    Keep private.pem secret, hand out public.pem. The signature covers every file; whoever changes one must sign again."""
+    from image_classifier import signatures
+    if bool(key) == bool(new_keys) or not (classifier or new_keys):
+        raise ConfigError("name a classifier and a key", todo="ic sign runs/photos --key keys/private.pem, or make keys with ic sign --new-keys keys")
+    folder, password = find_artefact(classifier) if classifier else None, password_from(password_env)
+    if new_keys:
+        signatures.make_keys(new_keys, password)
+    private = Path(key) if key else Path(new_keys) / signatures.PRIVATE
+    name = signatures.fingerprint(signatures.read_private_key(private, password).public_key())
+    made = f"keys {shown_path(new_keys)}, fingerprint {name}\n" if new_keys else ""
+    if not folder:
+        return Answer(made.rstrip(), {"keys": new_keys, "fingerprint": name})
+    written = signatures.sign(folder, private, password)
+    return Answer(f"{made}signed with key {name}: {shown_path(written)}", {"classifier": str(folder), "signature": str(written), "fingerprint": name} | ({"keys": new_keys} if new_keys else {}))
+
+# %% ../nbs/53_classifier_verbs.ipynb #e43a2a27
+@verb
+@click.argument("classifier", type=click.Path(), metavar="RUN_OR_CLASSIFIER")
+@click.option("--key", metavar="FILE", type=click.Path(), required=True, help="The public key of the one who is said to have signed it, in PEM.")
+def verify(classifier: str, key: str) -> Answer:
+    """Check who signed a classifier, and that no file of it has changed since.
+
+    \b
+    Example:
+      ic verify runs/photos --key keys/public.pem
+
+    It answers for this moment; in Python, load_signed loads the very bytes that were verified."""
+    from image_classifier import signatures
+    folder = find_artefact(classifier)
+    name = signatures.verify(folder, key)
+    return Answer(f"signed with key {name}, and unchanged: {shown_path(folder)}", {"classifier": str(folder), "fingerprint": name})
