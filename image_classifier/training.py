@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['EpochResult', 'describe', 'History', 'choose_device', 'predict_logits', 'Training', 'epoch_order', 'check_outputs',
            'prepare', 'snapshot', 'dropout_seed', 'check_finite', 'train_step', 'Callback', 'tell', 'largest_number',
-           'train_epoch', 'made_with', 'checkpoint_of', 'check_unchanged', 'go_on', 'Keeper', 'fit', 'advice', 'Lines',
-           'Bar', 'Live', 'progress']
+           'train_epoch', 'made_with', 'checkpoint_of', 'check_unchanged', 'go_on', 'Keeper', 'fit', 'exactly',
+           'advice', 'Lines', 'Bar', 'Live', 'progress']
 
 # %% ../nbs/24_training.ipynb #08ec4d0f
 import contextlib
@@ -360,10 +360,10 @@ class Keeper(Callback):
         "Save or end between two epochs."
         self._look(training, epoch_ended=True)
 
-# %% ../nbs/24_training.ipynb #439e0a18
+# %% ../nbs/24_training.ipynb #e462eefa
 def fit(model: nn.Module,  # any network from (B, C, S, S) float32 inputs to (B, K) logits
         splits: Splits,
-        config: Config,  # uses hyperparameters, augment, seed, device, early_stopping_patience and allow
+        config: Config,  # uses hyperparameters, augment, seed, device, deterministic, early_stopping_patience and allow
         callbacks: Iterable[Callback] = (),
         checkpoints: Checkpoints | None = None,  # where to save, and what to go on from if it is there
         stop: Stop | None = None,  # asks for the end after a step
@@ -376,7 +376,7 @@ def fit(model: nn.Module,  # any network from (B, C, S, S) float32 inputs to (B,
         go_on(training, found)
     try:
         tell(training, "on_fit_start")
-        with advice(config.hyperparameters.batch_size), stop.watched():
+        with advice(config.hyperparameters.batch_size), exactly(config.deterministic), stop.watched():
             while training.epoch < config.hyperparameters.num_epochs and training.history.waited() < patience and not training.stop:
                 tell(training, "on_epoch_start")
                 training.history.append(train_epoch(training))
@@ -389,16 +389,36 @@ def fit(model: nn.Module,  # any network from (B, C, S, S) float32 inputs to (B,
         tell(training, "on_fit_end")
     return training.history
 
-# %% ../nbs/24_training.ipynb #27cde7b5
+# %% ../nbs/24_training.ipynb #f3eb3b00
+@contextlib.contextmanager
+def exactly(wanted: bool) -> Iterator[None]:
+    "Makes torch use deterministic operations only, inside the block, if that is wanted."
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
+    settings = torch.utils.deterministic, torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), settings[0].fill_uninitialized_memory, settings[1].benchmark
+    try:
+        torch.use_deterministic_algorithms(True)
+        settings[0].fill_uninitialized_memory = settings[1].benchmark = False
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        settings[0].fill_uninitialized_memory, settings[1].benchmark = before[1:]
+
+# %% ../nbs/24_training.ipynb #bca3b533
 @contextlib.contextmanager
 def advice(batch_size: int) -> Iterator[None]:
-    "Turns being out of memory into a `ResourceError`, and a batch too small to normalise into a `ConfigError`."
+    "Turns being out of memory into a `ResourceError`, the other two into a `ConfigError`."
     try:
         yield
     except (MemoryError, RuntimeError, ValueError) as problem:
         text = str(problem).lower()
         if "more than 1 value per channel" in text:
             raise ConfigError(f"batch_size={batch_size} is too small for batch normalisation", todo="use batch_size=2 or more") from problem
+        if "deterministic implementation" in text:
+            raise ConfigError(f"deterministic=true, but {text.split()[0]} has no such form", todo="leave it out, or choose another network") from problem
         if not isinstance(problem, MemoryError) and "out of memory" not in text and "can't allocate memory" not in text:
             raise
         smaller = f"batch_size={batch_size // 2}" if batch_size > 1 else "a smaller data.size or model"
