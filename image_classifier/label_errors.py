@@ -7,7 +7,7 @@ __all__ = ['AGREEMENT', 'FOLDS', 'EPOCHS', 'STEPS', 'LabelErrors', 'check_rows',
            'Fold', 'plan_folds', 'shortened', 'describe_cost', 'out_of_sample', 'plot_label_errors', 'Suspect',
            'suspects', 'suspects_csv', 'quarantine_lines', 'save_label_errors']
 
-# %% ../nbs/27_label_errors.ipynb #abc1ae7b
+# %% ../nbs/27_label_errors.ipynb #f52295bb
 import csv
 import io
 import math
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .data import Dataset, Splits, carve, digests, ties
+from .data import Dataset, Splits
 from .errors import ConfigError, DataError, escaped, quoted, require, together
 from .files import atomic_write, writable_folder
 from .metrics import check_scores, check_targets
@@ -28,6 +28,7 @@ from .models import Architecture, build_model
 from .plots import Picture, plot_images, plot_message
 from .schema import Config, check_config
 from .seeds import mix, shuffled
+from .splitting import as_line, carve, digests, ties
 from .training import Callback, fit, predict_logits
 
 # %% ../nbs/27_label_errors.ipynb #15284a12
@@ -261,15 +262,12 @@ def _cell(text: str) -> str:
     text = escaped(text)
     return f"'{text}" if text.lstrip()[:1] in tuple("=+-@＝＋－＠") else text
 
-# %% ../nbs/27_label_errors.ipynb #75ea3f8f
+# %% ../nbs/27_label_errors.ipynb #dfc605e5
 def quarantine_lines(found: Iterable[Suspect]) -> str:
-    "The ids of the suspects, one a line, to be pasted into a list of images that are left out."
-    ids = [suspect.id for suspect in found]
-    if broken := [id for id in ids if id.splitlines() != [id]]:
-        raise DataError(f"names that cannot stand on one line: {together(broken)}", todo="rename these images")
-    return "".join(f"{id}\n" for id in ids)
+    "The suspects as a quarantine list, which `data.quarantine` takes."
+    return "".join(f"{as_line(suspect.id)}\n" for suspect in found)
 
-# %% ../nbs/27_label_errors.ipynb #def18cc0
+# %% ../nbs/27_label_errors.ipynb #d5d21246
 def save_label_errors(folder: str | Path,  # made when absent
                       dataset: Dataset,  # whose row numbers the errors are
                       errors: LabelErrors,
@@ -277,7 +275,7 @@ def save_label_errors(folder: str | Path,  # made when absent
     "Write label_errors.csv, label_errors.txt (ids, one a line) and label_errors.png."
     found, png = suspects(dataset, errors), io.BytesIO()
     plot_label_errors(dataset, errors, count=64).savefig(png, format="png")
-    files = {"csv": suspects_csv(found), "txt": quarantine_lines(found).encode("utf-8", "surrogateescape"), "png": png.getvalue()}
+    files = {"csv": suspects_csv(found), "txt": quarantine_lines(found), "png": png.getvalue()}
     folder = writable_folder(folder)
     for suffix, data in files.items():
         atomic_write(folder / f"label_errors.{suffix}", data)
