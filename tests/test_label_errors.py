@@ -17,7 +17,7 @@ from image_classifier.data import Dataset, Splits, load_data, statistics
 from image_classifier.errors import ConfigError, DataError
 from image_classifier.images import Preprocess
 from image_classifier.label_errors import (FOLDS, LabelErrors, Suspect, all_images, likely_label_errors, out_of_sample, plan_folds,
-                                           quarantine_lines, save_label_errors, suspects, suspects_csv)
+                                           save_label_errors, suspects, suspects_csv)
 from image_classifier.splitting import read_quarantine
 
 pytest.importorskip("cleanlab", reason="pip install 'image_classifier[labels]'")
