@@ -26,7 +26,7 @@ from .schema import CORRUPT, EMPTY_CLASS, LEAKS, DataConfig
 from .sources import Source
 from .splitting import PARTS, as_line, digests, gather, missing_classes, repeats, torn_groups
 
-# %% ../nbs/18_checks.ipynb #515f8518
+# %% ../nbs/18_checks.ipynb #8c50278b
 class Finding(NamedTuple):
     "One thing that was found in a data set."
     kind: str  # e.g. "unreadable images"
@@ -73,7 +73,8 @@ class Checked:
         return "\n".join(f"{kind:32} {count:>7}  {what}".rstrip() for kind, count, what in self.rows())
 
     def _repr_html_(self) -> str:
-        return html_table(["data check", "count", "which"], self.rows() if self.findings else [*self.rows(), ("nothing wrong was found", "", "")])
+        rows = self.rows() if self.findings else [*self.rows(), ("nothing wrong was found", "", "")]
+        return html_table(["data check", "count", "which"], rows, limit=1000)
 
     def refused(self,
                 allow: Collection[str] = (),

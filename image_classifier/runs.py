@@ -284,12 +284,12 @@ def write_figures(run_dir: Path,
         figure.savefig(png := io.BytesIO(), format="png")
         atomic_write(run_dir / f"{name}.png", png.getvalue())
 
-# %% ../nbs/32_runs.ipynb #58f0d59c
+# %% ../nbs/32_runs.ipynb #d46e32a5
 def train(config: Config,
           run_dir: str | Path | None = None,  # the run's folder; None: a new one under runs/
           resume: str | None = None,  # auto, never or a run folder; None: as the configuration says
           callbacks: Iterable[Callback] = (),
-          splits: Splits | None = None,  # the data of `config.data` where it is loaded already
+          splits: Splits | None = None,  # the data of `config.data` where it is loaded, and looked at, already
           stop: Stop | None = None,  # asks for the end after a step
          ) -> Run:
     "Train, measure and save one classifier, go on with the unfinished run that is there, or return the finished one."
@@ -299,7 +299,7 @@ def train(config: Config,
         run_dir, resume = _named_run(resume, run_dir), "auto"
     if splits is not None and splits.config != config.data:
         raise ConfigError("these splits were loaded for another data configuration", todo="use load_data(config.data)")
-    device = choose_device(config.device)
+    device, say = choose_device(config.device), splits is None
     check_model(config.model.name, config.model.library)
     run = Run(resolve_run_dir(run_dir) if run_dir else default_run_dir(config))
     find_run(run.path, config, resume)
@@ -315,7 +315,7 @@ def train(config: Config,
             check_known(run, splits, config.allow)
             if run.finished:
                 return Run(run.path, reused=True)
-        return _train(config, run, device, splits, callbacks, stop)
+        return _train(config, run, device, splits, callbacks, stop, say)
 
 # %% ../nbs/32_runs.ipynb #b57f1917
 def _named_run(resume: str, run_dir: str | Path | None) -> Path:
@@ -327,8 +327,9 @@ def _named_run(resume: str, run_dir: str | Path | None) -> Path:
         raise ConfigError("resume and the run folder name different places", f"{found}, {run_dir}", "give one of them")
     return found
 
-# %% ../nbs/32_runs.ipynb #7653bc04
-def _train(config: Config, run: Run, device: torch.device, splits: Splits, callbacks: Iterable[Callback], stop: Stop | None) -> Run:
+# %% ../nbs/32_runs.ipynb #2c5b8320
+def _train(config: Config, run: Run, device: torch.device, splits: Splits, callbacks: Iterable[Callback], stop: Stop | None,
+           say: bool) -> Run:
     "The training itself, once everything that can be refused has been accepted."
     path, p = run.path, splits.preprocess
     checkpoints = Checkpoints(path / "checkpoints", config.save_keep, config.save_steps, config.save_minutes)
@@ -338,7 +339,7 @@ def _train(config: Config, run: Run, device: torch.device, splits: Splits, callb
     write_json(path / "environment.json", describe_environment(device, splits.fingerprint))
     save_tensors(path / IMAGES, image_marks(splits))
     checked = check(splits, config.near_duplicates)
-    if checked.findings:
+    if checked.findings and say:
         warnings.warn("data check: " + "; ".join(f"{one.kind}: {one.count:,}" for one in checked.findings) + " (ic check shows which)", UserWarning)
     clock = Clock()
     architecture = Architecture(config.model.name, p.channels, len(splits.train.classes), p.size, config.hyperparameters.dropout, config.model.library)
