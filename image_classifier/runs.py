@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['IMAGES', 'BEFORE_TRAINING', 'Run', 'default_run_dir', 'resolve_run_dir', 'describe_environment', 'git_commit',
-           'image_marks', 'first_change', 'find_run', 'check_known', 'HistoryFile', 'Clock', 'summarise',
-           'write_figures', 'train']
+           'image_marks', 'first_change', 'learned_from', 'find_run', 'check_known', 'HistoryFile', 'Clock',
+           'summarise', 'write_figures', 'train']
 
 # %% ../nbs/32_runs.ipynb #732e4b0e
 import contextlib
@@ -162,6 +162,17 @@ def first_change(path: Path,  # images.safetensors
         if known.pop(name, None) != pixels:
             return f"{quoted(id)} is {'another' if name in names else 'new'}"
     return f"{len(known)} images are gone" if known else "all images are there, with other labels, in other splits or otherwise resized"
+
+# %% ../nbs/32_runs.ipynb #59f1a8fb
+def learned_from(run: Run,
+                 images: np.ndarray,  # (N,C,S,S) uint8, of the run's size and channels
+                ) -> int:
+    "How many of these images the run trained on or chose by; 0 where that is not known."
+    if not run.finished or not (run.path / IMAGES).exists():
+        return 0
+    facts = run.metrics["data"]
+    pixels = load_tensors(run.path / IMAGES)["pixels"][:facts["train"] + facts["valid"]]
+    return int(np.isin(digests(images), np.frombuffer(pixels.numpy().tobytes(), "V16")).sum())
 
 # %% ../nbs/32_runs.ipynb #40047702
 BEFORE_TRAINING = {*REPORT_FILES, "config.yaml", "environment.json", IMAGES, LOCK}  # what an attempt leaves that never made an epoch

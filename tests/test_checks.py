@@ -205,3 +205,25 @@ def test_digits_are_fit_to_be_trained_on(capsys):
     assert main(["check", "data=digits"]) == 0
     assert "1,797 train; 10 classes" in capsys.readouterr()[0]
     assert not check(replace(load_data("digits"), fingerprint="1" * 64)).findings
+
+
+def test_training_images_that_come_back_as_new_ones_are_noticed(tmp_path, capsys):
+    data = twice(tmp_path / "data", cache_dir=str(tmp_path / "cache"))
+    assert main(["train", f"data={data.root}", f"data.cache_dir={data.cache_dir}", "epochs=1", "batch_size=8", "--out", str(tmp_path / "run")]) == 0
+    shutil.copytree(tmp_path / "data" / "train", tmp_path / "new")
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run"), f"data={tmp_path}/new"]) == 0
+    assert "20 test images of folder; the measures hold if it was not trained on any of them, but it was trained on 20" in capsys.readouterr()[0]
+    shutil.copytree(tmp_path / "data" / "test", tmp_path / "newer")
+    assert main(["evaluate", str(tmp_path / "run"), f"data={tmp_path}/newer", "--json"]) == 0
+    assert json.loads(capsys.readouterr()[0])["data"]["trained_on"] == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("limit", [0, 10**9])
+def test_same_images_whatever_the_number_of_decoding_threads(threads, limit, tmp_path, monkeypatch):
+    data = twice(tmp_path / "data", cache_dir=str(tmp_path / "cache"))
+    first = load_data(data)
+    monkeypatch.setattr("os.cpu_count", lambda: threads)
+    again = load_data(replace(data, memory_limit=limit, cache_dir=str(tmp_path / "other")))
+    assert again.fingerprint == first.fingerprint and again.train.ids == first.train.ids
