@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['UPGRADES', 'FORMAT', 'Prediction', 'name_probabilities', 'read_pixels', 'describe_classifier', 'model_card',
-           'check_description', 'build_described', 'Classifier']
+           'check_description', 'check_outline', 'build_described', 'Classifier']
 
-# %% ../nbs/30_classifier.ipynb #d197e711
+# %% ../nbs/30_classifier.ipynb #6927daad
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -17,16 +17,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 import image_classifier
-from .checkpoints import load_state, load_tensors, save_tensors, upgraded
+from .checkpoints import check_fit, load_state, load_tensors, save_tensors, upgraded
 from .errors import ArtefactError, ConfigError, DataError, quoted
 from .evaluation import show_interval
 from .files import atomic_write, check_manifest, read_json, staged_folder, write_json, write_manifest
 from .headers import DecodeError, Limits
 from .images import Preprocess
 from .metrics import probabilities
-from .models import GROUP, Architecture, build_model
+from .models import GROUP, Architecture, build_model, find_builder, seeded
 
 # %% ../nbs/30_classifier.ipynb #40422bad
 @dataclass(frozen=True)
@@ -119,17 +120,40 @@ def check_description(found: object,  # the content of classifier.json
         raise ArtefactError("temperature must be a number between 0.001 and 1000", path)
     return found
 
-# %% ../nbs/30_classifier.ipynb #1d0c1ad8
+# %% ../nbs/30_classifier.ipynb #42c5280c
+class _Weightless(TorchFunctionMode):
+    "Inside, the weights of new networks have shapes and no numbers."
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        without = {"device": "meta"} if function in (torch.empty, torch.zeros, torch.ones) else {}
+        return function(*args, **{**(kwargs or {}), **without})
+
+# %% ../nbs/30_classifier.ipynb #b3c8ee01
+def check_outline(architecture: Architecture,
+                  tensors: dict[str, torch.Tensor],  # the weights beside the description
+                  where: object,  # for messages
+                 ) -> None:
+    "Refuse weights of another network with an `ArtefactError`, before this one takes any memory."
+    builder = find_builder(architecture.name, architecture.library)
+    try:
+        with seeded(0), _Weightless():
+            own = builder(architecture).state_dict()
+    except Exception:  # it cannot do without numbers, or it fails and will say so when it is built
+        return
+    check_fit(own, tensors, where)
+
+# %% ../nbs/30_classifier.ipynb #2d143afe
 def build_described(found: dict,  # as `check_description` passed it
+                    tensors: dict[str, torch.Tensor],  # the weights beside it
                     path: Path,  # for messages
                    ) -> nn.Module:
-    "The network that a description asks for, without its weights, or an `ArtefactError`."
+    "The network that a description asks for, without its weights, or an `ArtefactError` when those are not its own."
     try:
         architecture = Architecture(**found["architecture"])
         if architecture.classes != len(found["classes"]):
             raise ArtefactError(f"{architecture.classes} classes in the network, {len(found['classes'])} names", path)
         if architecture.channels not in (1, 3, 4) or architecture.size > 4096:
             raise ArtefactError("impossible number of channels or size", path)
+        check_outline(architecture, tensors, path.with_name("model.safetensors"))
         return build_model(architecture)
     except TypeError as problem:
         raise ArtefactError(f"not an architecture: {quoted(problem)}", path) from problem
@@ -140,7 +164,7 @@ def build_described(found: dict,  # as `check_description` passed it
 
 _REGISTER = f"if it is one of your own, import the module that registers it, or offer it by the entry point {GROUP}"
 
-# %% ../nbs/30_classifier.ipynb #2f54e4c4
+# %% ../nbs/30_classifier.ipynb #6a511ace
 class Classifier:
     "A trained model with all it needs to answer: preprocessing, class names and measures."
     def __init__(self,
@@ -207,8 +231,11 @@ class Classifier:
         if missing := {"classifier.json", "model.safetensors", "metrics.json"} - set(files):
             raise ArtefactError(f"{', '.join(sorted(missing))} missing from the manifest", folder)
         found = check_description(read_json(folder / "classifier.json"), folder / "classifier.json")
-        model, preprocess = build_described(found, folder / "classifier.json"), Preprocess.from_dict(found["preprocess"])
+        tensors, metrics = load_tensors(folder / "model.safetensors"), read_json(folder / "metrics.json")
+        if metrics is not None and not (isinstance(metrics, dict) and all(isinstance(metrics.get(name), dict) for name in ("data", "model", "test"))):
+            raise ArtefactError("not the measures of a classifier", folder / "metrics.json")
+        model, preprocess = build_described(found, tensors, folder / "classifier.json"), Preprocess.from_dict(found["preprocess"])
         if (preprocess.size, preprocess.channels) != (model.architecture.size, model.architecture.channels):
             raise ArtefactError("the network and its preprocessing differ in size or channels", folder / "classifier.json")
-        load_state(model, load_tensors(folder / "model.safetensors"), folder / "model.safetensors")
-        return cls(model, preprocess, found["classes"], read_json(folder / "metrics.json"), found["temperature"])
+        load_state(model, tensors, folder / "model.safetensors")
+        return cls(model, preprocess, found["classes"], metrics, found["temperature"])
