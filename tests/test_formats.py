@@ -3,17 +3,22 @@ import shutil
 
 import pytest
 import torch
-from formats import CHECKPOINT, DATA, checkpoint_logits, configured, formats, logits, make, splits
+from formats import CHECKPOINT, SAMPLES, checkpoint_logits, configured, formats, logits, make, sample, splits
 
 from image_classifier import checkpoints, classifier
 from image_classifier.checkpoints import load_tensors, read_checkpoint
 from image_classifier.classifier import Classifier
 from image_classifier.errors import ArtefactError
 from image_classifier.files import read_json, write_json, write_manifest
+from image_classifier.models import BUILDERS
 from image_classifier.runs import train
 
-SAMPLES = sorted(path for path in DATA.iterdir() if path.is_dir())
-every = pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.name)
+every = pytest.mark.parametrize("kept", SAMPLES, ids=lambda path: path.name)
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    monkeypatch.setitem(BUILDERS, "sample", sample)
 
 
 def near(found, expected):
@@ -21,18 +26,18 @@ def near(found, expected):
 
 
 @every
-def test_artefact_of_each_version_answers_as_it_did(sample):
-    answers, found = load_tensors(sample / "answers.safetensors"), Classifier.load(sample / "classifier")
+def test_artefact_of_each_version_answers_as_it_did(kept):
+    answers, found = load_tensors(kept / "answers.safetensors"), Classifier.load(kept / "classifier")
     assert near(logits(found.model, found.preprocess, answers["images"]), answers["classifier"])
     assert found.metrics["test"]["accuracy"] and len(found.classes) == 10
 
 
 @every
-def test_checkpoint_of_each_version_answers_as_it_did_and_is_gone_on_with(sample, tmp_path):
-    answers, preprocess = load_tensors(sample / "answers.safetensors"), Classifier.load(sample / "classifier").preprocess
-    assert near(checkpoint_logits(sample / "checkpoints" / CHECKPOINT, preprocess, answers["images"]), answers["checkpoint"])
+def test_checkpoint_of_each_version_answers_as_it_did_and_is_gone_on_with(kept, tmp_path):
+    answers, preprocess = load_tensors(kept / "answers.safetensors"), Classifier.load(kept / "classifier").preprocess
+    assert near(checkpoint_logits(kept / "checkpoints" / CHECKPOINT, preprocess, answers["images"]), answers["checkpoint"])
     assert not near(answers["classifier"], answers["checkpoint"])
-    shutil.copytree(sample / "checkpoints", tmp_path / "run" / "checkpoints")
+    shutil.copytree(kept / "checkpoints", tmp_path / "run" / "checkpoints")
     (tmp_path / "run" / "config.yaml").write_text("model: {name: sample}\n")
     with pytest.warns(UserWarning, match="not bit for bit"):
         run = train(configured("seed=1", "allow=[change]"), tmp_path / "run", splits=splits())
@@ -63,22 +68,22 @@ def test_a_new_format_without_a_sample_is_noticed(tmp_path, monkeypatch):
 
 
 @every
-def test_a_sample_is_brought_up_step_by_step(sample, monkeypatch):
+def test_a_sample_is_brought_up_step_by_step(kept, monkeypatch):
     "Say that two formats had come since: each had given a key another name."
     def renamed(old, new):
         return lambda found: {new if key == old else key: value for key, value in found.items()}
     count = [len(module.UPGRADES) for module in (classifier, checkpoints)]
     monkeypatch.setattr(classifier, "UPGRADES", (*classifier.UPGRADES, renamed("temperature", "coolness"), renamed("coolness", "temperature")))
     monkeypatch.setattr(checkpoints, "UPGRADES", (*checkpoints.UPGRADES, renamed("lr", "rate"), renamed("best_step", "best_step")))
-    assert Classifier.load(sample / "classifier").temperature == 1.0
-    state = read_checkpoint(sample / "checkpoints" / CHECKPOINT).state
+    assert Classifier.load(kept / "classifier").temperature == 1.0
+    state = read_checkpoint(kept / "checkpoints" / CHECKPOINT).state
     assert state["format"] == count[1] + 3 and state["rate"] == 0.01 and "lr" not in state
 
 
 @every
-def test_what_a_later_version_made_names_that_version(sample, tmp_path):
+def test_what_a_later_version_made_names_that_version(kept, tmp_path):
     for name, read, noted in [("classifier/classifier.json", Classifier.load, "versions"), (f"checkpoints/{CHECKPOINT}/state.json", read_checkpoint, "made_with")]:
-        shutil.copytree(sample, tmp_path / "later", dirs_exist_ok=True)
+        shutil.copytree(kept, tmp_path / "later", dirs_exist_ok=True)
         path = tmp_path / "later" / name
         value = read_json(path)
         write_json(path, {**value, "format": 7, noted: {**value[noted], "image_classifier": "9.1"}})
