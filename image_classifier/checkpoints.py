@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['UPGRADES', 'FORMAT', 'save_tensors', 'load_tensors', 'check_fit', 'load_state', 'optimizer_tensors', 'load_optimizer',
-           'upgraded', 'Checkpoint', 'write_checkpoint', 'read_checkpoint', 'Checkpoints']
+           'upgraded', 'Checkpoint', 'write_checkpoint', 'read_checkpoint', 'check_agreement', 'Checkpoints']
 
-# %% ../nbs/23_checkpoints.ipynb #ae33f357
+# %% ../nbs/23_checkpoints.ipynb #cd871b13
 import json
 import math
 import re
@@ -23,7 +23,7 @@ from safetensors.torch import load, save
 
 import image_classifier
 from .errors import ArtefactError, ResourceError, quoted
-from .files import Attempts, atomic_write, check_manifest, read_bytes, read_json, staged_folder, write_json, write_manifest, writing_to
+from .files import Attempts, atomic_write, check_manifest, is_number, read_bytes, read_json, staged_folder, write_json, write_manifest, writing_to
 
 # %% ../nbs/23_checkpoints.ipynb #971f35d9
 def save_tensors(path: str | Path,  # usually ends in .safetensors
@@ -256,6 +256,16 @@ def read_checkpoint(path: Path,  # the checkpoint's own folder
         raise ArtefactError(f"this is step {quoted(state['step'])}, not the one that the folder's name says", path)
     best = load_tensors(path / "best.safetensors") if "best.safetensors" in files else None
     return Checkpoint(state["step"], load_tensors(path / "model.safetensors"), load_tensors(path / "optim.safetensors"), best, state, path)
+
+# %% ../nbs/23_checkpoints.ipynb #9d4f7275
+def check_agreement(checkpoint: Checkpoint) -> None:
+    "Refuse a checkpoint whose state is not that of one training with a `ValueError`, or what Python says of it."
+    state, ends = checkpoint.state, [row["step"] for row in checkpoint.state["history"]] or [0]
+    numbers, per_epoch = [state["lr"], state["seconds"], *state["sums"]], state["steps_per_epoch"]
+    if not (type(state["stop"]) is bool and len(numbers) == 4 and all(map(is_number, numbers)) and state["epoch"] == len(state["history"])
+            and 0 <= checkpoint.step - state["epoch"] * per_epoch < per_epoch
+            and state["best_step"] in ends and (checkpoint.best is None) == (state["best_step"] in (0, checkpoint.step))):
+        raise ValueError("its numbers do not agree")
 
 # %% ../nbs/23_checkpoints.ipynb #3159513a
 class Checkpoints:

@@ -35,7 +35,7 @@ def _setting(default: Any,  # the value where nobody says otherwise
         return field(default_factory=default.copy, metadata=about)
     return field(default=default, metadata=about)
 
-# %% ../nbs/03_schema.ipynb #f3def50c
+# %% ../nbs/03_schema.ipynb #bf583608
 SOURCES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "folder", "csv")
 FORMATS = ("png", "jpeg", "webp", "bmp", "gif", "tiff")
 
@@ -54,6 +54,7 @@ class DataConfig:
     label_column: str = _setting("label", "csv: column that holds the class")
     split_column: Optional[str] = _setting(None, "csv: column that says train, valid or test")
     group_column: Optional[str] = _setting(None, "csv: column whose equal values stay in one split, e.g. a patient")
+    quarantine: Optional[str] = _setting(None, "text file that lists images to leave out, one id a line")
     formats: list[str] = _setting(["png", "jpeg", "webp", "bmp"], "image formats that are read, by content", choices=FORMATS)
     max_pixels: int = _setting(50_000_000, "most pixels of one image", at_least=1)
     max_bytes: int = _setting(50_000_000, "most bytes of one image file", at_least=1)
@@ -96,7 +97,7 @@ class Hyperparameters:
     label_smoothing: float = _setting(0.0, "share of the target spread over all classes", at_least=0, below=1)
     clip_grad_norm: float = _setting(1.0, "largest norm of the gradient; 0: no limit", at_least=0)
 
-# %% ../nbs/03_schema.ipynb #07096ee4
+# %% ../nbs/03_schema.ipynb #dd3f102d
 ALLOWED = ("leaks", "corrupt", "links", "empty_class", "change")
 LEAKS, CORRUPT, LINKS, EMPTY_CLASS, CHANGE = ALLOWED
 
@@ -109,12 +110,14 @@ class Config:
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     seed: int = _setting(42, "seed of weights, order, augmentation and dropout", at_least=0, at_most=2**63 - 1)
     device: str = _setting("auto", "where to compute: auto, cpu, cuda, cuda:1, mps", pattern=(r"auto|cpu|mps|cuda(:\d{1,3})?", "auto, cpu, mps, cuda or cuda:N"))
+    deterministic: bool = _setting(False, "only operations that give the same bits again on a GPU, or an error")
+    near_duplicates: bool = _setting(True, "look for images that nearly repeat each other before training")
     early_stopping_patience: int = _setting(10, "epochs without a better valid_loss before stopping; 0: never stop early", at_least=0)
     resume: str = _setting("auto", "auto: reuse a finished run, go on with an unfinished one; never: ask for a new folder; or a run folder")
     save_steps: int = _setting(0, "steps between two checkpoints, beside those at the ends of epochs; 0: only those", at_least=0)
     save_minutes: float = _setting(0.0, "minutes between two checkpoints, beside those at the ends of epochs; 0: only those", at_least=0)
     save_keep: int = _setting(2, "newest checkpoints that are kept, beside the best epoch's", at_least=1)
-    allow: list[str] = _setting([], "leaks: torn groups; corrupt: drop bad images; links: may lead outside; empty_class: keep it; change: go on anyway", choices=ALLOWED)
+    allow: list[str] = _setting([], "leaks: across splits; corrupt: drop bad images; links: may lead outside; empty_class: keep it; change: go on anyway", choices=ALLOWED)
 
 # %% ../nbs/03_schema.ipynb #6954775f
 class Setting(NamedTuple):
@@ -373,9 +376,9 @@ def check_config(config: Config,  # a configuration, perhaps written by hand
     raise_all(list(_contradictions(checked)))
     return checked
 
-# %% ../nbs/03_schema.ipynb #ea2374f8
-PLACES = ("data.root", "data.cache_dir", "resume")  # where things lie
-OUTSIDE = (*PLACES, "save_steps", "save_minutes", "save_keep")  # what a result does not depend on
+# %% ../nbs/03_schema.ipynb #27b4b947
+PLACES = ("data.root", "data.quarantine", "data.cache_dir", "resume")  # where things lie
+OUTSIDE = (*PLACES, "near_duplicates", "save_steps", "save_minutes", "save_keep")  # what a result does not depend on
 
 def identity(config: Config) -> dict[str, Any]:
     "The values that make a run what it is."

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'READERS', 'File', 'Source', 'digits_source', 'read_idx', 'idx_source', 'read_records', 'cifar_source',
-           'suffixes_of', 'Listing', 'list_files', 'refuse', 'folder_source', 'read_table', 'csv_source',
-           'check_classes', 'find_source', 'read_source']
+           'suffixes_of', 'Listing', 'list_files', 'refuse', 'folder_source', 'read_table', 'csv_source', 'find_source']
 
-# %% ../nbs/13_sources.ipynb #cf8c44d8
+# %% ../nbs/13_sources.ipynb #7b09a4e9
 import csv
 import errno
 import gzip
@@ -29,10 +28,10 @@ import numpy as np
 
 from .archives import opened
 from .downloads import CIFAR_SETS, IDX_FILES, IDX_SETS, cache_folder, fetch
-from .errors import ConfigError, DataError, escaped, quoted, suggestion, together
+from .errors import ConfigError, DataError, quoted, suggestion, together
 from .files import no_folder
 from .headers import DecodeError
-from .schema import EMPTY_CLASS, LEAKS, LINKS, SOURCES, DataConfig
+from .schema import LINKS, SOURCES, DataConfig
 
 # %% ../nbs/13_sources.ipynb #3d1d8050
 class File(NamedTuple):
@@ -467,40 +466,7 @@ def _table_problems(table: dict[str, list[str]],  # from `read_table`
     times = Counter(file.id for file in files if not isinstance(file, str))
     return problems + [(id, f"listed {n} times") for id, n in times.items() if n > 1]
 
-# %% ../nbs/13_sources.ipynb #c1489c07
-def check_classes(source: Source,
-                  allow: Collection[str] = (),  # empty_class: warn instead
-                 ) -> None:
-    "Raise a `DataError` when a class is missing from the source or one of its splits."
-    if len(source.classes) < 2:
-        raise DataError(f"{len(source.classes)} class ({', '.join(map(quoted, source.classes))}); at least 2 needed", source.where,
-                        "a folder or a label for each class")
-    there = {"train": set()}
-    for part, target in set(zip(source.parts, source.targets.tolist())):
-        there.setdefault(part, set()).add(source.classes[target])
-    everywhere = set().union(*there.values())
-    empty = [f"class '{escaped(name[:80])}' has no images" for name in source.classes if name not in everywhere]
-    lacks = [f"{part} lacks {together(sorted(everywhere - names))}" for part, names in sorted(there.items(), reverse=True) if everywhere - names]
-    what = "; ".join([*empty[:10], *lacks])
-    if what and EMPTY_CLASS in allow:
-        warnings.warn(f"{what}; the class is kept", UserWarning)
-    elif what:
-        raise DataError(what, source.where, f"remove the class, or keep it with allow=[{EMPTY_CLASS}]")
-
-# %% ../nbs/13_sources.ipynb #0e9e55b7
-def _check_groups(source: Source,
-                 allow: Collection[str] = (),  # leaks: warn instead
-                ) -> None:
-    "Raise a `DataError` when the source's own splits tear a group apart."
-    pairs = set(zip(source.groups or (), source.parts))
-    torn = sorted(group for group, n in Counter(group for group, _ in pairs).items() if n > 1)
-    what = f"{len(torn)} groups are in more than one split: {together(torn)}"
-    if torn and LEAKS in allow:
-        warnings.warn(what, UserWarning)
-    elif torn:
-        raise DataError(what, source.where, f"correct the split column, or pass it with allow=[{LEAKS}]")
-
-# %% ../nbs/13_sources.ipynb #6e23bf6d
+# %% ../nbs/13_sources.ipynb #59e780cb
 READERS: dict[str, Callable[[DataConfig, Collection[str]], Source]] = dict(zip(
     SOURCES, (digits_source, idx_source, idx_source, cifar_source, cifar_source, folder_source, csv_source), strict=True))
 
@@ -512,13 +478,3 @@ def find_source(config: DataConfig,
     if config.name not in READERS:
         raise ConfigError(f"unknown data set {quoted(config.name)}", "data.name", suggestion(config.name, READERS))
     return READERS[config.name](config, allow)
-
-
-def read_source(config: DataConfig,
-                allow: Collection[str] = (),  # of links, empty_class, leaks: what would be refused otherwise
-               ) -> Source:
-    "What `find_source` finds, checked as material for a training."
-    source = find_source(config, allow)
-    check_classes(source, allow)
-    _check_groups(source, allow)
-    return source

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['EpochResult', 'describe', 'History', 'choose_device', 'predict_logits', 'Training', 'epoch_order', 'check_outputs',
            'prepare', 'snapshot', 'dropout_seed', 'check_finite', 'train_step', 'Callback', 'tell', 'largest_number',
-           'train_epoch', 'made_with', 'checkpoint_of', 'check_unchanged', 'stored_history', 'go_on', 'Keeper', 'fit',
+           'train_epoch', 'made_with', 'checkpoint_of', 'check_unchanged', 'go_on', 'Keeper', 'fit', 'exactly',
            'advice', 'Lines', 'Bar', 'Live', 'progress']
 
-# %% ../nbs/24_training.ipynb #ab7e9a62
+# %% ../nbs/24_training.ipynb #045d9e30
 import contextlib
 import math
 import os
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 import image_classifier
 from .augment import make_augment
-from .checkpoints import Checkpoint, Checkpoints, check_fit, load_optimizer, load_state, optimizer_tensors
+from .checkpoints import Checkpoint, Checkpoints, check_agreement, check_fit, load_optimizer, load_state, optimizer_tensors
 from .data import Batch, Dataset, Splits, batches
 from .errors import ArtefactError, ConfigError, DataError, DivergedError, ResourceError, quoted, together
 from .files import is_number
@@ -312,18 +312,7 @@ def check_unchanged(training: Training,
     raise kind(f"the run was made with something else: {together(changed)}", checkpoint.path or "",
                f"restore that, or go on all the same with allow=[{CHANGE}]")
 
-# %% ../nbs/24_training.ipynb #ef2ea4e2
-def stored_history(checkpoint: Checkpoint) -> History:
-    "The history in a checkpoint, or a `ValueError` when the numbers around it do not agree."
-    state, history = checkpoint.state, History(EpochResult(**row) for row in checkpoint.state["history"])
-    numbers, best = [state["lr"], state["seconds"], *state["sums"]], history.best.step if history else 0
-    if not (type(state["stop"]) is bool and len(numbers) == 4 and all(map(is_number, numbers)) and state["epoch"] == len(history)
-            and 0 <= checkpoint.step - len(history) * state["steps_per_epoch"] < state["steps_per_epoch"]
-            and state["best_step"] == best and (checkpoint.best is None) == (best in (0, checkpoint.step))):
-        raise ValueError("its numbers do not agree")
-    return history
-
-# %% ../nbs/24_training.ipynb #13d95d8d
+# %% ../nbs/24_training.ipynb #0742f26c
 def go_on(training: Training,
           checkpoint: Checkpoint,
          ) -> None:
@@ -331,7 +320,8 @@ def go_on(training: Training,
     try:
         if changed := check_unchanged(training, checkpoint):
             warnings.warn(f"the run goes on with something else than it was made with, so not bit for bit: {together(changed)}", UserWarning)
-        t, state, history = training, checkpoint.state, stored_history(checkpoint)
+        t, state = training, checkpoint.state
+        check_agreement(checkpoint)
         if state["steps_per_epoch"] != t.steps_per_epoch:
             raise ConfigError("an epoch has another number of steps now", checkpoint.path or "", "restore batch_size and the data, or choose another run folder")
         first = t.best
@@ -340,7 +330,7 @@ def go_on(training: Training,
         if not any(text.startswith("hyperparameters.optimizer ") for text in changed):
             load_optimizer(t.optimizer, checkpoint.optimizer, checkpoint.path)
         t.step, t.epoch, t.lr, t.stop, t.best_step = checkpoint.step, state["epoch"], state["lr"], state["stop"], state["best_step"]
-        t.sums, t.seconds, t.history = np.array(state["sums"], float), state["seconds"], history
+        t.sums, t.seconds, t.history = np.array(state["sums"], float), state["seconds"], History(EpochResult(**row) for row in state["history"])
         t.best = checkpoint.best or (first if t.best_step == 0 else snapshot(t.model))
         remembered = list(state["callbacks"])
         for callback in t.callbacks:
@@ -377,10 +367,10 @@ class Keeper(Callback):
         "Save or end between two epochs."
         self._look(training, epoch_ended=True)
 
-# %% ../nbs/24_training.ipynb #439e0a18
+# %% ../nbs/24_training.ipynb #e462eefa
 def fit(model: nn.Module,  # any network from (B, C, S, S) float32 inputs to (B, K) logits
         splits: Splits,
-        config: Config,  # uses hyperparameters, augment, seed, device, early_stopping_patience and allow
+        config: Config,  # uses hyperparameters, augment, seed, device, deterministic, early_stopping_patience and allow
         callbacks: Iterable[Callback] = (),
         checkpoints: Checkpoints | None = None,  # where to save, and what to go on from if it is there
         stop: Stop | None = None,  # asks for the end after a step
@@ -393,7 +383,7 @@ def fit(model: nn.Module,  # any network from (B, C, S, S) float32 inputs to (B,
         go_on(training, found)
     try:
         tell(training, "on_fit_start")
-        with advice(config.hyperparameters.batch_size), stop.watched():
+        with advice(config.hyperparameters.batch_size), exactly(config.deterministic), stop.watched():
             while training.epoch < config.hyperparameters.num_epochs and training.history.waited() < patience and not training.stop:
                 tell(training, "on_epoch_start")
                 training.history.append(train_epoch(training))
@@ -406,16 +396,36 @@ def fit(model: nn.Module,  # any network from (B, C, S, S) float32 inputs to (B,
         tell(training, "on_fit_end")
     return training.history
 
-# %% ../nbs/24_training.ipynb #27cde7b5
+# %% ../nbs/24_training.ipynb #f3eb3b00
+@contextlib.contextmanager
+def exactly(wanted: bool) -> Iterator[None]:
+    "Makes torch use deterministic operations only, inside the block, if that is wanted."
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
+    settings = torch.utils.deterministic, torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), settings[0].fill_uninitialized_memory, settings[1].benchmark
+    try:
+        torch.use_deterministic_algorithms(True)
+        settings[0].fill_uninitialized_memory = settings[1].benchmark = False
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        settings[0].fill_uninitialized_memory, settings[1].benchmark = before[1:]
+
+# %% ../nbs/24_training.ipynb #bca3b533
 @contextlib.contextmanager
 def advice(batch_size: int) -> Iterator[None]:
-    "Turns being out of memory into a `ResourceError`, and a batch too small to normalise into a `ConfigError`."
+    "Turns being out of memory into a `ResourceError`, the other two into a `ConfigError`."
     try:
         yield
     except (MemoryError, RuntimeError, ValueError) as problem:
         text = str(problem).lower()
         if "more than 1 value per channel" in text:
             raise ConfigError(f"batch_size={batch_size} is too small for batch normalisation", todo="use batch_size=2 or more") from problem
+        if "deterministic implementation" in text:
+            raise ConfigError(f"deterministic=true, but {text.split()[0]} has no such form", todo="leave it out, or choose another network") from problem
         if not isinstance(problem, MemoryError) and "out of memory" not in text and "can't allocate memory" not in text:
             raise
         smaller = f"batch_size={batch_size // 2}" if batch_size > 1 else "a smaller data.size or model"

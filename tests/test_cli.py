@@ -9,14 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import nbformat
 import numpy as np
 import pytest
+from literate import NBS, module_of, room
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from image_classifier.checkpoints import load_tensors, save_tensors
 from image_classifier.cli import as_ours, main
+from image_classifier.cli import ic as ic_group
 from image_classifier.files import write_manifest
 
 IC = str(Path(sys.executable).with_name("ic"))
@@ -480,7 +483,8 @@ def test_help_and_completion_are_there_at_once():
     code = """if True:
         import os, sys
         import image_classifier
-        from image_classifier.cli import complete_override, main
+        from image_classifier.cli import main
+        from image_classifier.shell import complete_override
         for verb in ([], ["train"], ["evaluate"], ["predict"], ["report"], ["config"], ["doctor"]):
             assert main([*verb, "--help"]) == 0
         assert main(["trian"]) == 2 and main(["train", "--epochs", "3"]) == 2
@@ -490,6 +494,11 @@ def test_help_and_completion_are_there_at_once():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Example") >= 7, "each verb shows an example"
+
+
+def test_every_verb_that_a_room_defines_is_in_the_command():
+    defined = {found.name for path in NBS.glob("*_verbs.ipynb") for found in vars(room(module_of(path))).values() if isinstance(found, click.Command)}
+    assert defined == set(ic_group.commands)
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")

@@ -12,7 +12,8 @@ from PIL import Image
 from folders import every_id, folder, pets, picture, refused, save, warned  # noqa: F401
 
 from image_classifier.schema import DataConfig
-from image_classifier.data import _priorities, _reader, _write_decoded, batches, carve, digests, load_data, load_test, ties
+from image_classifier.data import _reader, _write_decoded, batches, load_data, load_test
+from image_classifier.splitting import carve, digests, priorities_of, ties
 from image_classifier.errors import DataError, ResourceError
 from image_classifier.sources import File
 
@@ -62,7 +63,7 @@ def test_digits_can_be_enlarged_and_coloured():
 def test_fractions_are_honoured_within_one_per_class(seed):
     targets = np.random.default_rng(seed).integers(0, 7, 500)
     rows = np.arange(500)
-    chosen = carve(targets, rows, _priorities([f"{row}" for row in rows], seed), 0.13)
+    chosen = carve(targets, rows, priorities_of([f"{row}" for row in rows], seed), 0.13)
     wanted = np.bincount(targets) * 0.13
     assert (np.abs(np.bincount(targets[chosen], minlength=7) - wanted) <= 1).all()
 
@@ -72,7 +73,7 @@ def test_groups_of_mixed_classes_stay_whole_and_near_the_fraction(seed):
     random = np.random.default_rng(seed)
     targets, groups = random.integers(0, 3, 600), random.integers(0, 120, 600)
     units = ties(groups)
-    chosen = carve(targets, units, _priorities([f"{row}" for row in range(600)], seed)[units], 0.2)
+    chosen = carve(targets, units, priorities_of([f"{row}" for row in range(600)], seed)[units], 0.2)
     assert not set(groups[chosen]) & set(groups[~chosen])
     assert (np.abs(np.bincount(targets[chosen]) - np.bincount(targets) * 0.2) <= 5).all()
 
@@ -102,11 +103,13 @@ def test_test_set_of_the_source_is_the_same_whatever_the_seed(tmp_path):
     assert one.test.ids == two.test.ids and one.valid.ids != two.valid.ids
 
 
-def test_images_in_two_of_the_sources_own_splits_are_counted(pets, tmp_path):
+def test_images_in_two_of_the_sources_own_splits_are_refused_unless_allowed(pets, tmp_path):
     for part in ("train", "test"):
         shutil.copytree(pets, tmp_path / "both" / part)
-    _, lines = warned(folder(tmp_path / "both"))
-    assert lines == ["20 of 20 test images are also in train or valid; the measures will look too good"]
+    line = refused(tmp_path / "both", "20 of 20 test images are also in an earlier split: test/cat/0.png = train/cat/0.png; ", "; and 15 more", "allow=[leaks]")
+    assert line.count(" = ") == 5
+    _, lines = warned(folder(tmp_path / "both"), ["leaks"])
+    assert len(lines) == 1 and lines[0].startswith("20 of 20 test images are also in an earlier split: ")
     for number in range(4):  # a validation set of its own, with one picture of train
         save(tmp_path / "both" / "valid" / "cat" / f"{number}.png", picture(number if number == 3 else 200 + number))
         save(tmp_path / "both" / "valid" / "dog" / f"{number}.png", picture(300 + number))
@@ -114,9 +117,11 @@ def test_images_in_two_of_the_sources_own_splits_are_counted(pets, tmp_path):
     shutil.rmtree(tmp_path / "both" / "test" / "cat")
     for name in ("cat", "dog"):
         save(tmp_path / "both" / "test" / name / "new.png", picture(400 + len(name) + ord(name[0])))
-    _, lines = warned(folder(tmp_path / "both", memory_limit=0, cache_dir=str(tmp_path / "cache")))
-    assert lines == ["1 of 8 validation images are also in train; the measures will look too good"]
-    assert warned(folder(tmp_path / "both", memory_limit=0, cache_dir=str(tmp_path / "cache")))[1] == lines  # each time
+    mapped = {"memory_limit": 0, "cache_dir": str(tmp_path / "cache")}
+    _, lines = warned(folder(tmp_path / "both", **mapped), ["leaks"])
+    assert lines == ["1 of 8 valid images are also in an earlier split: valid/cat/3.png = train/cat/3.png"]
+    assert warned(folder(tmp_path / "both", **mapped), ["leaks"])[1] == lines  # each time
+    refused(tmp_path / "both", "1 of 8 valid images", **mapped)
     assert warned(folder(pets))[1] == []
 
 

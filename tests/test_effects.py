@@ -1,5 +1,6 @@
 "What a user loses when a key of the configuration does nothing: each one is changed here, and something else than its hash must change."
 import threading
+import warnings
 from dataclasses import replace
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -293,6 +294,29 @@ def device_is_used_or_refused(key, folder):
             trained(device="cuda")
 
 
+class Putting(nn.Module):
+    "An operation that has no deterministic form."
+    def forward(self, inputs):
+        return inputs.clone().put_(torch.tensor([0]), torch.zeros(1))
+
+
+@experiment("deterministic")
+def operation_without_a_deterministic_form_is_refused(key, folder):
+    def with_put(wanted):
+        return fit(nn.Sequential(Putting(), nn.Flatten(), nn.Linear(64, 10)), digits(), configured(deterministic=wanted))
+    assert len(with_put(False)) == 1
+    with pytest.raises(ConfigError, match="put_ has no such form"):
+        with_put(True)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("name", ["simple_cnn", "resnet"])
+def test_own_networks_are_deterministic(name, tmp_path):
+    first, second = (train(build({**PLAIN, "deterministic": True, "model.name": name, "augment.rotation": 10.0, "augment.flip": True, "augment.jitter": 0.2}),
+                           tmp_path / str(turn), splits=digits()) for turn in (1, 2))
+    assert weights_of(first) == weights_of(second)
+
+
 class Cut(Callback):
     "Ends a training badly at the start of its second epoch."
     def on_epoch_start(self, training):
@@ -303,6 +327,20 @@ class Cut(Callback):
 def saved(folder, **changes):
     "The steps at which a training of two epochs was saved."
     return Checkpoints(ran(folder, num_epochs=2, **changes).path / "checkpoints").steps_there()
+
+
+@experiment("near_duplicates")
+def twins_are_looked_for(key, folder):
+    pets = {**drawn(folder / "pets", side=24), "cache_dir": str(folder / "cache"), "batch_size": 4}
+    copies = [save(folder / "pets" / "cat" / f"{number}.png", picture(7, 24).point(lambda value: value * (1 - number / 99))) for number in range(20, 30)]
+    assert len(copies) == 10
+    for wanted in (True, False):
+        config = configured(**pets, near_duplicates=wanted)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            run = train(config, folder / str(wanted))
+        assert any("near duplicates" in str(one.message) for one in said) == wanted
+        assert (run.metrics["data"]["test_seen"] is None) == (not wanted)
 
 
 @experiment("save_steps", "save_minutes", "save_keep")
@@ -419,6 +457,13 @@ def other_files_are_read(key, folder):
     save(folder / "cat" / "film.gif", picture(999))
     assert "cat/film.gif" not in every_id(warned(configured(**pets).data)[0])
     assert "cat/film.gif" in every_id(warned(configured(**pets, formats=["png", "gif"]).data)[0])
+
+
+@experiment("data.quarantine")
+def listed_image_is_left_out(key, folder):
+    pets = drawn(folder / "pets")
+    (folder / "out.txt").write_text("# blurred\ncat/3.png\n")
+    assert set(every_id(loaded(**pets))) - set(every_id(loaded(**pets, quarantine=str(folder / "out.txt")))) == {"cat/3.png"}
 
 
 @experiment("data.max_pixels", "data.max_bytes")

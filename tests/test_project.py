@@ -189,7 +189,7 @@ def test_runs_are_never_committed():
 # Lazy imports
 
 
-HEAVY = ["torch", "torchvision", "sklearn", "matplotlib", "papermill", "timm"]
+HEAVY = ["torch", "torchvision", "sklearn", "matplotlib", "papermill", "timm", "great_expectations", "pandas", "cleanlab", "model_signing"]
 
 
 def brought_in(code: str) -> set[str]:

@@ -1,0 +1,187 @@
+"""What a real server hears, and what comes of hooks that do not work: a warning, never an error, and never a secret in it."""
+import json
+import shlex
+import socket
+import sys
+import threading
+import time
+import warnings
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from image_classifier.alerts import alert, parse_hook
+from image_classifier.errors import ConfigError
+
+REPORT = {"text": "3 classes are missing: \u202ezoë", "success": False}
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def server():
+    "A real server on loopback: what it heard is in `heard`, what it answers is set in `answer`."
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.server.heard.append((self.path, self.headers["Content-Type"], body))
+            self.server.answer(self)
+
+        do_GET = do_POST
+
+        def log_message(self, *_):
+            pass
+
+    serving = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    serving.heard, serving.address = [], f"http://127.0.0.1:{serving.server_port}"
+    serving.daemon_threads = True
+    serving.answer = lambda handler: (handler.send_response(204), handler.end_headers())
+    thread = threading.Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield serving
+    serving.shutdown()
+    serving.server_close()
+    thread.join()
+
+
+def warned(hook, report=REPORT, **options):
+    "The warnings of an alert, which raises nothing."
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        alert(hook, report, **options)
+    return [str(warning.message) for warning in caught]
+
+
+def python(code):
+    return shlex.join([sys.executable, "-c", code])
+
+
+# Webhooks
+
+
+def test_a_server_hears_the_report_as_json(server):
+    assert warned(f"{server.address}/hook?key=1") == []
+    (path, kind, body), = server.heard
+    assert (path, kind, json.loads(body)) == ("/hook?key=1", "application/json", REPORT)
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(server, code):
+    def answer(handler):
+        handler.send_response(code)
+        handler.send_header("Location", f"{server.address}/elsewhere")
+        handler.end_headers()
+    server.answer = answer
+    assert warned(f"{server.address}/hook/secret") == [f"the alert to {server.address} failed: it answered {code}"]
+    assert len(server.heard) == 1
+
+
+def test_a_refusal_is_one_line_without_the_secret_of_the_address(server):
+    server.answer = lambda handler: handler.send_error(403, "no <b>entry</b>")
+    line, = warned(server.address.replace("//", "//me:password@") + "/services/secret")
+    assert "password" not in line and "secret" not in line and "\n" not in line
+
+
+@pytest.mark.parametrize("pause, chunk", [(30, b""), (0.1, b"X")], ids=["silent", "a byte at a time"])
+def test_a_server_that_takes_its_time_is_left(pause, chunk):
+    "Neither one that says nothing nor one that always says a little more holds a program up."
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        stop = threading.Event()
+
+        def drip():
+            connection, _ = listening.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+                while not stop.wait(pause):
+                    try:
+                        connection.sendall(chunk)
+                    except OSError:
+                        return
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        begun = time.monotonic()
+        line, = warned(f"http://127.0.0.1:{listening.getsockname()[1]}/", seconds=0.5)
+        assert time.monotonic() - begun < 5 and ("took longer than 0.5 s" in line or "timed out" in line)
+        stop.set()
+        thread.join()
+
+
+def test_a_closed_door_and_a_server_of_another_kind_are_warnings():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}/secret"
+
+        def babble():
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"220 mail.example ESMTP\x1b[31m\r\n")
+
+        thread = threading.Thread(target=babble)
+        thread.start()
+        babbled, = warned(address)
+        thread.join()
+    closed, = warned(address)
+    assert "\x1b" not in babbled and all("failed: " in line and "secret" not in line for line in (babbled, closed))
+
+
+# Commands
+
+
+def test_a_command_reads_the_report(tmp_path):
+    assert warned(python(f"import sys; open({str(tmp_path / 'heard')!r}, 'wb').write(sys.stdin.buffer.read())")) == []
+    assert json.loads((tmp_path / "heard").read_bytes()) == REPORT
+
+
+def test_no_shell_reads_a_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = "import sys; open('words', 'w').write('\\n'.join(sys.argv[1:]))"
+    assert warned(python(code) + " $HOME '$(touch canary)' ; touch canary | x > canary") == []
+    assert (tmp_path / "words").read_text().split("\n") == ["$HOME", "$(touch canary)", ";", "touch", "canary", "|", "x", ">", "canary"]
+    assert not (tmp_path / "canary").exists()
+
+
+def test_what_a_command_prints_stays_out_of_the_answer(capfd):
+    line, = warned(python(r"import sys; print('{}'); sys.stderr.buffer.write(b'\xff\x1b[31mno mail\n\n'); sys.exit(3)"))
+    assert line.endswith(r"failed: 'exit code 3: �\x1b[31mno mail'")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_command_that_reads_nothing_or_dies_does_no_harm():
+    large = {"text": "x" * 1_000_000}
+    assert warned(python("pass"), large) == []
+    line, = warned(python("import os; os.kill(os.getpid(), 9)"), large)
+    assert "exit code -9" in line
+
+
+def test_a_command_that_hangs_is_killed_with_what_it_started(tmp_path):
+    child = f"import time; time.sleep(2); open({str(tmp_path / 'canary')!r}, 'w')"
+    line, = warned(python(f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(60)"), seconds=1.0)
+    assert line.endswith("failed: it took longer than 1 s")
+    time.sleep(2.5)
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_file_that_cannot_be_run_is_a_warning(tmp_path):
+    script = tmp_path / "hook"
+    script.write_bytes(b"\x00no program")
+    script.chmod(0o755)
+    line, = warned(shlex.quote(str(script)))
+    assert "failed: " in line and "\n" not in line
+
+
+@pytest.mark.parametrize("hook, words", [
+    ("", "no such command"), ("  ", "no such command"), ("ftp://example.org/x", "no such command"), ("file:///etc/passwd", "no such command"),
+    ("http://", "no host"), ("http:///x", "no host"), ("https://[::1", "not an alert hook"), ("http://example.org/a b", "a space in it"),
+    ("http://example.org/\r\nX: y", "a space in it"), ("mail 'x", "no closing quotation"), ("/", "no such command"), ("a\0b", "no such command")])
+def test_a_wrong_hook_is_found_early_and_is_a_warning_late(hook, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        parse_hook(hook)
+    assert caught.value.exit_code == 2 and "\n" not in str(caught.value)
+    line, = warned(hook)
+    assert words in line and "\n" not in line

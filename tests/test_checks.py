@@ -1,0 +1,207 @@
+"What a user loses when nobody looks at the data: a test that asks what was told, labels that contradict each other, days of work on damaged files."
+import io
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from folders import folder, picture, save, warned
+from PIL import Image, ImageEnhance
+
+from image_classifier.checks import check, examine, seen_in_training
+from image_classifier.cli import main
+from image_classifier.config import compose
+from image_classifier.data import load_data
+from image_classifier.near_duplicates import candidates, distances, near_duplicates, spectra, thumbnails
+from image_classifier.runs import train
+from image_classifier.schema import DataConfig
+from image_classifier.sources import find_source
+from image_classifier.splitting import digests
+
+
+def noisy(image, seed):
+    pixels = np.asarray(image) + np.random.default_rng(seed).normal(0, 8, (28, 28))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def compressed(image, seed):
+    image.save(file := io.BytesIO(), "JPEG", quality=60)
+    return Image.open(file).convert("L")
+
+
+NEAR = {"darker": lambda image, seed: ImageEnhance.Brightness(image).enhance(0.8), "noisy": noisy, "compressed": compressed,
+        "shifted": lambda image, seed: image.transform(image.size, Image.Transform.AFFINE, (1, 0, 1, 0, 1, 1)),
+        "turned": lambda image, seed: image.rotate(1, Image.Resampling.BILINEAR)}
+
+
+@pytest.fixture(scope="session")
+def planted(data_dir, tmp_path_factory):
+    "2,000 digits as files: 50 are in train and test, 50 more nearly so, 20 are damaged and one class is empty."
+    if not next(data_dir.glob("mnist*"), None):
+        pytest.skip("no MNIST in the folder of real data")
+    root = tmp_path_factory.mktemp("planted")
+    archive = root / "mnist"
+    shutil.unpack_archive(next(data_dir.glob("mnist*.tar.gz")), archive, filter="data")
+    found = find_source(DataConfig("mnist", str(next(archive.rglob("train-images*")).parent)))
+    rows = np.random.default_rng(0).permutation(60_000)[:1900]
+    names, original = [], {}
+    for number, row in enumerate(rows.tolist()):
+        part, image = "test" if number >= 1500 else "train", Image.fromarray(found.images[row, 0])
+        names.append(f"{part}/{found.targets[row]}/{number:04}.png")
+        original[names[-1]] = image
+        save(root / "data" / names[-1], image)
+    equal, near = {}, {}
+    for number in range(100):
+        source = names[number]
+        label = source.split("/")[1]
+        kind = list(NEAR)[number % 5] if number >= 50 else ""
+        copy = f"test/{label}/{'near' if kind else 'equal'}{number}.png"
+        save(root / "data" / copy, NEAR[kind](original[source], number) if kind else original[source])
+        (near if kind else equal)[copy] = source
+    damaged = names[200:220]
+    for number, name in enumerate(damaged):
+        data = (root / "data" / name).read_bytes()
+        (root / "data" / name).write_bytes([b"", data[:60], b"text, not an image", data[:-20]][number % 4])
+    (root / "data" / "train" / "ten").mkdir()
+    return root / "data", equal, near, set(damaged)
+
+
+def test_planted_faults_are_found_and_hardly_anything_else(planted, tmp_path):
+    root, equal, near, damaged = planted
+    found = examine(folder(root, cache_dir=str(tmp_path)))
+    assert {first: second for first, second in found["equal images in two splits"].images} == equal
+    assert {name for name, in found["unreadable images"].images} == damaged
+    assert found["missing classes"].what.startswith("class 'ten' has no images")
+    said = {first: second for first, second in found["near duplicates of test images"].images}
+    right = sum(near.get(first) == second for first, second in said.items())
+    assert right >= 45 and right / len(said) >= 0.9, (right, len(said))
+    assert not [one for one in found.findings if one.kind not in (
+        "equal images in two splits", "unreadable images", "missing classes", "near duplicates of test images", "near duplicates within a split")]
+    assert len(found.facts.path) == 1980 and set(found.facts.width) == {28}
+
+
+def test_quarantine_list_makes_planted_data_fit(planted, tmp_path, capsys):
+    root, equal, near, damaged = planted
+    shutil.copytree(root, tmp_path / "data")
+    words = [f"data={tmp_path}/data", f"data.cache_dir={tmp_path}/cache", "near_duplicates=false"]
+    assert main(["check", *words, "--out", str(tmp_path / "out.txt")]) == 3
+    out, err = capsys.readouterr()
+    assert "equal images in two splits" in out and err.count("\n") == 1 and "would refuse this data: unreadable images; missing classes; equal images" in err
+    (tmp_path / "data" / "train" / "ten").rmdir()
+    assert main(["check", *words, f"data.quarantine={tmp_path}/out.txt", "--json"]) == 0
+    found = json.loads(capsys.readouterr()[0])
+    assert found["accepted"] and not found["findings"]
+    assert len(load_data(folder(tmp_path / "data", quarantine=str(tmp_path / "out.txt"))).test) == 450
+
+
+def twice(root, **options):
+    "Pictures of 24 pixels in train and test, three of the test's nearly those of train."
+    for part in ("train", "test"):
+        for number in range(20):
+            save(root / part / ("cat" if number % 2 else "dog") / f"{number}.png", smooth(number if part == "train" else 100 + number))
+    for number in (2, 3, 4):
+        save(root / "test" / ("cat" if number % 2 else "dog") / f"{number}.png", ImageEnhance.Brightness(smooth(number)).enhance(0.9))
+    return folder(root, **options)
+
+
+def smooth(seed):
+    "A picture of soft blots: no two seeds alike."
+    return picture(seed, 6).resize((24, 24), Image.Resampling.BICUBIC)
+
+
+def test_run_counts_test_images_that_were_nearly_seen(tmp_path):
+    config = compose([f"data={tmp_path}/data", f"data.cache_dir={tmp_path}/cache", "epochs=1", "batch_size=8", "device=cpu"]) if twice(tmp_path / "data") else None
+    with pytest.warns(UserWarning, match="data check: near duplicates of test images: 3 "):
+        run = train(config, tmp_path / "run")
+    assert run.metrics["data"]["test_seen"] == 3
+
+
+def test_near_duplicates_are_not_looked_for_when_nobody_asks(tmp_path):
+    splits = load_data(twice(tmp_path / "data", cache_dir=str(tmp_path / "cache")))
+    assert check(splits)["near duplicates of test images"].count == 3 and not check(splits, near=False).findings
+    assert seen_in_training(check(splits), splits.test.ids) == 3
+
+
+def test_damaged_cache_of_a_check_is_made_again(tmp_path):
+    splits = load_data(twice(tmp_path / "data", cache_dir=str(tmp_path / "cache")))
+    first = check(splits)
+    kept, = (tmp_path / "cache" / "checks").iterdir()
+    for text in ("", "{}", "[1]", '{"format": 1}', '{"format": 2}', "\0", kept.read_text()[:-9], '{"format": 1, "name": 1, "findings": 3, "notes": 4, "facts": 5}'):
+        kept.write_text(text)
+        assert check(splits) == first
+    kept.unlink()
+    kept.mkdir()
+    assert check(splits) == first
+
+
+def test_unwritable_cache_costs_nothing_but_time(tmp_path):
+    splits = load_data(twice(tmp_path / "data", cache_dir=str(tmp_path / "cache")))
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    assert check(splits) == check(splits)
+
+
+def test_changed_pixel_is_named_when_a_run_goes_on(tmp_path):
+    data = twice(tmp_path / "data", cache_dir=str(tmp_path / "cache"))
+    config = compose([f"data={data.root}", f"data.cache_dir={data.cache_dir}", "epochs=1", "batch_size=8", "device=cpu", "near_duplicates=false"])
+    train(config, tmp_path / "run")
+    image = Image.open(tmp_path / "data" / "train" / "cat" / "7.png")
+    image.putpixel((3, 3), (1, 2, 3))
+    image.save(tmp_path / "data" / "train" / "cat" / "7.png")
+    with pytest.raises(Exception, match="the data has changed since the run was made: train/cat/7.png is another") as caught:
+        train(config, tmp_path / "run")
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("images", [np.zeros((0, 3, 32, 32), np.uint8), np.zeros((1, 1, 32, 32), np.uint8), np.zeros((500, 3, 16, 16), np.uint8),
+                                    np.full((500, 4, 33, 33), 255, np.uint8), np.arange(250, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 20, 20), np.uint8)])
+def test_images_without_content_are_nobodys_twin(images):
+    assert len(near_duplicates(images, digests(images))[0]) == 0
+
+
+def test_film_of_a_still_room_does_not_take_for_ever():
+    room = np.random.default_rng(0).integers(40, 200, (1, 1, 32, 32)).repeat(3000, 0)
+    film = (room + np.random.default_rng(1).integers(0, 3, room.shape)).astype(np.uint8)
+    assert len(candidates(spectra(film))) <= 3000 * 10
+    assert len(near_duplicates(film, digests(film))[0]) > 3000
+
+
+def test_work_per_image_does_not_grow_with_their_number():
+    "Noise with few waves: everything lies near everything, as with digits."
+    grid = np.random.default_rng(0).normal(0, 1, (4000, 3, 3))
+    images = np.stack([np.asarray(Image.fromarray(one.astype(np.float32)).resize((28, 28), Image.Resampling.BICUBIC)) for one in grid])
+    images = (128 + 40 * images).clip(0, 255).astype(np.uint8)[:, None]
+    few, many = len(candidates(spectra(images[:1000]))), len(candidates(spectra(images)))
+    assert few <= 1000 * 5 and many <= 4000 * 5
+
+
+def test_large_images_are_compared_small(tmp_path):
+    photo = np.asarray(smooth(1).resize((224, 224))).transpose(2, 0, 1)
+    both = thumbnails(np.stack([photo, (photo * 0.9).astype(np.uint8)]))
+    assert both.shape == (2, 3, 32, 32) and distances(both, np.array([[0, 1]]))[0] < 0.05
+
+
+@pytest.mark.parametrize("names", [["a\nb", "-rf", "é", "\udce9", "#x", '"q"', "\u202etxt", "x" * 200]])
+def test_odd_names_reach_the_quarantine_list_and_come_back(tmp_path, names):
+    for number, name in enumerate(names):
+        save(tmp_path / "data" / "cat" / f"{number}.png", picture(number))
+        save(tmp_path / "data" / "dog" / f"{number}.png", picture(100 + number))
+        (tmp_path / "data" / "cat" / (name + ".png")).write_bytes(b"")
+    assert main(["check", f"data={tmp_path}/data", f"data.cache_dir={tmp_path}/cache", "--out", str(tmp_path / "out.txt")]) == 3
+    splits, lines = warned(folder(tmp_path / "data", quarantine=str(tmp_path / "out.txt")))
+    assert len(splits.train) + len(splits.valid) + len(splits.test) == 16 and lines == []
+
+
+@pytest.mark.parametrize("words, code, part", [
+    (["data=/no/such"], 3, "no folder"), (["data=digits", "near=1"], 2, "unknown key near"), (["data=digits", "--out", "/no/such/list.txt"], 2, "not a place"),
+    (["data=digits", "data.quarantine=/no/such"], 3, "cannot be read"), (["data=digits", "--out", "."], 2, "not a place")])
+def test_wrong_use_is_one_line(words, code, part, capsys):
+    assert main(["check", *words]) == code
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and part in err
+
+
+def test_digits_are_fit_to_be_trained_on(capsys):
+    assert main(["check", "data=digits"]) == 0
+    assert "1,797 train; 10 classes" in capsys.readouterr()[0]
+    assert not check(replace(load_data("digits"), fingerprint="1" * 64)).findings

@@ -1,0 +1,280 @@
+"What a user loses when wrong labels are not found, are found by networks that had learned them, or are listed unsafely."
+import csv
+import subprocess
+import sys
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from image_classifier import label_errors
+from image_classifier.archives import unpack
+from image_classifier.config import compose
+from image_classifier.data import Dataset, Splits, load_data, statistics
+from image_classifier.errors import ConfigError, DataError
+from image_classifier.images import Preprocess
+from image_classifier.label_errors import (FOLDS, LabelErrors, Suspect, all_images, likely_label_errors, out_of_sample, plan_folds,
+                                           save_label_errors, suspects, suspects_csv)
+from image_classifier.splitting import read_quarantine
+
+pytest.importorskip("cleanlab", reason="pip install 'image_classifier[labels]'")
+
+
+@pytest.fixture
+def one_thread():
+    "Small networks on a busy machine: two threads wait for each other more than they compute."
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def with_flips(splits, share, seed=0):
+    "The splits with some labels replaced by others, and which rows of `all_images` these are."
+    rng, everything = np.random.default_rng(seed), all_images(splits)
+    planted = rng.choice(len(everything), round(share * len(everything)), replace=False)
+    targets = everything.targets.copy()
+    targets[planted] = (targets[planted] + rng.integers(1, len(splits.classes), len(planted))) % len(splits.classes)
+    return relabelled(splits, targets), planted
+
+
+def relabelled(splits, targets):
+    ends = np.cumsum([len(splits.train), len(splits.valid)])
+    train, valid, test = (replace(part, targets=values) for part, values in zip((splits.train, splits.valid, splits.test), np.split(targets, ends)))
+    return replace(splits, train=train, valid=valid, test=test)
+
+
+def cut(dataset, preprocess):
+    "72 % to learn from, 8 % to choose by, a fifth to be measured on."
+    ends = [0, int(0.72 * len(dataset)), int(0.8 * len(dataset)), len(dataset)]
+    return Splits("cut", *(dataset.take(np.arange(first, last)) for first, last in zip(ends, ends[1:])), preprocess, "0" * 64)
+
+
+# promise D1
+
+
+def test_labels_flipped_in_mnist_are_found(data_dir, tmp_path, one_thread):
+    "2,000 images, 100 of them mislabelled. Three small networks and five epochs do; the default takes four times as long."
+    archive = data_dir / "mnist-idx.tar.gz"
+    if not archive.exists():
+        pytest.skip("no MNIST among the real data")
+    mnist = load_data(compose(["data=mnist", f"data.root={unpack(archive, tmp_path / 'mnist')}"]).data).train
+    some = mnist.take(np.random.default_rng(0).permutation(len(mnist))[:2000])
+    splits, planted = with_flips(cut(some, Preprocess(28, 1, "crop", *statistics(some.images))), share=0.05)
+    errors = likely_label_errors(out_of_sample(splits, compose(["data=mnist"]), folds=3, epochs=5), all_images(splits).targets)
+    hits = np.isin(errors.indices, planted)
+    print(f"precision {hits.mean():.3f}, recall {hits.sum() / len(planted):.3f}, {errors}")
+    assert hits.mean() >= 0.8 and hits.sum() >= 0.8 * len(planted)
+    assert hits[:40].mean() >= 0.9, "the most suspicious labels are right ones"
+    restored = some.targets[errors.indices[hits]] == errors.suggested[hits]
+    assert restored.mean() >= 0.9, "the class that is suggested is not the one that was taken away"
+
+
+# no image is judged by a network that learned from it
+
+
+class Recorder:
+    "Stands in for training and prediction, and writes down who saw what."
+    def __init__(self, monkeypatch):
+        self.folds = []
+        monkeypatch.setattr(label_errors, "fit", self.fit)
+        monkeypatch.setattr(label_errors, "predict_logits", self.predict)
+
+    def fit(self, model, splits, config, callbacks):
+        self.folds.append([{*splits.train.ids, *splits.valid.ids}])
+        self.config = config
+
+    def predict(self, model, dataset, preprocess):
+        self.folds[-1].append(dataset.ids)
+        return torch.zeros(len(dataset), len(dataset.classes))
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data("digits")
+
+
+def twinned(splits):
+    "The same pictures again under other names, in other splits and with other labels: as a careless publisher has them."
+    train, valid, test = splits.train, splits.valid, splits.test
+    def more(dataset, others):
+        return Dataset(np.concatenate([dataset.images, others.images]), np.concatenate([dataset.targets, (others.targets + 1) % 10]), dataset.classes,
+                       dataset.ids + tuple(f"twin of {id}" for id in others.ids))
+    return replace(splits, train=more(train, test.take(range(40))), valid=more(valid, train.take(range(40))), test=more(test, valid.take(range(40))))
+
+
+def test_no_network_judges_what_it_has_seen(digits, monkeypatch):
+    "Not even under another name, in another split and with another label."
+    splits, seen = twinned(digits), Recorder(monkeypatch)
+    out_of_sample(splits, compose([]))
+    assert len(seen.folds) == FOLDS
+    for learned, judged in seen.folds:
+        pictures, others = ({id.removeprefix("twin of ") for id in ids} for ids in (learned, judged))
+        assert not pictures & others
+        assert not learned & set(splits.test.ids), "a test image was learned from"
+    judged = [id for _, ids in seen.folds for id in ids]
+    assert sorted(judged) == sorted(all_images(splits).ids), "each image is judged once"
+
+
+def test_no_network_judges_a_patient_it_has_seen(digits):
+    def grouped(part):
+        return replace(part, groups=tuple(f"{target} {number % 12}" for number, target in enumerate(part.targets)))
+    splits = replace(digits, **{part: grouped(getattr(digits, part)) for part in ("train", "valid", "test")})
+    groups = np.array(all_images(splits).groups)
+    for fold in plan_folds(splits, 4):
+        assert not {*groups[fold.train], *groups[fold.valid]} & {*groups[fold.judged]}
+
+
+def test_folds_have_equal_shares_of_each_class(digits):
+    counts = np.array([np.bincount(all_images(digits).targets[fold.judged], minlength=10) for fold in plan_folds(digits, 5)])
+    assert np.ptp(counts, axis=0).max() <= 2
+
+
+def test_plan_is_the_same_each_time_and_another_with_another_seed(digits):
+    first, again, other = (plan_folds(digits, 3, seed=seed) for seed in (1, 1, 2))
+    assert all(np.array_equal(a, b) for one, two in zip(first, again) for a, b in zip(one, two))
+    assert not np.array_equal(first[0].judged, other[0].judged)
+
+
+def test_smallest_classes_are_judged_and_what_cannot_be_is_refused_before_training(digits, monkeypatch):
+    Recorder(monkeypatch)
+    def few(part, count):
+        return part.take((part.targets != 3) | (np.cumsum(part.targets == 3) <= count))
+    two = replace(digits, train=few(digits.train, 1), valid=few(digits.valid, 1), test=few(digits.test, 1))
+    out_of_sample(two, compose([]))
+    monkeypatch.setattr(label_errors, "fit", lambda *_: pytest.fail("trained all the same"))
+    one = replace(two, valid=few(digits.valid, 0))
+    with pytest.raises(DataError, match=r"too few images to judge those of 3 by others \(digits\). each class needs two"):
+        out_of_sample(one, compose([]))
+    for folds in (0, 1, 2.5, True):
+        with pytest.raises(ConfigError, match="folds must be a whole number >= 2"):
+            out_of_sample(digits, compose([]), folds=folds)
+
+
+def test_more_folds_than_images_train_no_network_in_vain(digits, monkeypatch):
+    splits = replace(digits, train=digits.train.take(range(60)), valid=digits.valid.take(range(20)), test=digits.test.take(range(20)))
+    seen = Recorder(monkeypatch)
+    out_of_sample(splits, compose(["batch_size=8"]), folds=1000)
+    assert len(seen.folds) <= 100 and all(judged for _, judged in seen.folds)
+
+
+# the same each time, without a copy
+
+
+def test_same_seed_gives_the_same_probabilities(digits, one_thread):
+    small = replace(digits, train=digits.train.take(range(200)), valid=digits.valid.take(range(50)), test=digits.test.take(range(50)))
+    first, again, other = (out_of_sample(small, compose([f"seed={seed}"]), folds=2, epochs=1) for seed in (1, 1, 2))
+    assert first.shape == (300, 10) and np.allclose(first.sum(1), 1)
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def test_images_are_not_copied(digits):
+    "A data set larger than memory is mapped from a file; four fifths of it must not be read to begin a fold."
+    class Forbidden(np.ndarray):
+        def __getitem__(self, key):
+            pytest.fail("images were read")
+    splits = replace(digits, train=replace(digits.train, images=np.zeros((len(digits.train), 1, 512, 512), np.uint8).view(Forbidden)))
+    tracemalloc.start()
+    part = all_images(replace(splits, valid=splits.train, test=splits.train)).take(range(1000))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert part.images.shape == (1000, 1, 512, 512) and peak < 10 << 20
+
+
+# any probabilities
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_probabilities_give_a_sound_ranking(seed):
+    rng = np.random.default_rng(seed)
+    n, k = int(rng.integers(2, 200)), int(rng.integers(2, 12))
+    probabilities = rng.dirichlet(np.full(k, rng.choice([0.05, 1.0, 20.0])), n)
+    targets = rng.integers(0, rng.integers(2, k + 1), n)
+    targets[:2] = 0, 1
+    if seed % 4 == 0:
+        probabilities = np.round(probabilities * 4) / 4 + 1e-9
+        probabilities /= probabilities.sum(1, keepdims=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label_errors, "AGREEMENT", 0.0)
+        errors = likely_label_errors(probabilities.astype(np.float32), targets)
+    assert len(set(errors.indices.tolist())) == len(errors) and errors.examined == n
+    assert np.array_equal(errors.given, targets[errors.indices]) and (errors.suggested != errors.given).all()
+    assert np.array_equal(errors.suggested, probabilities[errors.indices].argmax(1))
+    assert (np.diff(errors.scores) <= 0).all() and ((0 <= errors.scores) & (errors.scores <= 1)).all()
+    assert 0 <= errors.agreement <= 1
+
+
+@pytest.mark.parametrize("probabilities, targets, line", [
+    ([[0.5, np.nan], [0.5, 0.5]], [0, 1], "non-finite probabilities at row 0"), ([[0.5, np.inf], [0.5, 0.5]], [0, 1], "non-finite probabilities at row 0"),
+    ([[0.5, 0.5], [0.5, 0.6]], [0, 1], "row 1 is not a row of probabilities"), ([[2.0, -1.0], [0.5, 0.5]], [0, 1], "the least is -1"),
+    ([[3.0, -4.0], [0.5, 2.0]], [0, 1], "give the softmax of the logits"), ([[0.5, 0.5]] * 2, [0, 2], "target 2 at row 1 is not one of 2 classes"),
+    ([[0.5, 0.5]] * 2, [0, -1], "target -1 at row 1"), ([[0.5, 0.5]] * 2, [0.0, 1.0], "targets are float64"), ([[0.5, 0.5]] * 2, [0], "2 rows of probabilities but 1 targets"),
+    ([[1.0], [1.0]], [0, 0], "2 labels of 1 classes"), ([[0.5, 0.5]] * 2, [1, 1], "2 labels of 1 classes"), (np.zeros((0, 2)), [], "0 labels of 0 classes"),
+    ([0.5, 0.5], [0, 1], r"probabilities have shape \(2,\)"), ([["a", "b"]], [0], "real numbers expected")])
+def test_what_cannot_be_judged_is_refused_in_one_line(probabilities, targets, line):
+    with pytest.raises(DataError, match=line):
+        likely_label_errors(probabilities, targets)
+
+
+def test_networks_that_are_no_judges_are_said_to_be_none():
+    rng = np.random.default_rng(0)
+    with pytest.warns(UserWarning, match=r"the networks agree with only \d+% of the labels"):
+        likely_label_errors(rng.dirichlet(np.ones(5), 200), rng.integers(0, 5, 200))
+
+
+def test_without_cleanlab_the_line_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cleanlab.count", None)
+    with pytest.raises(ConfigError, match=r"pip install 'image_classifier\[labels\]'"):
+        likely_label_errors(np.eye(2), [0, 1])
+
+
+def test_cleanlab_is_imported_when_it_is_used_only():
+    program = "import sys, image_classifier.label_errors; sys.exit('cleanlab' in sys.modules or 'pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+# names from strangers (A5)
+
+
+HOSTILE = ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", " =1", "\t=1", "\r=1", "\x00=1", "＝1", "a\n=1", 'a","=1', "a;=1", "\x1b[31mred", "cat\u202egnp", "<script>", "a\udcff",
+           "x" * 10_000, ""]
+
+
+def test_no_name_becomes_a_formula_or_a_second_row():
+    text = suspects_csv([Suspect(name, name, name, 0.5) for name in HOSTILE])
+    rows = list(csv.reader(text.splitlines()))
+    assert rows[0] == ["id", "given", "suggested", "score"] and len(rows) == len(HOSTILE) + 1
+    for row in rows[1:]:
+        assert len(row) == 4 and len(set(row[:3])) == 1
+        assert row[0].lstrip()[:1] not in {*"=+-@＝＋－＠\t\r"} and (row[0].isprintable() or not row[0])
+    text.encode("utf-8")
+    assert rows[1][0] == "'" + HOSTILE[0]
+
+
+def test_no_name_writes_to_the_terminal():
+    assert all(str(Suspect(name, name, name, 0.5)).isprintable() for name in HOSTILE)
+
+
+def pair_of(ids):
+    images = np.arange(2 * 64, dtype=np.uint8).reshape(2, 1, 8, 8)
+    dataset = Dataset(images, np.array([0, 1]), ("=cat()", "<dog>"), ids)
+    return dataset, LabelErrors(np.array([1, 0]), np.array([1, 0]), np.array([0, 1]), np.array([0.9, 0.8]), 2, 0.5)
+
+
+def test_a_folder_holds_the_table_the_list_and_the_gallery(tmp_path):
+    dataset, errors = pair_of(("a\udcff.png", "=b.png"))
+    save_label_errors(tmp_path / "new" / "labels", dataset, errors)
+    found = tmp_path / "new" / "labels"
+    assert (found / "label_errors.txt").read_bytes() == b'=b.png\n"a\\udcff.png"\n'
+    assert (found / "label_errors.csv").read_text().splitlines()[1] == '"\'=b.png","<dog>","\'=cat()","0.900000"'
+    assert Image.open(found / "label_errors.png").format == "PNG"
+    assert [suspect.id for suspect in suspects(dataset, errors)] == ["=b.png", "a\udcff.png"]
+
+
+@pytest.mark.parametrize("id", ["a\nb", "a\rb", "a\x0bb", "a\x85b", "a\u2028b", "a\n", "#a"])
+def test_a_name_of_two_lines_is_listed_as_one_image(id, tmp_path):
+    save_label_errors(tmp_path, *pair_of((id, "b")))
+    assert read_quarantine(tmp_path / "label_errors.txt") == ["b", id]
