@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ArchiveLimits', 'check_name', 'Member', 'is_archive', 'unpack', 'unpacked', 'opened']
 
-# %% ../nbs/07_archives.ipynb #3d25f20d
+# %% ../nbs/07_archives.ipynb #7f61383e
 import gzip
 import io
 import os
@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-from .errors import DataError, quoted
-from .files import locked, sha256_of, staged_folder, tidy, writable_folder
+from .errors import DataError, ResourceError, quoted
+from .files import FULL, locked, sha256_of, staged_folder, tidy, writable_folder
 
 # %% ../nbs/07_archives.ipynb #9a09977f
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _tar_members(stream: IO[bytes]) -> Iterator[Member]:
     while meter.read(1 << 16):  # what follows the last entry, up to the checksum of a .gz
         pass
 
-# %% ../nbs/07_archives.ipynb #c5973055
+# %% ../nbs/07_archives.ipynb #5ccd677b
 def _zip_members(stream: IO[bytes], limits: ArchiveLimits) -> Iterator[Member]:
     "The members of a zip archive."
     size = stream.seek(0, os.SEEK_END)
@@ -97,7 +97,9 @@ def _zip_members(stream: IO[bytes], limits: ArchiveLimits) -> Iterator[Member]:
             kind = stat.S_IFMT(entry.external_attr >> 16)
             if entry.flag_bits & 1 or kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise DataError(f"{'encrypted' if entry.flag_bits & 1 else 'neither a file nor a folder'}: {quoted(entry.filename)}")
-            if entry.is_dir():
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise DataError(f"compressed by method {entry.compress_type}, not by deflate: {quoted(entry.filename)}")
+            if entry.filename.endswith("/"):
                 yield Member(entry.filename, None)
             else:
                 with archive.open(entry) as file:
@@ -110,7 +112,7 @@ def is_archive(path: str | Path) -> bool:
         head = file.read(512)
     return head[:4] in (b"PK\3\4", b"PK\5\6") or head[:2] == b"\x1f\x8b" or head[257:262] == b"ustar"
 
-# %% ../nbs/07_archives.ipynb #8e44a89e
+# %% ../nbs/07_archives.ipynb #132af64a
 def _fill(folder: Path, members: Iterator[Member], most: int, limits: ArchiveLimits) -> None:
     "Write the members below an empty folder, or raise a `DataError`."
     seen: dict[str, bool] = {}  # lower-case name to whether it is a file
@@ -120,6 +122,8 @@ def _fill(folder: Path, members: Iterator[Member], most: int, limits: ArchiveLim
         if count > limits.files:
             raise DataError(f"more than {limits.files} entries")
         if not (name := check_name(member.name, limits)):
+            if member.bytes:
+                raise DataError("a file in place of the folder itself")
             continue
         place, key = folder / name, unicodedata.normalize("NFC", name).casefold()
         parents = [str(parent) for parent in PurePosixPath(key).parents][:-1]
@@ -137,7 +141,7 @@ def _fill(folder: Path, members: Iterator[Member], most: int, limits: ArchiveLim
     if not any(seen.values()):
         raise DataError("no files in the archive")
 
-# %% ../nbs/07_archives.ipynb #5daf8208
+# %% ../nbs/07_archives.ipynb #3e25e6ea
 def unpack(archive: str | Path,  # .zip, .tar or .tar.gz, by content
            folder: Path,  # made when all went well; its parent must be there
            limits: ArchiveLimits = ArchiveLimits(),
@@ -150,8 +154,10 @@ def unpack(archive: str | Path,  # .zip, .tar or .tar.gz, by content
             _fill(stage, members, most, limits)
     except DataError as problem:
         raise DataError(problem.what, archive, "make the archive anew, or unpack it yourself if you trust it") from problem
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, ValueError, struct.error,
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, struct.error,
             NotImplementedError, RuntimeError) as problem:
+        if getattr(problem, "errno", None) in FULL:
+            raise ResourceError(FULL[problem.errno], folder, "free some space and run the same command again") from problem
         raise DataError(f"not a readable archive: {quoted(problem, 120)}", archive, "the copy is damaged: take it again") from problem
     return folder
 

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['FULL', 'MANIFEST', 'LOCK', 'writing_to', 'no_folder', 'atomic_write', 'sync_folder', 'write_json', 'read_bytes',
-           'read_json', 'sha256_of', 'write_manifest', 'check_manifest', 'staged_folder', 'tidy', 'writable_folder',
-           'Attempts', 'locked']
+           'parse_json', 'is_number', 'read_json', 'sha256_of', 'write_manifest', 'check_manifest', 'staged_folder',
+           'tidy', 'writable_folder', 'Attempts', 'locked']
 
-# %% ../nbs/01_files.ipynb #0e5a15b7
+# %% ../nbs/01_files.ipynb #6193dcd5
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -116,20 +117,34 @@ def read_bytes(path: str | Path,
     except OSError as problem:
         raise ArtefactError((problem.strerror or str(problem)).lower(), path) from problem
 
-# %% ../nbs/01_files.ipynb #4b990c72
+# %% ../nbs/01_files.ipynb #01aa025d
+def parse_json(data: bytes,
+               path: str | Path,  # where they come from, for messages
+              ) -> object:
+    "The value that UTF-8 JSON stands for, its numbers all finite, or an `ArtefactError`."
+    def finite(text):
+        if not math.isfinite(value := float(text)):
+            raise ValueError(f"{text} is not JSON" if text[-1:].isalpha() else f"{text} is too large")
+        return value
+    try:
+        return json.loads(data.decode("utf-8"), parse_float=finite, parse_constant=finite)
+    except (ValueError, RecursionError) as problem:
+        raise ArtefactError(f"not valid JSON: {quoted(problem, 120)}", path) from problem
+
+# %% ../nbs/01_files.ipynb #75910fa6
+def is_number(value: object) -> bool:
+    "Whether a value of JSON is a number that fits a float."
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+
+# %% ../nbs/01_files.ipynb #efdd0674
 def read_json(path: str | Path,
               limit: int = 64 << 20,  # most bytes to accept
              ) -> object:
     "The value of a JSON file, or an `ArtefactError`."
-    def refuse(constant):
-        raise ValueError(f"{constant} is not JSON")
     data = read_bytes(path, limit)
     if not data.strip():
         raise ArtefactError("empty file", path)
-    try:
-        return json.loads(data.decode("utf-8"), parse_constant=refuse)
-    except (ValueError, RecursionError) as problem:
-        raise ArtefactError(f"not valid JSON: {quoted(problem, 120)}", path) from problem
+    return parse_json(data, path)
 
 # %% ../nbs/01_files.ipynb #a37d91f8
 def sha256_of(path: str | Path) -> str:

@@ -7,7 +7,7 @@ __all__ = ['IMAGES', 'BEFORE_TRAINING', 'Run', 'default_run_dir', 'resolve_run_d
            'image_marks', 'first_change', 'learned_from', 'find_run', 'check_known', 'HistoryFile', 'Clock',
            'summarise', 'write_figures', 'train']
 
-# %% ../nbs/32_runs.ipynb #732e4b0e
+# %% ../nbs/32_runs.ipynb #72a4c7f9
 import contextlib
 import io
 import json
@@ -32,7 +32,7 @@ from .config import load_config, project_root, to_yaml
 from .data import Splits, load_data
 from .errors import ArtefactError, ConfigError, DataError, DivergedError, ResourceError, quoted, together
 from .evaluation import Evaluation, classification_report, evaluate, id_hashes, load_predictions, metrics_table, save_predictions
-from .files import LOCK, Attempts, atomic_write, check_manifest, locked, read_bytes, read_json, tidy, writable_folder, write_json
+from .files import LOCK, Attempts, atomic_write, check_manifest, locked, parse_json, read_bytes, read_json, tidy, writable_folder, write_json
 from .models import Architecture, build_model, check_model, count_parameters
 from .pages import REPORT_FILES
 from .plots import plot_confusion, plot_history, plot_reliability
@@ -41,7 +41,7 @@ from .signals import Stop
 from .splitting import PARTS, digests
 from .training import Callback, EpochResult, History, Training, choose_device, fit
 
-# %% ../nbs/32_runs.ipynb #ea5b7b51
+# %% ../nbs/32_runs.ipynb #c26618e0
 class Run:
     "A folder in which one training left everything it made."
     def __init__(self,
@@ -88,7 +88,7 @@ class Run:
         "The results of the epochs."
         path = self.path / "history.jsonl"
         try:
-            return History(EpochResult(**json.loads(line)) for line in read_bytes(path).decode("utf-8").splitlines())
+            return History(EpochResult(**parse_json(line, path)) for line in read_bytes(path).splitlines())
         except (TypeError, ValueError) as problem:
             raise ArtefactError(f"not a history: {quoted(problem, 120)}", path) from problem
 

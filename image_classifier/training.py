@@ -8,7 +8,7 @@ __all__ = ['EpochResult', 'describe', 'History', 'choose_device', 'predict_logit
            'train_epoch', 'made_with', 'checkpoint_of', 'check_unchanged', 'go_on', 'Keeper', 'fit', 'exactly',
            'advice', 'Lines', 'Bar', 'Live', 'progress']
 
-# %% ../nbs/24_training.ipynb #08ec4d0f
+# %% ../nbs/24_training.ipynb #045d9e30
 import contextlib
 import math
 import os
@@ -25,16 +25,17 @@ from torch.nn import functional as F
 
 import image_classifier
 from .augment import make_augment
-from .checkpoints import Checkpoint, Checkpoints, load_optimizer, load_state, optimizer_tensors
+from .checkpoints import Checkpoint, Checkpoints, check_agreement, check_fit, load_optimizer, load_state, optimizer_tensors
 from .data import Batch, Dataset, Splits, batches
 from .errors import ArtefactError, ConfigError, DataError, DivergedError, ResourceError, quoted, together
+from .files import is_number
 from .images import Preprocess
 from .optim import learning_rate, make_optimizer, set_learning_rate
 from .schema import CHANGE, Config, identity
 from .seeds import mix, shuffled
 from .signals import Stop
 
-# %% ../nbs/24_training.ipynb #a7b1b69f
+# %% ../nbs/24_training.ipynb #41aaced5
 @dataclass(frozen=True)
 class EpochResult:
     "The measurements of one epoch."
@@ -46,6 +47,10 @@ class EpochResult:
     valid_loss: float  # mean cross-entropy after the epoch
     valid_accuracy: float
     seconds: float  # training and validation together
+
+    def __post_init__(self) -> None:
+        if wrong := [name for name, value in vars(self).items() if not is_number(value)]:  # it may come from a file
+            raise ValueError(f"{', '.join(wrong)} of an epoch must be numbers")
 
 # %% ../nbs/24_training.ipynb #b987fd44
 def describe(result: EpochResult,
@@ -307,7 +312,7 @@ def check_unchanged(training: Training,
     raise kind(f"the run was made with something else: {together(changed)}", checkpoint.path or "",
                f"restore that, or go on all the same with allow=[{CHANGE}]")
 
-# %% ../nbs/24_training.ipynb #342c72ed
+# %% ../nbs/24_training.ipynb #0742f26c
 def go_on(training: Training,
           checkpoint: Checkpoint,
          ) -> None:
@@ -316,24 +321,26 @@ def go_on(training: Training,
         if changed := check_unchanged(training, checkpoint):
             warnings.warn(f"the run goes on with something else than it was made with, so not bit for bit: {together(changed)}", UserWarning)
         t, state = training, checkpoint.state
+        check_agreement(checkpoint)
+        if state["steps_per_epoch"] != t.steps_per_epoch:
+            raise ConfigError("an epoch has another number of steps now", checkpoint.path or "", "restore batch_size and the data, or choose another run folder")
         first = t.best
+        check_fit(first, checkpoint.best or first, checkpoint.path)
         load_state(t.model, checkpoint.model, checkpoint.path)
         if not any(text.startswith("hyperparameters.optimizer ") for text in changed):
             load_optimizer(t.optimizer, checkpoint.optimizer, checkpoint.path)
         t.step, t.epoch, t.lr, t.stop, t.best_step = checkpoint.step, state["epoch"], state["lr"], state["stop"], state["best_step"]
-        t.sums, t.seconds, t.history = np.array(state["sums"], float).reshape(2), state["seconds"], History(EpochResult(**row) for row in state["history"])
+        t.sums, t.seconds, t.history = np.array(state["sums"], float), state["seconds"], History(EpochResult(**row) for row in state["history"])
         t.best = checkpoint.best or (first if t.best_step == 0 else snapshot(t.model))
         remembered = list(state["callbacks"])
         for callback in t.callbacks:
             if remembered and remembered[0][0] == type(callback).__name__:
                 callback.load_state_dict(remembered.pop(0)[1])
-    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as problem:
         raise ArtefactError(f"not the state of a training: {quoted(problem)}", checkpoint.path or "") from problem
     if remembered:
         raise ConfigError(f"the run was made with the callback {quoted(remembered[0][0])}, which is not among those given", checkpoint.path or "",
                           "give the same callbacks in the same order")
-    if state["steps_per_epoch"] != t.steps_per_epoch:
-        raise ConfigError("an epoch has another number of steps now", checkpoint.path or "", "restore batch_size and the data, or choose another run folder")
 
 # %% ../nbs/24_training.ipynb #65ee5fa9
 class Keeper(Callback):

@@ -72,6 +72,24 @@ def million(path):
     return path
 
 
+def before_its_beginning(path):
+    "A zip whose table of contents says that the first entry lies before the file."
+    zipped(path, ("a", b"x"))
+    data = path.read_bytes()
+    end = data.rindex(b"PK\5\6")
+    path.write_bytes(data[:end + 16] + struct.pack("<I", 1000) + data[end + 20:])
+    return path
+
+
+def nameless(path):
+    "A zip whose one entry has a note of one byte in place of a name of one letter."
+    data = bytearray(zipped(path, ("a", b"x")).read_bytes())
+    for start in (26, data.index(b"PK\1\2") + 28):
+        data[start:start + 4] = struct.pack("<HH", 0, 1)
+    path.write_bytes(data)
+    return path
+
+
 HOSTILE = {
     "parent": lambda p: tar(p, info("../outside"), data=b"x"),
     "parent inside": lambda p: tar(p, info("a/../../outside"), data=b"x"),
@@ -92,6 +110,7 @@ HOSTILE = {
     "long path": lambda p: tar(p, info("/".join(["x" * 200] * 6)[1:]), data=b"x"),
     "bomb": lambda p: tar(p, info("zeros"), mode="w:gz", data=bytes(30_000_000)),
     "bomb of a header": lying_pax,
+    "exabyte in place of the folder": lambda p: p.write_bytes(info(".", size=1 << 60).tobuf(tarfile.GNU_FORMAT) + bytes(10_240)) and p,
     "empty": lambda p: tar(p),
     "folders only": lambda p: tar(p, info("a", tarfile.DIRTYPE), info("b", tarfile.DIRTYPE)),
     "not a tar": lambda p: p.write_bytes(b"\x1f\x8b" + bytes(100)) and p,
@@ -102,6 +121,10 @@ HOSTILE = {
     "zip twice": lambda p: zipped(p, ("a", b"x"), ("A", b"y")),
     "zip bomb": lambda p: zipped(p, ("zeros", bytes(30_000_000))),
     "zip of a million": million,
+    "zip before its beginning": before_its_beginning,
+    "zip without a name": nameless,
+    "zip of lzma": lambda p: zipped(p, ("a", b"x" * 1000), compress_type=zipfile.ZIP_LZMA),
+    "zip of bzip2": lambda p: zipped(p, ("a", b"x" * 1000), compress_type=zipfile.ZIP_BZIP2),
     "not a zip": lambda p: p.write_bytes(b"PK\3\4<html>") and p,
 }
 

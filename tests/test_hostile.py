@@ -21,10 +21,13 @@ from image_classifier.classifier import Classifier, read_pixels
 from image_classifier.cli import main
 from image_classifier.data import load_data
 from image_classifier.errors import ArtefactError, DataError
+from image_classifier.files import read_json, write_json, write_manifest
 from image_classifier.headers import DecodeError
 from image_classifier.images import Preprocess
 from image_classifier.models import Architecture, build_model
+from image_classifier.runs import Run
 from image_classifier.schema import DataConfig
+from image_classifier.training import EpochResult
 
 # weights
 
@@ -56,6 +59,7 @@ def torch_saved():
     return file.getvalue()
 
 
+ROW = json.dumps(vars(EpochResult(1, 5, 0.1, 2.0, 0.25, 0.5, 0.75, 1.0))).encode()
 BODY = bytes(8)
 FILES = {
     "pickle": pickle.dumps(Canary()), "pickle of protocol 0": pickle.dumps(Canary(), 0), "torch.save": torch_saved(),
@@ -94,6 +98,32 @@ def test_name_of_a_kind_that_may_hold_code_is_enough(name, tmp_path):
     (tmp_path / name).write_bytes(tensors(one(), BODY))
     with pytest.raises(ArtefactError, match="never loaded|may hold code"):
         load_tensors(tmp_path / name)
+
+
+# descriptions
+
+
+def test_description_of_a_giant_is_refused_before_it_takes_memory(classifier, tmp_path):
+    "A few hundred letters that ask for a network of three gigabytes."
+    folder = classifier.save(tmp_path / "classifier")
+    value = read_json(folder / "classifier.json")
+    value["architecture"].update(name="regnet_y_128gf", size=224)
+    write_json(folder / "classifier.json", value)
+    write_manifest(folder)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ArtefactError, match="weights of another architecture"):
+        Classifier.load(folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 200_000, "kilobytes"
+
+
+@pytest.mark.parametrize("line", [b"[" * 100_000, b"1", b"{}", b'{"epoch": 1}', ROW.replace(b"0.5", b'"low"'), ROW.replace(b"0.5", b"1e400"), ROW.replace(b"0.5", b"NaN"),
+                                  ROW.replace(b"0.5", b"1" + b"0" * 400), ROW[:-1], ROW + ROW, b"\xff"])
+def test_history_that_makes_no_sense_is_refused(line, tmp_path):
+    (tmp_path / "history.jsonl").write_bytes(ROW)
+    assert Run(tmp_path).history.best.valid_loss == 0.5
+    (tmp_path / "history.jsonl").write_bytes(ROW + b"\n" + line)
+    with pytest.raises(ArtefactError, match="not a history|not valid JSON"):
+        Run(tmp_path).history
 
 
 # pictures

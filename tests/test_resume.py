@@ -305,7 +305,10 @@ def doctored(folder, **changes):
 
 @pytest.mark.parametrize("changes, line", [({"format": 2}, "made in format 2"), ({"epoch": None}, "not the state of a training"), ({"history": [{}]}, "not the state of a training"),
                                            ({"sums": "x"}, "not the state of a training"), ({"made_with": []}, "not the state of a training"), ({"step": 7}, "this is step 7"),
-                                           ({"callbacks": 1}, "not the state of a training"), ({"best_step": None}, "not the state of a training")])
+                                           ({"callbacks": 1}, "not the state of a training"), ({"best_step": None}, "not the state of a training"),
+                                           ({"callbacks": [[]]}, "not the state"), ({"step": True}, "not the state"), ({"step": "00000030"}, "not the state"), ({"seconds": "1"}, "not the state"),
+                                           ({"epoch": -1}, "do not agree"), ({"sums": [1]}, "do not agree"), ({"sums": [10**400, 0]}, "do not agree"), ({"stop": 1}, "do not agree"),
+                                           ({"best_step": 5}, "do not agree"), ({"lr": 1e999}, "not valid JSON"), ({"history": [{"epoch": "1"}]}, "not the state")])
 def test_state_that_makes_no_sense_is_refused(whole, tmp_path, changes, line):
     with pytest.raises(ArtefactError, match=line) as caught:
         train(configured(), doctored(only(whole[0], tmp_path / "run", 30), **changes), splits=digits())
@@ -319,6 +322,16 @@ def test_checkpoint_of_another_network_is_refused(whole, tmp_path):
     found.state.pop("format"), found.state.pop("step")
     write_checkpoint(folder / "checkpoints", found)
     with pytest.raises(ArtefactError, match="weights of another architecture"):
+        train(configured(), folder, splits=digits())
+
+
+def test_best_weights_of_another_network_are_refused_too(whole, tmp_path):
+    folder = only(whole[0], tmp_path / "run", 60)
+    found = read_checkpoint(folder / "checkpoints" / "step_00000060")
+    found.best = {name: tensor[:1] if tensor.ndim else tensor for name, tensor in found.best.items()}
+    found.state.pop("format"), found.state.pop("step")
+    write_checkpoint(folder / "checkpoints", found)
+    with pytest.raises(ArtefactError, match=r"has shape \(1, .* in the file"):
         train(configured(), folder, splits=digits())
 
 

@@ -1,5 +1,6 @@
 """A run is the same run wherever it is asked for: numbers that differ between shell, notebook and Python could not be compared."""
 import json
+import os
 import subprocess
 import sys
 
@@ -37,3 +38,16 @@ def test_a_run_made_in_one_place_is_recognised_in_another(same, capsys):
     assert train(compose(["epochs=2"]), same[0]).reused
     assert main(["train", "epochs=2", "--out", str(same[2]), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["reused"] is True
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_two_processes_with_as_many_threads_end_bit_for_bit_the_same(threads, tmp_path):
+    "Side by side, so that they get in each other's way; texts are hashed otherwise in each."
+    command = [sys.executable, "-m", "image_classifier.cli", "train", "epochs=1", "device=cpu", "augment.rotation=10", "--out"]
+    runs = [tmp_path / "first", tmp_path / "second"]
+    alike = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+    processes = [subprocess.Popen([*command, str(run)], stderr=subprocess.DEVNULL, env={**alike, "PYTHONHASHSEED": str(seed)}) for seed, run in enumerate(runs)]
+    assert [process.wait() for process in processes] == [0, 0]
+    assert [json.loads((run / "environment.json").read_text())["threads"] for run in runs] == [threads, threads]
+    for name in ("classifier/model.safetensors", "predictions/valid.safetensors", "predictions/test.safetensors"):
+        assert len({(run / name).read_bytes() for run in runs}) == 1

@@ -1,0 +1,85 @@
+"""One small checkpoint and one small artefact of every version that wrote a format of its own, and what they answered.
+
+    python tests/formats.py write   adds tests/data/<version>, made by today's code; what is there is never written again"""
+import json
+import shutil
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import image_classifier
+from image_classifier.checkpoints import load_state, read_checkpoint, save_tensors
+from image_classifier.classifier import Classifier
+from image_classifier.config import compose
+from image_classifier.data import load_data
+from image_classifier.models import BUILDERS, Architecture, build_model
+from image_classifier.runs import train
+
+DATA = Path(__file__).parent / "data"
+SAMPLES = sorted((path for path in DATA.glob("*.*.*") if path.is_dir()), key=lambda path: [int(number) for number in path.name.split(".")])
+CHECKPOINT = "step_00000007"  # of two epochs of five steps: in the middle of the second, with the weights of the best beside it
+
+
+def sample(architecture: Architecture) -> nn.Module:
+    "A network of 230 numbers; whoever wants it registers it, lest every other test meets it too."
+    return nn.Sequential(nn.Conv2d(architecture.channels, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(2),
+                         nn.Flatten(), nn.Linear(16, architecture.classes))
+
+
+def splits():
+    "Digits for two epochs of five steps."
+    found = load_data("digits")
+    return replace(found, train=found.train.take(range(40)), valid=found.valid.take(range(16)), test=found.test.take(range(16)))
+
+
+def configured(*overrides):
+    return compose(["model.name=sample", "epochs=2", "batch_size=8", "lr=0.01", "device=cpu", *overrides])
+
+
+def checkpoint_logits(folder, preprocess, images):
+    "What the network of a checkpoint answers."
+    model = build_model(Architecture("sample", preprocess.channels, 10, preprocess.size))
+    load_state(model, read_checkpoint(folder).model)
+    return logits(model, preprocess, images)
+
+
+@torch.no_grad()
+def logits(model, preprocess, images):
+    return model.eval()(preprocess.inputs(images))
+
+
+def make(folder):
+    "A checkpoint and an artefact of today, with images and what the two answer."
+    data = splits()
+    run = train(configured("save_steps=7", "save_keep=9"), folder / "run", splits=data).path
+    (folder / "checkpoints").mkdir()
+    shutil.move(run / "checkpoints" / CHECKPOINT, folder / "checkpoints")
+    shutil.move(run / "classifier", folder)
+    shutil.rmtree(run)
+    images, classifier = torch.from_numpy(data.test.images[:8]), Classifier.load(folder / "classifier")
+    save_tensors(folder / "answers.safetensors", {
+        "images": images, "classifier": logits(classifier.model, data.preprocess, images),
+        "checkpoint": checkpoint_logits(folder / "checkpoints" / CHECKPOINT, data.preprocess, images)})
+    return folder
+
+
+def formats(folder):
+    "The numbers in a sample, each with the name of its file."
+    found = {path.name: json.loads(path.read_text()) for path in folder.rglob("*.json")}
+    return {(name, value["format"]) for name, value in found.items() if value and "format" in value}
+
+
+if __name__ == "__main__":
+    target = DATA / image_classifier.__version__
+    BUILDERS["sample"] = sample
+    if sys.argv[1:] != ["write"]:
+        sys.exit(__doc__)
+    if target.exists():
+        sys.exit(f"{target.name} has its sample. a format changes with the version: raise it in settings.ini")
+    with tempfile.TemporaryDirectory() as place:
+        shutil.copytree(make(Path(place)), target)
+    print(target.name, sum(path.stat().st_size for path in target.rglob("*") if path.is_file()), "bytes", sorted(formats(target)))
