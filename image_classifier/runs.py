@@ -7,7 +7,7 @@ __all__ = ['IMAGES', 'BEFORE_TRAINING', 'Run', 'default_run_dir', 'resolve_run_d
            'image_marks', 'first_change', 'learned_from', 'find_run', 'check_known', 'HistoryFile', 'Clock',
            'summarise', 'write_figures', 'train']
 
-# %% ../nbs/32_runs.ipynb #72a4c7f9
+# %% ../nbs/32_runs.ipynb #34239ffb
 import contextlib
 import io
 import json
@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from .checkpoints import Checkpoints, load_tensors, save_tensors
-from .checks import Checked, check, seen_in_training
+from .checks import Checked, check, seen_before_testing
 from .classifier import Classifier
 from .config import load_config, project_root, to_yaml
 from .data import Splits, load_data
@@ -163,16 +163,16 @@ def first_change(path: Path,  # images.safetensors
             return f"{quoted(id)} is {'another' if name in names else 'new'}"
     return f"{len(known)} images are gone" if known else "all images are there, with other labels, in other splits or otherwise resized"
 
-# %% ../nbs/32_runs.ipynb #59f1a8fb
+# %% ../nbs/32_runs.ipynb #3959fbec
 def learned_from(run: Run,
                  images: np.ndarray,  # (N,C,S,S) uint8, of the run's size and channels
-                ) -> int:
-    "How many of these images the run trained on or chose by; 0 where that is not known."
-    if not run.finished or not (run.path / IMAGES).exists():
-        return 0
-    facts = run.metrics["data"]
-    pixels = load_tensors(run.path / IMAGES)["pixels"][:facts["train"] + facts["valid"]]
-    return int(np.isin(digests(images), np.frombuffer(pixels.numpy().tobytes(), "V16")).sum())
+                ) -> int | None:
+    "How many of these images the run learned from or was chosen by; None where that is not known."
+    with contextlib.suppress(ArtefactError, KeyError):
+        facts = run.metrics["data"]
+        pixels = load_tensors(run.path / IMAGES)["pixels"][:facts["train"] + facts["valid"]]
+        return int(np.isin(digests(images), np.frombuffer(pixels.numpy().tobytes(), "V16")).sum())
+    return None
 
 # %% ../nbs/32_runs.ipynb #40047702
 BEFORE_TRAINING = {*REPORT_FILES, "config.yaml", "environment.json", IMAGES, LOCK}  # what an attempt leaves that never made an epoch
@@ -263,7 +263,7 @@ class Clock(Callback):
         "Count on from what earlier processes took."
         self.before = float(state["seconds"])
 
-# %% ../nbs/32_runs.ipynb #d4dd98dd
+# %% ../nbs/32_runs.ipynb #6da5f28b
 def summarise(config: Config,
               history: History,
               model: nn.Module,
@@ -277,7 +277,7 @@ def summarise(config: Config,
     return {"format": 1,
             "data": {"name": splits.name, "fingerprint": splits.fingerprint,
                      "train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test),
-                     "test_seen": seen_in_training(checked, splits.test.ids) if config.near_duplicates else None},
+                     "test_seen": seen_before_testing(checked, splits.test.ids) if config.near_duplicates else None},
             "model": {"name": config.model.name, "parameters": count_parameters(model)},
             "epochs": len(history), "best_epoch": history.best.epoch, "valid": valid.metrics, "test": test.metrics,
             "time": {"train_seconds": seconds, "images_per_second": len(splits.train) * len(history) / seconds}}
