@@ -142,13 +142,12 @@ def test_run_made_of_unknown_data_is_not_gone_on_with(whole, tmp_path, text):
 
 def test_results_of_other_data_are_refused(pets, tmp_path):  # noqa: F811
     config = compose([f"data={pets}", "epochs=1", "batch_size=8", "device=cpu"])
-    before = train(config, tmp_path / "run")
+    train(config, tmp_path / "run")
     assert train(config, tmp_path / "run").reused
     save(pets / "cat" / "0.png", picture(999))
-    with pytest.raises(DataError, match="the data has changed since the run was made") as caught:
+    with pytest.raises(DataError, match="the data has changed since the run was made: cat/0.png is another") as caught:
         train(config, tmp_path / "run")
     assert caught.value.exit_code == 3
-    assert before.metrics["data"]["fingerprint"][:12] in str(caught.value)
 
 
 # runs that end early
