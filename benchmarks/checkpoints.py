@@ -22,7 +22,7 @@ from image_classifier.config import compose
 from image_classifier.data import Dataset, Splits, batches, load_data
 from image_classifier.images import Preprocess
 from image_classifier.models import Architecture, build_model
-from image_classifier.training import choose_device, exactly, fit, prepare, train_step
+from image_classifier.training import History, choose_device, exactly, fit, prepare, train_step
 
 MOST_SAVING = 0.05  # of the time of a training
 MOST_SLOWER = 1.25  # a step's time with deterministic operations to one without
@@ -38,14 +38,16 @@ def random_colours(n: int = 5000, size: int = 32) -> Splits:
 
 
 class TimedCheckpoints(Checkpoints):
-    "Checkpoints that know how long their saves took."
-    seconds, saves = 0.0, 0
+    "Checkpoints that know after which epochs they were saved and how long each took."
+    def __init__(self, folder: str):
+        super().__init__(folder)
+        self.took: dict[int, float] = {}
 
     def save(self, checkpoint: Checkpoint) -> None:
         "Save, and note the time."
         begun = time.perf_counter()
         super().save(checkpoint)
-        self.seconds, self.saves = self.seconds + time.perf_counter() - begun, self.saves + 1
+        self.took[checkpoint.state["epoch"]] = time.perf_counter() - begun
 
 
 @dataclass
@@ -62,25 +64,29 @@ class Case:
         p = self.splits.preprocess
         return build_model(Architecture("simple_cnn", p.channels, len(self.splits.classes), p.size, self.config.hyperparameters.dropout), seed=42)
 
-    def train(self, checkpoints: Checkpoints | None = None) -> float:
-        "The seconds of a whole training."
+    def train(self, checkpoints: Checkpoints | None = None) -> tuple[float, History]:
+        "The seconds of a whole training, and its epochs."
         model, begun = self.model(), time.perf_counter()
-        fit(model, self.splits, self.config, checkpoints=checkpoints)
-        return time.perf_counter() - begun
+        history = fit(model, self.splits, self.config, checkpoints=checkpoints)
+        return time.perf_counter() - begun, history
 
 
 def saving(case: Case, pairs: int) -> dict:
     "What checkpoints cost, saved as by default, below the folder one stands in."
-    ratios, shares, saves = [], [], []
+    without, within, shares, saves, after, others = [], [], [], [], [], []
     for _ in range(pairs):
-        without = case.train()
+        without.append(case.train()[0])
         with tempfile.TemporaryDirectory(dir=".") as place:
-            checkpoints = TimedCheckpoints(place)
-            seconds = case.train(checkpoints=checkpoints)
-        ratios.append(seconds / without)
-        shares.append(checkpoints.seconds / seconds)
-        saves.append(checkpoints.saves)
-    return {"share": median(shares), "worst_share": max(shares), "ratio": median(ratios), "saves": median(saves), "epochs": case.epochs, "seconds": seconds}
+            seconds, history = case.train(checkpoints := TimedCheckpoints(place))
+        within.append(seconds)
+        shares.append(sum(checkpoints.took.values()) / seconds)
+        saves.append(len(checkpoints.took))
+        usual = median(result.seconds for result in history)
+        for result in history[1:]:
+            (after if result.epoch - 1 in checkpoints.took else others).append(result.seconds / usual)
+    return {"share": median(shares), "worst_share": max(shares), "saves": median(saves), "epochs": case.epochs, "seconds": median(within),
+            "epoch_after_a_save": median(after) / median(others) if after and others else None,
+            "ratio": median(b / a for a, b in zip(without, within)), "slowest_to_fastest_without": max(without) / min(without)}
 
 
 def exactness(case: Case, steps: int = 100) -> dict:
@@ -106,7 +112,7 @@ def machine() -> dict:
 
 if __name__ == "__main__":
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    facts, cases = machine(), {"digits": Case(load_data("digits"), 10), "colours": Case(random_colours(), 2)}
+    facts, cases = machine(), {"digits": Case(load_data("digits"), 50), "colours": Case(random_colours(), 5)}
     replace(cases["digits"], epochs=1).train()  # to get warm
     saved = {name: saving(case, pairs) for name, case in cases.items()}
     exact = {name: exactness(case) for name, case in cases.items()}
