@@ -39,7 +39,7 @@ def find_artefact(path: str | Path,  # a run's folder, or a classifier's
         raise ArtefactError("no such classifier", path, there)
     return path
 
-# %% ../nbs/53_classifier_verbs.ipynb #f8647df9
+# %% ../nbs/53_classifier_verbs.ipynb #e069d66c
 @verb
 @click.argument("classifier", type=click.Path(), metavar="RUN_OR_CLASSIFIER")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_override)
@@ -57,6 +57,7 @@ def evaluate(classifier: str, overrides: tuple[str, ...], out: str | None) -> An
     from image_classifier.evaluation import classification_report
     from image_classifier.evaluation import evaluate as measure
     from image_classifier.files import write_json
+    from image_classifier.runs import Run, learned_from
     from image_classifier.training import choose_device
     folder, place = find_artefact(classifier), absolute(out)
     config, own = evaluation_config(folder, overrides)
@@ -67,9 +68,14 @@ def evaluate(classifier: str, overrides: tuple[str, ...], out: str | None) -> An
     metrics = measure(found.model.to(device), dataset, found.preprocess).metrics
     if place:
         write_json(place, metrics)
-    said = f"{len(dataset):,} test images of {quoted(config.data.name)}" + ("" if own else "; the measures hold if it was not trained on any of them")
+    learned = None if own else learned_from(Run(folder.parent), dataset.images)
+    said = f"{len(dataset):,} test images of {quoted(config.data.name)}"
+    if learned:
+        said += f"; the network learned from, or was chosen by, {learned:,} of them: the measures are too good"
+    elif not own:
+        said += "; the measures hold if it was not trained on any of them"
     return Answer(classification_report(metrics) + said + (f"\nwritten to {shown_path(place)}" if place else ""),
-                  {"classifier": str(folder), "data": {"name": config.data.name, "test": len(dataset)}, "metrics": metrics})
+                  {"classifier": str(folder), "data": {"name": config.data.name, "test": len(dataset), "learned_from": learned}, "metrics": metrics})
 
 # %% ../nbs/53_classifier_verbs.ipynb #de6d00f3
 def check_place(path: Path,  # of a file to be written

@@ -38,7 +38,7 @@ from .splitting import PARTS, check_classes, check_groups, digests, divide, gath
 if TYPE_CHECKING:
     import torch
 
-# %% ../nbs/15_data.ipynb #eaf425ca
+# %% ../nbs/15_data.ipynb #3e254d7d
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     "Images with their labels, in memory or in a memory-mapped file."
@@ -72,9 +72,10 @@ class Dataset:
 
 def html_table(header: Sequence[str],
                rows: Collection[Sequence[object]],
+               limit: int = 80,  # characters of a cell
               ) -> str:
     "An HTML table; names from outside are shown harmless."
-    line = lambda tag, cells: "<tr>" + "".join(f"<{tag}>{html.escape(quoted(cell))}</{tag}>" for cell in cells) + "</tr>"
+    line = lambda tag, cells: "<tr>" + "".join(f"<{tag}>{html.escape(quoted(cell, limit)) if cell != '' else ''}</{tag}>" for cell in cells) + "</tr>"
     return f"<table>{line('th', header)}{''.join(line('td', row) for row in rows)}</table>"
 
 # %% ../nbs/15_data.ipynb #433cb68f

@@ -113,15 +113,15 @@ class Kind(NamedTuple):
     rule: str  # Great Expectations' class for it
     arguments: Callable[[Any], dict]  # what that class needs to know
 
-# %% ../nbs/19_expectations.ipynb #646ff335
+# %% ../nbs/19_expectations.ipynb #0a87e0bf
 def _nothing(value: Any, images: int) -> bool:
     "Whether there is no value."
     return value is None
 
 
 def _texts(value: Any, images: int) -> bool:
-    "Whether a value is a list of storable texts."
-    return isinstance(value, list) and len(value) > 0 and all(isinstance(text, str) and _plain(text) == text for text in value)
+    "Whether a value is a list of storable texts, and not so many that a comparison takes minutes."
+    return isinstance(value, list) and 0 < len(value) <= 50_000 and all(isinstance(text, str) and _plain(text) == text for text in value)
 
 
 def _count(value: Any, images: int) -> bool:
@@ -291,7 +291,7 @@ def _example(row: Any, expectation: Expectation) -> str:
         return row["where"]
     return f"{quoted(int(value) if isinstance(value, float) and value.is_integer() else value, 60)} ({row['where']})"
 
-# %% ../nbs/19_expectations.ipynb #60f1df62
+# %% ../nbs/19_expectations.ipynb #7a36cf40
 def _sized(suite: Suite, images: int) -> list[Expectation]:
     "The expectations of a suite for a batch of that many images."
     return [replace(expectation, value=repeats_bound(expectation.value, suite.images, images)) if expectation.kind == "repeats" else expectation
@@ -303,10 +303,11 @@ def validate(facts: Mapping[str, Sequence],  # of the batch, by column
             ) -> Result:
     "Hold a batch of images against a suite."
     table = _table(facts)
-    known = [expectation for expectation in _sized(suite, len(table)) if expectation.column in table or expectation.kind == "present"]
+    sized = _sized(suite, len(table))
+    known = [expectation for expectation in sized if expectation.column in table or expectation.kind == "present"]
     outcomes = _outcomes(_of_images(table), [expectation for expectation in known if expectation.kind != "shares"])
     said = {expectation.column for expectation in known if expectation.kind == "present"}
-    outcomes += [Outcome(expectation, False) for expectation in suite.expectations if expectation.column not in {*table, *said}]
+    outcomes += [Outcome(expectation, False) for expectation in sized if expectation.column not in {*table, *said}]
     for expectation in known:
         if expectation.kind == "shares":
             outcomes += _outcomes(_of_classes(table, expectation, suite.images), [expectation])

@@ -262,10 +262,10 @@ def _cell(text: str) -> str:
     text = escaped(text)
     return f"'{text}" if text.lstrip()[:1] in tuple("=+-@＝＋－＠") else text
 
-# %% ../nbs/27_label_errors.ipynb #dfc605e5
+# %% ../nbs/27_label_errors.ipynb #23de0898
 def quarantine_lines(found: Iterable[Suspect]) -> str:
     "The suspects as a quarantine list, which `data.quarantine` takes."
-    return "".join(f"{as_line(suspect.id)}\n" for suspect in found)
+    return "".join(f"# {as_line(suspect.id)}\n" for suspect in found)
 
 # %% ../nbs/27_label_errors.ipynb #d5d21246
 def save_label_errors(folder: str | Path,  # made when absent

@@ -103,7 +103,7 @@ def usual_distance(images: np.ndarray,  # (N,C,s,s) uint8
     found = distances(images, np.stack([np.repeat(some, near.shape[1]), near.ravel()], 1))
     return float(np.median(found.reshape(near.shape).min(1)))
 
-# %% ../nbs/17_near_duplicates.ipynb #d3d1bbb5
+# %% ../nbs/17_near_duplicates.ipynb #ca0dcb52
 _SMALLEST = 16  # pixels of a side
 
 
@@ -114,10 +114,12 @@ def thumbnails(images: np.ndarray,  # (N,C,S,S) uint8
     side = images.shape[-1] // factor
     if factor == 1:
         return images
-    def _reduced(some):
-        cells = some[..., :side * factor, :side * factor].reshape(*some.shape[:2], side, factor, side, factor)
-        return cells.mean((3, 5), dtype=np.float32).round().astype(np.uint8)
-    return np.concatenate([_reduced(images[start:start + 256]) for start in range(0, len(images), 256)])
+    small = np.empty((*images.shape[:2], side, side), np.uint8)
+    for start in range(0, len(images), 256):
+        some = images[start:start + 256, :, :side * factor, :side * factor]
+        cells = some.reshape(*some.shape[:2], side, factor, side, factor)
+        small[start:start + 256] = cells.mean((3, 5), dtype=np.float32).round()
+    return small
 
 
 def near_duplicates(images: np.ndarray,  # (N,C,s,s) uint8, from `thumbnails`

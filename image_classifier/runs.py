@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['IMAGES', 'BEFORE_TRAINING', 'Run', 'default_run_dir', 'resolve_run_dir', 'describe_environment', 'git_commit',
-           'image_marks', 'first_change', 'find_run', 'check_known', 'HistoryFile', 'Clock', 'summarise',
-           'write_figures', 'train']
+           'image_marks', 'first_change', 'learned_from', 'find_run', 'check_known', 'HistoryFile', 'Clock',
+           'summarise', 'write_figures', 'train']
 
-# %% ../nbs/32_runs.ipynb #72a4c7f9
+# %% ../nbs/32_runs.ipynb #34239ffb
 import contextlib
 import io
 import json
@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from .checkpoints import Checkpoints, load_tensors, save_tensors
-from .checks import Checked, check, seen_in_training
+from .checks import Checked, check, seen_before_testing
 from .classifier import Classifier
 from .config import load_config, project_root, to_yaml
 from .data import Splits, load_data
@@ -163,6 +163,17 @@ def first_change(path: Path,  # images.safetensors
             return f"{quoted(id)} is {'another' if name in names else 'new'}"
     return f"{len(known)} images are gone" if known else "all images are there, with other labels, in other splits or otherwise resized"
 
+# %% ../nbs/32_runs.ipynb #3959fbec
+def learned_from(run: Run,
+                 images: np.ndarray,  # (N,C,S,S) uint8, of the run's size and channels
+                ) -> int | None:
+    "How many of these images the run learned from or was chosen by; None where that is not known."
+    with contextlib.suppress(ArtefactError, KeyError):
+        facts = run.metrics["data"]
+        pixels = load_tensors(run.path / IMAGES)["pixels"][:facts["train"] + facts["valid"]]
+        return int(np.isin(digests(images), np.frombuffer(pixels.numpy().tobytes(), "V16")).sum())
+    return None
+
 # %% ../nbs/32_runs.ipynb #40047702
 BEFORE_TRAINING = {*REPORT_FILES, "config.yaml", "environment.json", IMAGES, LOCK}  # what an attempt leaves that never made an epoch
 
@@ -252,7 +263,7 @@ class Clock(Callback):
         "Count on from what earlier processes took."
         self.before = float(state["seconds"])
 
-# %% ../nbs/32_runs.ipynb #d4dd98dd
+# %% ../nbs/32_runs.ipynb #6da5f28b
 def summarise(config: Config,
               history: History,
               model: nn.Module,
@@ -266,7 +277,7 @@ def summarise(config: Config,
     return {"format": 1,
             "data": {"name": splits.name, "fingerprint": splits.fingerprint,
                      "train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test),
-                     "test_seen": seen_in_training(checked, splits.test.ids) if config.near_duplicates else None},
+                     "test_seen": seen_before_testing(checked, splits.test.ids) if config.near_duplicates else None},
             "model": {"name": config.model.name, "parameters": count_parameters(model)},
             "epochs": len(history), "best_epoch": history.best.epoch, "valid": valid.metrics, "test": test.metrics,
             "time": {"train_seconds": seconds, "images_per_second": len(splits.train) * len(history) / seconds}}
@@ -284,12 +295,12 @@ def write_figures(run_dir: Path,
         figure.savefig(png := io.BytesIO(), format="png")
         atomic_write(run_dir / f"{name}.png", png.getvalue())
 
-# %% ../nbs/32_runs.ipynb #58f0d59c
+# %% ../nbs/32_runs.ipynb #d46e32a5
 def train(config: Config,
           run_dir: str | Path | None = None,  # the run's folder; None: a new one under runs/
           resume: str | None = None,  # auto, never or a run folder; None: as the configuration says
           callbacks: Iterable[Callback] = (),
-          splits: Splits | None = None,  # the data of `config.data` where it is loaded already
+          splits: Splits | None = None,  # the data of `config.data` where it is loaded, and looked at, already
           stop: Stop | None = None,  # asks for the end after a step
          ) -> Run:
     "Train, measure and save one classifier, go on with the unfinished run that is there, or return the finished one."
@@ -299,7 +310,7 @@ def train(config: Config,
         run_dir, resume = _named_run(resume, run_dir), "auto"
     if splits is not None and splits.config != config.data:
         raise ConfigError("these splits were loaded for another data configuration", todo="use load_data(config.data)")
-    device = choose_device(config.device)
+    device, say = choose_device(config.device), splits is None
     check_model(config.model.name, config.model.library)
     run = Run(resolve_run_dir(run_dir) if run_dir else default_run_dir(config))
     find_run(run.path, config, resume)
@@ -315,7 +326,7 @@ def train(config: Config,
             check_known(run, splits, config.allow)
             if run.finished:
                 return Run(run.path, reused=True)
-        return _train(config, run, device, splits, callbacks, stop)
+        return _train(config, run, device, splits, callbacks, stop, say)
 
 # %% ../nbs/32_runs.ipynb #b57f1917
 def _named_run(resume: str, run_dir: str | Path | None) -> Path:
@@ -327,8 +338,9 @@ def _named_run(resume: str, run_dir: str | Path | None) -> Path:
         raise ConfigError("resume and the run folder name different places", f"{found}, {run_dir}", "give one of them")
     return found
 
-# %% ../nbs/32_runs.ipynb #7653bc04
-def _train(config: Config, run: Run, device: torch.device, splits: Splits, callbacks: Iterable[Callback], stop: Stop | None) -> Run:
+# %% ../nbs/32_runs.ipynb #2c5b8320
+def _train(config: Config, run: Run, device: torch.device, splits: Splits, callbacks: Iterable[Callback], stop: Stop | None,
+           say: bool) -> Run:
     "The training itself, once everything that can be refused has been accepted."
     path, p = run.path, splits.preprocess
     checkpoints = Checkpoints(path / "checkpoints", config.save_keep, config.save_steps, config.save_minutes)
@@ -338,7 +350,7 @@ def _train(config: Config, run: Run, device: torch.device, splits: Splits, callb
     write_json(path / "environment.json", describe_environment(device, splits.fingerprint))
     save_tensors(path / IMAGES, image_marks(splits))
     checked = check(splits, config.near_duplicates)
-    if checked.findings:
+    if checked.findings and say:
         warnings.warn("data check: " + "; ".join(f"{one.kind}: {one.count:,}" for one in checked.findings) + " (ic check shows which)", UserWarning)
     clock = Clock()
     architecture = Architecture(config.model.name, p.channels, len(splits.train.classes), p.size, config.hyperparameters.dropout, config.model.library)

@@ -6,13 +6,14 @@
 __all__ = ['PARTS', 'as_line', 'read_quarantine', 'gather', 'missing_classes', 'torn_groups', 'check_classes', 'check_groups',
            'digests', 'ties', 'priorities_of', 'carve', 'assign', 'divide', 'repeats', 'refuse_repeats']
 
-# %% ../nbs/14_splitting.ipynb #65819f2f
+# %% ../nbs/14_splitting.ipynb #0e4dc2af
 import hashlib
 import json
 import math
+import os
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,10 @@ from .sources import Source, find_source
 # %% ../nbs/14_splitting.ipynb #7ce22f2b
 PARTS = ("train", "valid", "test")
 
-# %% ../nbs/14_splitting.ipynb #18705ab7
+# %% ../nbs/14_splitting.ipynb #4933a3ad
+_LONGEST = 1 << 28  # bytes of a list
+
+
 def as_line(id: str) -> str:
     "An id as a quarantine list has it."
     plain = id.isprintable() and id.strip() == id and id[:1] not in ('"', "#")
@@ -33,21 +37,23 @@ def as_line(id: str) -> str:
 
 def read_quarantine(path: str | Path) -> list[str]:
     "The ids of a quarantine list, or a `DataError`."
-    ids = []
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        for number, line in enumerate(map(str.strip, text.split("\n")), 1):
-            if line and not line.startswith("#"):
-                ids.append(json.loads(line) if line.startswith('"') else line)
-    except UnicodeDecodeError as problem:
-        raise DataError("the quarantine list is not UTF-8 text", path, "one id a line") from problem
-    except ValueError as problem:
-        raise DataError(f"line {number} of the quarantine list is not a JSON string: {quoted(line)}", path, "write the id without quotes") from problem
-    except OSError as problem:
-        raise DataError(f"the quarantine list cannot be read: {(problem.strerror or str(problem)).lower()}", path, "correct data.quarantine") from problem
+        if not os.path.isfile(path):
+            raise DataError("the quarantine list is no file" if os.path.exists(path) else "no such quarantine list", path, "correct data.quarantine")
+        if os.path.getsize(path) > _LONGEST:
+            raise DataError(f"the quarantine list is longer than {_LONGEST >> 20} MB", path, "correct data.quarantine")
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except (OSError, ValueError) as problem:
+        raise DataError(f"the quarantine list cannot be read: {quoted(problem, 120)}", path, "save it as UTF-8 text, one id a line") from problem
+    ids = []
+    for number, line in enumerate(map(str.strip, text.split("\n")), 1):
+        try:
+            ids += [json.loads(line) if line.startswith('"') else line] if line and not line.startswith("#") else []
+        except ValueError as problem:
+            raise DataError(f"line {number} of the quarantine list is not a JSON string: {quoted(line)}", path, "write the id without quotes") from problem
     return ids
 
-# %% ../nbs/14_splitting.ipynb #c122db34
+# %% ../nbs/14_splitting.ipynb #8a3fbb57
 def gather(config: DataConfig,
            allow: Collection[str] = (),  # of links: what would be refused otherwise
           ) -> Source:
@@ -56,6 +62,8 @@ def gather(config: DataConfig,
     if config.quarantine is None:
         return source
     out = set(read_quarantine(config.quarantine))
+    if out >= set(source.ids):
+        raise DataError("the quarantine list leaves no image", config.quarantine, "take some off the list")
     if unknown := sorted(out - set(source.ids)):
         warnings.warn(f"{len(unknown)} of {len(out)} names in the quarantine list are not in the data: {together(unknown, 5)}", UserWarning, 3)
     return source.take([row for row, id in enumerate(source.ids) if id not in out])
@@ -108,19 +116,22 @@ def digests(images: Sequence[np.ndarray],  # each uint8
     "A short hash of each image's pixels (BLAKE2b)."
     return np.array([hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest() for image in images], "V16")
 
-# %% ../nbs/14_splitting.ipynb #189dd0c4
+# %% ../nbs/14_splitting.ipynb #dfbf7c65
 def ties(*labels: Sequence,  # (N,) values; equal ones tie their rows
         ) -> np.ndarray:  # (N,) int64: the first row of each row's unit
     "Which rows must stay together, being connected through any of the labellings."
-    numbered = [np.unique(np.asarray(label), return_inverse=True)[1] for label in labels]
-    unit, before = np.arange(len(labels[0])), None
-    while not np.array_equal(unit, before):
-        before = unit
-        for label in numbered:
-            first = np.full(label.max(initial=-1) + 1, len(unit))
-            np.minimum.at(first, label, unit)
-            unit = first[label]
-    return unit
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    rows, ends = np.arange(len(labels[0])), len(labels[0])
+    edges = []
+    for label in labels:  # each value is a node too, behind the rows
+        values, place = np.unique(np.asarray(label), return_inverse=True)
+        edges.append(np.stack([rows, ends + place]))
+        ends += len(values)
+    starts, stops = np.concatenate(edges, axis=1)
+    unit = connected_components(coo_array((np.ones(len(starts), np.int8), (starts, stops)), shape=(ends, ends)), directed=False)[1][:len(rows)]
+    _, first, place = np.unique(unit, return_index=True, return_inverse=True)
+    return first[place]
 
 # %% ../nbs/14_splitting.ipynb #970937c0
 def priorities_of(ids: Sequence[str],
@@ -158,7 +169,7 @@ def carve(targets: np.ndarray,  # (N,)
                     got[target] += n
     return np.isin(units, [*chosen])
 
-# %% ../nbs/14_splitting.ipynb #f8db64b4
+# %% ../nbs/14_splitting.ipynb #a7925ff1
 def assign(source: Source,
            units: np.ndarray,  # (N,) from `ties`
            config: DataConfig,  # test, valid, split_seed
@@ -171,7 +182,9 @@ def assign(source: Source,
         free = np.flatnonzero(parts == "train")
         taken = carve(source.targets[free], units[free], priorities[units[free]], getattr(config, part))
         parts[free[taken]] = part
-    short = [f"class {quoted(name)} has {n} images, too few for train, {' and '.join(reversed(carved))}"
+    def in_groups(target):
+        return f" in {n} group{'s' if n > 1 else ''}" if source.groups and (n := len(set(units[source.targets == target].tolist()))) < 3 else ""
+    short = [f"class {quoted(name)} has {n} image{'s' if n > 1 else ''}{in_groups(target)}, too few for train, {' and '.join(reversed(carved))}"
              for target, (name, n) in enumerate(zip(source.classes, of_train))
              if n and not {"train", *carved} <= set(parts[source.targets == target].tolist())]
     if short:

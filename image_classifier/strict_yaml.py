@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['Pair', 'parse_yaml', 'read_yaml', 'dump_yaml']
 
-# %% ../nbs/04_strict_yaml.ipynb #f4a42712
+# %% ../nbs/04_strict_yaml.ipynb #ed9b2b69
 import os
-import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path

@@ -396,7 +396,7 @@ def fit(model: nn.Module,  # any network from (B, C, S, S) float32 inputs to (B,
         tell(training, "on_fit_end")
     return training.history
 
-# %% ../nbs/24_training.ipynb #f3eb3b00
+# %% ../nbs/24_training.ipynb #416afcc1
 @contextlib.contextmanager
 def exactly(wanted: bool) -> Iterator[None]:
     "Makes torch use deterministic operations only, inside the block, if that is wanted."
@@ -405,13 +405,13 @@ def exactly(wanted: bool) -> Iterator[None]:
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
     settings = torch.utils.deterministic, torch.backends.cudnn
-    before = torch.are_deterministic_algorithms_enabled(), settings[0].fill_uninitialized_memory, settings[1].benchmark
+    before = torch.get_deterministic_debug_mode(), settings[0].fill_uninitialized_memory, settings[1].benchmark
     try:
         torch.use_deterministic_algorithms(True)
         settings[0].fill_uninitialized_memory = settings[1].benchmark = False
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0])
+        torch.set_deterministic_debug_mode(before[0])
         settings[0].fill_uninitialized_memory, settings[1].benchmark = before[1:]
 
 # %% ../nbs/24_training.ipynb #bca3b533

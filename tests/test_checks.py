@@ -9,7 +9,7 @@ import pytest
 from folders import folder, picture, save, warned
 from PIL import Image, ImageEnhance
 
-from image_classifier.checks import check, examine, seen_in_training
+from image_classifier.checks import check, examine, seen_before_testing
 from image_classifier.cli import main
 from image_classifier.config import compose
 from image_classifier.data import load_data
@@ -17,7 +17,7 @@ from image_classifier.near_duplicates import candidates, distances, near_duplica
 from image_classifier.runs import train
 from image_classifier.schema import DataConfig
 from image_classifier.sources import find_source
-from image_classifier.splitting import digests
+from image_classifier.splitting import digests, read_quarantine
 
 
 def noisy(image, seed):
@@ -120,14 +120,14 @@ def test_run_counts_test_images_that_were_nearly_seen(tmp_path):
 def test_near_duplicates_are_not_looked_for_when_nobody_asks(tmp_path):
     splits = load_data(twice(tmp_path / "data", cache_dir=str(tmp_path / "cache")))
     assert check(splits)["near duplicates of test images"].count == 3 and not check(splits, near=False).findings
-    assert seen_in_training(check(splits), splits.test.ids) == 3
+    assert seen_before_testing(check(splits), splits.test.ids) == 3
 
 
 def test_damaged_cache_of_a_check_is_made_again(tmp_path):
     splits = load_data(twice(tmp_path / "data", cache_dir=str(tmp_path / "cache")))
     first = check(splits)
     kept, = (tmp_path / "cache" / "checks").iterdir()
-    for text in ("", "{}", "[1]", '{"format": 1}', '{"format": 2}', "\0", kept.read_text()[:-9], '{"format": 1, "name": 1, "findings": 3, "notes": 4, "facts": 5}'):
+    for text in ("", "{}", "[1]", '{"format": 2}', '{"format": 1}', "\0", kept.read_text()[:-9], '{"format": 2, "name": 1, "findings": 3, "notes": 4, "facts": 5}'):
         kept.write_text(text)
         assert check(splits) == first
     kept.unlink()
@@ -194,7 +194,8 @@ def test_odd_names_reach_the_quarantine_list_and_come_back(tmp_path, names):
 
 @pytest.mark.parametrize("words, code, part", [
     (["data=/no/such"], 3, "no folder"), (["data=digits", "near=1"], 2, "unknown key near"), (["data=digits", "--out", "/no/such/list.txt"], 2, "not a place"),
-    (["data=digits", "data.quarantine=/no/such"], 3, "cannot be read"), (["data=digits", "--out", "."], 2, "not a place")])
+    (["data=digits", "data.quarantine=/no/such"], 3, "no such quarantine list"), (["data=digits", "data.quarantine=/dev/null"], 3, "is no file"),
+    (["data=digits", "data.quarantine=."], 3, "is no file"), (["data=digits", "--out", "."], 2, "not a place")])
 def test_wrong_use_is_one_line(words, code, part, capsys):
     assert main(["check", *words]) == code
     out, err = capsys.readouterr()
@@ -205,3 +206,74 @@ def test_digits_are_fit_to_be_trained_on(capsys):
     assert main(["check", "data=digits"]) == 0
     assert "1,797 train; 10 classes" in capsys.readouterr()[0]
     assert not check(replace(load_data("digits"), fingerprint="1" * 64)).findings
+
+
+def test_training_images_that_come_back_as_new_ones_are_noticed(tmp_path, capsys):
+    data = twice(tmp_path / "data", cache_dir=str(tmp_path / "cache"))
+    assert main(["train", f"data={data.root}", f"data.cache_dir={data.cache_dir}", "epochs=1", "batch_size=8", "--out", str(tmp_path / "run")]) == 0
+    shutil.copytree(tmp_path / "data" / "train", tmp_path / "new")
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run"), f"data={tmp_path}/new"]) == 0
+    assert "20 test images of folder; the network learned from, or was chosen by, 20 of them" in capsys.readouterr()[0]
+    shutil.copytree(tmp_path / "data" / "test", tmp_path / "newer")
+    assert main(["evaluate", str(tmp_path / "run"), f"data={tmp_path}/newer", "--json"]) == 0
+    assert json.loads(capsys.readouterr()[0])["data"]["learned_from"] == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("limit", [0, 10**9])
+def test_same_images_whatever_the_number_of_decoding_threads(threads, limit, tmp_path, monkeypatch):
+    data = twice(tmp_path / "data", cache_dir=str(tmp_path / "cache"))
+    first = load_data(data)
+    monkeypatch.setattr("os.cpu_count", lambda: threads)
+    again = load_data(replace(data, memory_limit=limit, cache_dir=str(tmp_path / "other")))
+    assert again.fingerprint == first.fingerprint and again.train.ids == first.train.ids
+
+
+@pytest.mark.parametrize("side", [63, 64, 100, 224])
+def test_photographs_of_every_size_can_be_looked_at(side, tmp_path):
+    for number in range(12):
+        save(tmp_path / "data" / ("cat" if number % 2 else "dog") / f"{number}.png", smooth(number).resize((side, side)))
+    found = examine(folder(tmp_path / "data", cache_dir=str(tmp_path / "cache")))
+    assert found.findings == () and found.facts.width == [side] * 12
+
+
+def test_damaged_files_alone_are_a_finding(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "1.png").write_bytes(b"")
+    found = examine(folder(tmp_path / "data", cache_dir=str(tmp_path / "cache")))
+    assert [one.kind for one in found.findings] == ["unreadable images", "too few images"] and list(found.notes) == ["images"]
+
+
+def test_check_refuses_what_a_training_refuses(tmp_path, capsys):
+    for number in range(2):
+        for name in ("cat", "dog"):
+            save(tmp_path / "few" / name / f"{number}.png", picture(number + 10 * (name == "dog")))
+    save(tmp_path / "one" / "cat" / "1.png", picture(1))
+    for place, part in (("few", "class cat has 2 images, too few"), ("one", "1 class (cat); at least 2 needed")):
+        assert main(["check", f"data={tmp_path}/{place}", f"data.cache_dir={tmp_path}/cache"]) == 3
+        out, err = capsys.readouterr()
+        assert part in out and "allow=" not in err and err.count("\n") == 1
+
+
+def test_second_list_keeps_what_the_first_left_out(planted, tmp_path):
+    words = ["check", f"data={planted[0]}", f"data.cache_dir={tmp_path}/cache", "near_duplicates=false", "--out", str(tmp_path / "out.txt")]
+    main(words)
+    first = set(read_quarantine(tmp_path / "out.txt"))
+    main([*words, f"data.quarantine={tmp_path}/out.txt"])
+    assert set(read_quarantine(tmp_path / "out.txt")) == first and len(first) == 70
+
+
+@pytest.mark.parametrize("data, part", [(b"\xff\xfe0", "cannot be read"), (b'ok\n"half', "line 2"), (b'"a" b', "line 1")])
+def test_damaged_quarantine_list_is_one_line(data, part, tmp_path, capsys):
+    (tmp_path / "list.txt").write_bytes(data)
+    assert main(["check", "data=digits", f"data.quarantine={tmp_path}/list.txt"]) == 3
+    out, err = capsys.readouterr()
+    assert out == "" and part in err and err.count("\n") == 1
+
+
+def test_list_saved_by_another_editor_is_read(tmp_path):
+    (tmp_path / "list.txt").write_bytes("0001\r\n0003\r\n".encode("utf-8-sig"))
+    splits, lines = warned(DataConfig(quarantine=str(tmp_path / "list.txt")))
+    assert len(splits.train) + len(splits.valid) + len(splits.test) == 1795 and lines == []

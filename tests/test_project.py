@@ -199,7 +199,8 @@ def brought_in(code: str) -> set[str]:
     return set(shown.splitlines()[-1].split()) - set(sys.stdlib_module_names)
 
 
-@pytest.mark.parametrize("module", ["", ".errors", ".files", ".seeds", ".schema", ".strict_yaml", ".config", ".headers", ".images", ".sources", ".metrics"])
+@pytest.mark.parametrize("module", ["", ".errors", ".files", ".seeds", ".schema", ".strict_yaml", ".config", ".archives", ".alerts", ".headers", ".images", ".sources",
+                                    ".splitting", ".data", ".near_duplicates", ".checks", ".expectations", ".metrics", ".signatures"])
 def test_low_rooms_import_no_torch(module):
     pytest.importorskip(PACKAGE + module)
     assert not brought_in(f"import {PACKAGE}{module}") & set(HEAVY)

@@ -63,7 +63,7 @@ def test_6a_06_empty_class_folder_is_refused_or_kept(pets):
 
 def test_6a_07_class_with_too_few_images_names_class_and_minimum(pets):
     save(pets / "fox" / "1.png", picture(99))
-    refused(pets, "class fox has 1 images", "at least 3 different images")
+    refused(pets, "class fox has 1 image", "at least 3 different images")
 
 
 def test_6a_07_copies_do_not_count_as_different_images(pets):
