@@ -8,13 +8,13 @@ __all__ = ['Z', 'Interval', 'wilson', 'f1_interval', 'check_targets', 'check_sco
            'mean_interval', 'Reliability', 'reliability', 'gap_shapes', 'fitting_sizes', 'calibration_error', 'measure',
            'measure_classes']
 
-# %% ../nbs/21_metrics.ipynb #5408fb24
+# %% ../nbs/21_metrics.ipynb #213bc563
 from collections.abc import Sequence
 from typing import NamedTuple, Optional, Union
 
 import numpy as np
 
-from .errors import DataError, quoted
+from .errors import DataError
 
 # %% ../nbs/21_metrics.ipynb #a6fd5839
 class Interval(NamedTuple):
