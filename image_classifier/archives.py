@@ -161,16 +161,17 @@ def unpack(archive: str | Path,  # .zip, .tar or .tar.gz, by content
         raise DataError(f"not a readable archive: {quoted(problem, 120)}", archive, "the copy is damaged: take it again") from problem
     return folder
 
-# %% ../nbs/07_archives.ipynb #21538569
+# %% ../nbs/07_archives.ipynb #10163bbb
 def unpacked(archive: str | Path,
              cache: Path,  # folder of all unpacked archives; made when absent
             ) -> Path:  # where its content lies
     "The folder with the content of an archive; where all of it lies in one folder of folders, that one."
     folder = cache / sha256_of(archive)[:32]
     if not folder.is_dir():
-        with locked(writable_folder(cache)):
-            tidy(cache)
-            unpack(archive, folder)
+        with locked(writable_folder(cache), wait=True):
+            if not folder.is_dir():
+                tidy(cache)
+                unpack(archive, folder)
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith((".", "__MACOSX"))]
     alone = entries[0] if len(entries) == 1 and entries[0].is_dir() else folder
     return alone if any(entry.is_dir() for entry in alone.iterdir()) else folder

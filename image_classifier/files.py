@@ -286,30 +286,46 @@ class Attempts:
 # %% ../nbs/01_files.ipynb #2d7ee2af
 LOCK = ".lock"
 
-# %% ../nbs/01_files.ipynb #643415f8
+# %% ../nbs/01_files.ipynb #62333e3a
+@contextlib.contextmanager
+def _lock(path: Path, wait: bool) -> Iterator[int]:
+    "The open lock file, held inside the block."
+    with writing_to(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            holder = os.read(handle, 20).decode("ascii", "replace") or "unknown"
+            raise ConfigError(f"locked by process {quoted(holder)}", path.parent, "wait for it, or choose another folder") from None
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    "Whether that is the file at `path` still."
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+# %% ../nbs/01_files.ipynb #f7f20b64
 @contextlib.contextmanager
 def locked(folder: str | Path,  # that is there
+           wait: bool = False,  # until the other process is out
           ) -> Iterator[None]:
     "Keeps other processes out of `folder` inside the block, or raise a `ConfigError` that names the one that is in."
     if fcntl is None:
         yield
         return
     path = Path(folder) / LOCK
-    with writing_to(path):
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(handle, 20).decode("ascii", "replace") or "unknown"
-            raise ConfigError(f"locked by process {quoted(holder)}", folder, "wait for it, or choose another folder") from None
-        if not os.path.exists(path) or not os.path.samestat(os.fstat(handle), os.stat(path)):
-            raise ConfigError("another process has just finished here", folder, "run the same command again")
+    with contextlib.ExitStack() as stack:
+        while not _is_at(handle := stack.enter_context(_lock(path, wait)), path):  # another process was faster, and has removed the file
+            stack.close()
         os.ftruncate(handle, 0)
         os.write(handle, str(os.getpid()).encode())
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
-    finally:
-        os.close(handle)

@@ -7,7 +7,7 @@ __all__ = ['IMAGES', 'BEFORE_TRAINING', 'Run', 'default_run_dir', 'resolve_run_d
            'image_marks', 'first_change', 'learned_from', 'find_run', 'check_known', 'HistoryFile', 'Clock',
            'summarise', 'write_figures', 'train']
 
-# %% ../nbs/32_runs.ipynb #34239ffb
+# %% ../nbs/32_runs.ipynb #ca6db884
 import contextlib
 import io
 import json
@@ -39,7 +39,7 @@ from .plots import plot_confusion, plot_history, plot_reliability
 from .schema import CHANGE, Config, check_config, differences
 from .signals import Stop
 from .splitting import PARTS, digests
-from .training import Callback, EpochResult, History, Training, choose_device, fit
+from .training import Callback, EpochResult, History, Training, choose_device, exactly, fit
 
 # %% ../nbs/32_runs.ipynb #c26618e0
 class Run:
@@ -338,7 +338,7 @@ def _named_run(resume: str, run_dir: str | Path | None) -> Path:
         raise ConfigError("resume and the run folder name different places", f"{found}, {run_dir}", "give one of them")
     return found
 
-# %% ../nbs/32_runs.ipynb #2c5b8320
+# %% ../nbs/32_runs.ipynb #1decfd6f
 def _train(config: Config, run: Run, device: torch.device, splits: Splits, callbacks: Iterable[Callback], stop: Stop | None,
            say: bool) -> Run:
     "The training itself, once everything that can be refused has been accepted."
@@ -364,7 +364,8 @@ def _train(config: Config, run: Run, device: torch.device, splits: Splits, callb
             problem.run = path  # for whoever says how to go on
         raise
     seconds = clock.seconds
-    valid, test = evaluate(model, splits.valid, p), evaluate(model, splits.test, p)
+    with exactly(config.deterministic):
+        valid, test = evaluate(model, splits.valid, p), evaluate(model, splits.test, p)
     writable_folder(path / "predictions")
     save_predictions(path / "predictions" / "valid.safetensors", valid)
     save_predictions(path / "predictions" / "test.safetensors", test)

@@ -297,13 +297,13 @@ def checkpoint_of(training: Training) -> Checkpoint:
              "callbacks": [[type(callback).__name__, state] for callback in t.callbacks if (state := callback.state_dict())]}
     return Checkpoint(t.step, t.model.state_dict(), optimizer_tensors(t.optimizer), t.best if t.best_step not in (0, t.step) else None, state)
 
-# %% ../nbs/24_training.ipynb #42c0b7f8
+# %% ../nbs/24_training.ipynb #30a93b66
 def check_unchanged(training: Training,
                     checkpoint: Checkpoint,
                    ) -> list[str]:  # what has changed, where that is allowed
     "Refuse to go on with other data (`DataError`) or another configuration, machine or version (`ConfigError`)."
     was, now = dict(checkpoint.state["made_with"]), made_with(training)
-    before, after = was.pop("configuration"), now.pop("configuration")
+    before, after = {**identity(Config()), **was.pop("configuration")}, now.pop("configuration")  # a key it does not know had its default
     changed = [f"{name} {quoted(old.get(name))} then, {quoted(new.get(name))} now" for old, new in ((before, after), (was, now))
                for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
     if not changed or CHANGE in training.config.allow:

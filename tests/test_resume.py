@@ -361,6 +361,14 @@ def test_other_configuration_needs_leave_and_then_goes_on(whole, tmp_path):
         train(configured("epochs=3", "seed=1", "allow=[change]"), folder, splits=digits())
 
 
+def test_a_key_that_a_checkpoint_does_not_know_yet_had_its_default(whole, tmp_path):
+    folder = only(whole[0], tmp_path / "run", 30)
+    made_with = json.loads((folder / "checkpoints" / "step_00000030" / "state.json").read_text())["made_with"]
+    del made_with["configuration"]["deterministic"]
+    doctored(folder, made_with=made_with)
+    assert train(configured(), folder, splits=digits()).finished
+
+
 def test_other_batches_are_refused_also_with_leave(whole, tmp_path):
     folder = only(whole[0], tmp_path / "run", 30)
     with pytest.warns(UserWarning), pytest.raises(ConfigError, match="an epoch has another number of steps now"):
