@@ -29,11 +29,11 @@ def parameter_groups(model: nn.Module,  # any network
               {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 
-# %% ../nbs/22_optim.ipynb #1e0585a1
+# %% ../nbs/22_optim.ipynb #f66d581d
 OPTIMIZERS: dict[str, Callable] = {
     "adam": lambda groups, h: torch.optim.Adam(groups, lr=h.learning_rate, fused=True),
     "adamw": lambda groups, h: torch.optim.AdamW(groups, lr=h.learning_rate, fused=True),
-    "sgd": lambda groups, h: torch.optim.SGD(groups, lr=h.learning_rate, momentum=h.momentum, fused=True),
+    "sgd": lambda groups, h: torch.optim.SGD(groups, lr=h.learning_rate, momentum=h.momentum, nesterov=h.nesterov and h.momentum > 0, fused=True),
 }
 
 # %% ../nbs/22_optim.ipynb #fc7c58d6

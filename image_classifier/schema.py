@@ -78,13 +78,14 @@ class AugmentConfig:
     rotation: float = _setting(0.0, "largest rotation to either side, in degrees", at_least=0, at_most=180)
     jitter: float = _setting(0.0, "largest change of brightness, contrast and saturation, as a fraction", at_least=0, at_most=1)
 
-# %% ../nbs/03_schema.ipynb #d7a1efdf
+# %% ../nbs/03_schema.ipynb #09a8d29d
 @dataclass(slots=True)
 class Hyperparameters:
     "How the weights move, and for how long."
     learning_rate: float = _setting(1e-3, "learning rate at its highest", above=0)
     weight_decay: float = _setting(1e-4, "pull of the weights towards zero; norms and biases are left alone", at_least=0)
     momentum: float = _setting(0.9, "momentum of sgd", at_least=0, below=1)
+    nesterov: bool = _setting(False, "sgd: look ahead along the momentum")
     optimizer: str = _setting("adam", "rule that moves the weights", choices=("adam", "adamw", "sgd"))
     num_epochs: int = _setting(50, "most passes over the training images", at_least=1)
     batch_size: int = _setting(64, "images that one step of the optimiser sees", at_least=1)
@@ -96,8 +97,10 @@ class Hyperparameters:
     dropout: float = _setting(0.5, "share of the features dropped before the head", at_least=0, below=1)
     label_smoothing: float = _setting(0.0, "share of the target spread over all classes", at_least=0, below=1)
     clip_grad_norm: float = _setting(1.0, "largest norm of the gradient; 0: no limit", at_least=0)
+    ema: float = _setting(0.0, "share that a running average of the weights keeps at each step; 0: no average", at_least=0, below=1)
+    accumulate: int = _setting(1, "parts that a batch is cut into to save memory, one after the other", at_least=1)
 
-# %% ../nbs/03_schema.ipynb #dd3f102d
+# %% ../nbs/03_schema.ipynb #bb0aed23
 ALLOWED = ("leaks", "corrupt", "links", "empty_class", "change")
 LEAKS, CORRUPT, LINKS, EMPTY_CLASS, CHANGE = ALLOWED
 
@@ -110,6 +113,9 @@ class Config:
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     seed: int = _setting(42, "seed of weights, order, augmentation and dropout", at_least=0, at_most=2**63 - 1)
     device: str = _setting("auto", "where to compute: auto, cpu, cuda, cuda:1, mps", pattern=(r"auto|cpu|mps|cuda(:\d{1,3})?", "auto, cpu, mps, cuda or cuda:N"))
+    precision: str = _setting("auto", "of convolutions and products; auto: bfloat16 on GPUs that have it, else float32", choices=("auto", "float32", "bfloat16"))
+    compile: bool = _setting(False, "let torch.compile make the network faster, which takes a while at the start")
+    threads: int = _setting(0, "CPU threads to compute with; 0: torch's choice, one for each core", at_least=0, at_most=1024)
     deterministic: bool = _setting(False, "only operations that give the same bits again on a GPU, or an error")
     near_duplicates: bool = _setting(True, "look for images that nearly repeat each other before training")
     early_stopping_patience: int = _setting(10, "epochs without a better valid_loss before stopping; 0: never stop early", at_least=0)

@@ -2,9 +2,10 @@
 import threading
 import warnings
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from image_classifier.errors import ConfigError, DataError, ImageClassifierError
 from image_classifier.models import seeded
 from image_classifier.runs import train
 from image_classifier.schema import ALLOWED, CHANGE, build, check_config, keys, settings
-from image_classifier.training import Callback, fit
+from image_classifier.state import Callback
+from image_classifier.training import fit
 
 EXPERIMENTS = {}
 
@@ -142,6 +144,28 @@ def second_step_goes_on_with_the_first(key, folder):
     heavy = trained(momentum=0.5)
     assert torch.equal(heavy.step, plain().step)
     torch.testing.assert_close(heavy.weights[2], plain().weights[2] + 0.5 * plain().step)
+
+
+@experiment("hyperparameters.nesterov")
+def first_step_already_looks_ahead(key, folder):
+    torch.testing.assert_close(trained(momentum=0.5, nesterov=True).step, 1.5 * plain().step)
+
+
+@experiment("hyperparameters.ema")
+def average_is_measured_and_kept(key, folder):
+    averaged = trained(ema=0.9)
+    assert same(averaged.weights, plain().weights) and not torch.allclose(vector(averaged.model), averaged.weights[-1])
+    expected, keeps = plain().weights[0], (1 / 10, 2 / 11)
+    for weights, keep in zip(plain().weights[1:], keeps):
+        expected = torch.lerp(expected, weights, 1 - keep)
+    torch.testing.assert_close(vector(averaged.model), expected)
+
+
+@experiment("hyperparameters.accumulate")
+def parts_are_seen_one_after_the_other(key, folder):
+    cut = trained(accumulate=4)
+    assert [len(inputs) for inputs in cut.learnt] == [8] * 8 and len(cut.rates) == 2
+    torch.testing.assert_close(cut.step, plain().step)
 
 
 @experiment("hyperparameters.optimizer")
@@ -292,6 +316,36 @@ def device_is_used_or_refused(key, folder):
     else:
         with pytest.raises(ConfigError, match="no CUDA device"):
             trained(device="cuda")
+
+
+@experiment("precision")
+def products_have_fewer_digits(key, folder):
+    rough = trained(precision="bfloat16").step
+    assert torch.equal(trained(precision="float32").step, plain().step) and not torch.equal(rough, plain().step)
+    torch.testing.assert_close(rough, plain().step, rtol=0, atol=0.01)
+
+
+@experiment("compile")
+def network_is_compiled(key, folder):
+    "Captured by torch, that is; turning it into machine code would take a minute and is not ours to test."
+    with patch("torch.compile", partial(torch.compile, backend="eager")):
+        torch.testing.assert_close(trained(compile=True).step, plain().step)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    torch._dynamo.reset()
+
+
+@experiment("threads")
+def one_thread_computes(key, folder):
+    before = torch.get_num_threads()
+    seen = Threads()
+    fit(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), digits(), configured(threads=1), [seen])
+    assert seen.count == 1 and torch.get_num_threads() == before
+
+
+class Threads(Callback):
+    "How many threads compute in the training."
+    def on_step_end(self, training):
+        self.count = torch.get_num_threads()
 
 
 class Putting(nn.Module):

@@ -23,7 +23,8 @@ from image_classifier.files import LOCK, locked, write_manifest
 from image_classifier.models import Architecture, build_model
 from image_classifier.runs import Run, train
 from image_classifier.signals import Stop
-from image_classifier.training import Callback, fit
+from image_classifier.state import Callback
+from image_classifier.training import fit
 
 IC = str(Path(sys.executable).with_name("ic"))
 
