@@ -12,7 +12,7 @@ import time
 
 from .state import Callback, Training, describe
 
-# %% ../nbs/29_progress.ipynb #584295df
+# %% ../nbs/29_progress.ipynb #70066031
 class Lines(Callback):
     "Writes one line an epoch, and why it ended early."
     def __init__(self, stream=None):  # a text stream; the standard error by default
@@ -20,17 +20,19 @@ class Lines(Callback):
 
     def on_epoch_end(self, training: Training) -> None:
         "Show the epoch's result."
-        self.stream.write(describe(training.history[-1], training.config.hyperparameters.num_epochs) + "\n")
+        self.stream.write(describe(training.history[-1], training.epochs) + "\n")
         self.stream.flush()
 
     def on_fit_end(self, training: Training) -> None:
         "Say why it ended before the epochs were used up."
         config, history = training.config, training.history
-        if len(history) < config.hyperparameters.num_epochs and 0 < config.early_stopping_patience <= history.waited():
+        if len(history) < training.epochs and 0 < config.early_stopping_patience <= history.waited():
             self.stream.write(f"stopped early: no better validation loss since epoch {history.best.epoch}, whose weights are kept\n")
-            self.stream.flush()
+        if history and training.spent > training.deadline:
+            self.stream.write(f"the time is up (max_minutes={config.max_minutes:g}): the weights of epoch {history.best.epoch} are kept\n")
+        self.stream.flush()
 
-# %% ../nbs/29_progress.ipynb #65c8dbe1
+# %% ../nbs/29_progress.ipynb #16c861eb
 class Bar(Lines):
     "A bar over an epoch's steps on a terminal, and a line when the epoch is done."
     bar = None
@@ -38,8 +40,7 @@ class Bar(Lines):
     def on_epoch_start(self, training: Training) -> None:
         "Open a bar for the epoch."
         from tqdm import tqdm
-        epochs = training.config.hyperparameters.num_epochs
-        self.bar = tqdm(total=training.steps_per_epoch, initial=training.steps_done, desc=f"epoch {training.epoch + 1}/{epochs}", leave=False,
+        self.bar = tqdm(total=training.steps_per_epoch, initial=training.steps_done, desc=f"epoch {training.epoch + 1}/{training.epochs}", leave=False,
                         file=self.stream, mininterval=0.2, unit="step")
 
     def on_step_end(self, training: Training) -> None:

@@ -167,16 +167,16 @@ def run_parameters() -> frozenset[str]:
     "The names of the parameters that describe a run."
     return frozenset(inspect.signature(from_parameters).parameters)
 
-# %% ../nbs/43_reports.ipynb #228f6d99
+# %% ../nbs/43_reports.ipynb #f6c0d6eb
 def check_run(parameters: Mapping[str, object],  # of a notebook that reports a run
              ) -> Path:  # the run's folder
     "Compose the run that `parameters` describe and say where it goes, or raise a `ConfigError`."
     config = from_parameters(**{name: value for name, value in parameters.items() if name in run_parameters()})
     if config.data.root and not os.path.lexists(config.data.root):
         raise ConfigError(f"no folder {quoted(config.data.root, 200)}", "data.root", no_folder(Path(config.data.root)))
-    from image_classifier import models, runs, training
+    from image_classifier import devices, models, runs
     models.check_model(config.model.name, config.model.library)
-    training.choose_device(config.device)
+    devices.choose_device(config.device)
     named = config.resume if config.resume not in ("auto", "never") else None
     run_dir = runs.resolve_run_dir(parameters.get("run_dir") or named or runs.default_run_dir(config)).absolute()
     runs.find_run(run_dir, config, "auto" if named else config.resume)

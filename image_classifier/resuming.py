@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['AVERAGE', 'made_with', 'checkpoint_of', 'check_unchanged', 'go_on', 'Keeper']
 
-# %% ../nbs/26_resuming.ipynb #2922f276
+# %% ../nbs/26_resuming.ipynb #e2cc7dde
+import math
 import warnings
 from dataclasses import asdict
 
@@ -26,14 +27,14 @@ def made_with(training: Training) -> dict:
             "image_classifier": image_classifier.__version__, "torch": str(torch.__version__), "threads": torch.get_num_threads(),
             "device": torch.cuda.get_device_name(training.device) if cuda else f"{training.device} {torch.backends.cpu.get_cpu_capability()}"}
 
-# %% ../nbs/26_resuming.ipynb #985248ac
+# %% ../nbs/26_resuming.ipynb #1bae93fb
 AVERAGE = "average."  # before the names of the running average, which is stored with the optimiser's memory
 
 
 def checkpoint_of(training: Training) -> Checkpoint:
     "The training as it stands between two steps."
     t = training
-    state = {"epoch": t.epoch, "steps_per_epoch": t.steps_per_epoch, "lr": t.lr, "stop": t.stop, "best_step": t.best_step, "epochs": t.epochs,
+    state = {"epoch": t.epoch, "steps_per_epoch": t.steps_per_epoch, "lr": t.lr, "stop": t.stop, "best_step": t.best_step, "epochs": t.epochs, "deadline": t.deadline if t.deadline < math.inf else None,
              "sums": t.sums.tolist(), "seconds": t.seconds,
              "history": [asdict(result) for result in t.history], "made_with": made_with(t),
              "callbacks": [[type(callback).__name__, state] for callback in t.callbacks if (state := callback.state_dict())]}
@@ -55,7 +56,7 @@ def check_unchanged(training: Training,
     raise kind(f"the run was made with something else: {together(changed)}", checkpoint.path or "",
                f"restore that, or go on all the same with allow=[{CHANGE}]")
 
-# %% ../nbs/26_resuming.ipynb #3b54b24b
+# %% ../nbs/26_resuming.ipynb #d89c1815
 def go_on(training: Training,
           checkpoint: Checkpoint,
          ) -> None:
@@ -75,6 +76,7 @@ def go_on(training: Training,
         if not any(text.startswith("hyperparameters.optimizer ") for text in changed):
             load_optimizer(t.optimizer, {name: tensor for name, tensor in checkpoint.optimizer.items() if not name.startswith(AVERAGE)}, checkpoint.path)
         t.step, t.epoch, t.lr, t.stop, t.best_step = checkpoint.step, state["epoch"], state["lr"], state["stop"], state["best_step"]
+        t.deadline = state.get("deadline") or t.deadline
         t.epochs, t.sums, t.seconds, t.history = state.get("epochs", t.epochs), t.sums.new_tensor(state["sums"]), state["seconds"], History(EpochResult(**row) for row in state["history"])
         for name in t.average:
             t.average[name].copy_(average[name])

@@ -60,11 +60,12 @@ def doctor() -> Answer:
     return Answer("\n".join([*lines, "all is well" if not bad else f"{bad} of {len(found)} need care"]),
                   {"ok": not bad, "findings": [vars(one) for one in found]}, exit_code=int(bool(bad)))
 
-# %% ../nbs/92_run_verbs.ipynb #ebac8103
+# %% ../nbs/92_run_verbs.ipynb #d43fee6a
 @verb
 @overrides_argument
 @out_option("The run's folder; a new one under runs/ by default.")
-def train(overrides: tuple[str, ...], file: str | None, out: str | None) -> Answer:
+@click.option("--plan", "only_plan", is_flag=True, help="Only say how long it would take on this machine.")
+def train(overrides: tuple[str, ...], file: str | None, out: str | None, only_plan: bool) -> Answer:
     """Train, measure and save a classifier.
 
     \b
@@ -73,11 +74,15 @@ def train(overrides: tuple[str, ...], file: str | None, out: str | None) -> Answ
       ic train data=mnist hyperparameters=fast epochs=3
       ic train data=./photos model=resnet18 lr=0.01 --out runs/photos
       ic train --config runs/photos/config.yaml seed=7
+      ic train data=./photos model=resnet18 --plan    how long would it take?
 
     With the same --out, a run that was interrupted goes on, and one that is finished is returned as it is."""
     config = composed(overrides, file)
-    from image_classifier import runs, training
-    run = runs.train(config, absolute(out), callbacks=[training.progress()], stop=click.get_current_context().obj)
+    from image_classifier import progress, runs
+    if only_plan:
+        expected = runs.plan(config)
+        return Answer(str(expected), expected.as_dict())
+    run = runs.train(config, absolute(out), callbacks=[progress.progress()], stop=click.get_current_context().obj)
     note = f"{run.note}\n" if run.note else ""
     return Answer(note + summary(run), {"run": str(run.path), "reused": run.reused, "resumed": run.resumed, "metrics": run.metrics})
 

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['IMAGES', 'BEFORE_TRAINING', 'Run', 'default_run_dir', 'resolve_run_dir', 'describe_environment', 'git_commit',
            'image_marks', 'first_change', 'learned_from', 'find_run', 'check_known', 'HistoryFile', 'Clock',
-           'summarise', 'write_figures', 'train']
+           'summarise', 'write_figures', 'new_model', 'plan', 'train']
 
-# %% ../nbs/42_runs.ipynb #1b97bbc8
+# %% ../nbs/42_runs.ipynb #b2261bd1
 import contextlib
 import io
 import json
@@ -36,6 +36,7 @@ from .evaluation import Evaluation, classification_report, evaluate, id_hashes, 
 from .files import LOCK, Attempts, atomic_write, check_manifest, locked, parse_json, read_bytes, read_json, tidy, writable_folder, write_json
 from .models import Architecture, build_model, check_model, count_parameters
 from .pages import REPORT_FILES
+from .plan import Forecast, forecast
 from .plots import plot_confusion, plot_history, plot_reliability
 from .schema import CHANGE, Config, check_config, differences
 from .signals import Stop
@@ -297,6 +298,24 @@ def write_figures(run_dir: Path,
         figure.savefig(png := io.BytesIO(), format="png")
         atomic_write(run_dir / f"{name}.png", png.getvalue())
 
+# %% ../nbs/42_runs.ipynb #74c55e67
+def new_model(config: Config,
+              splits: Splits,
+             ) -> nn.Module:
+    "The network that a run starts with."
+    p = splits.preprocess
+    architecture = Architecture(config.model.name, p.channels, len(splits.train.classes), p.size, config.hyperparameters.dropout, config.model.library)
+    return build_model(architecture, seed=config.seed)
+
+
+def plan(config: Config,
+         splits: Splits | None = None,  # the data of `config.data` where it is loaded already
+        ) -> Forecast:
+    "What training would take on this machine; nothing is written."
+    check_config(config)
+    splits = splits or load_data(config.data, allow=config.allow)
+    return forecast(new_model(config, splits), splits, config)
+
 # %% ../nbs/42_runs.ipynb #42f65607
 def train(config: Config,
           run_dir: str | Path | None = None,  # the run's folder; None: a new one under runs/
@@ -341,7 +360,7 @@ def _named_run(resume: str, run_dir: str | Path | None) -> Path:
         raise ConfigError("resume and the run folder name different places", f"{found}, {run_dir}", "give one of them")
     return found
 
-# %% ../nbs/42_runs.ipynb #1decfd6f
+# %% ../nbs/42_runs.ipynb #fce19b76
 def _train(config: Config, run: Run, device: torch.device, splits: Splits, callbacks: Iterable[Callback], stop: Stop | None,
            say: bool) -> Run:
     "The training itself, once everything that can be refused has been accepted."
@@ -355,9 +374,7 @@ def _train(config: Config, run: Run, device: torch.device, splits: Splits, callb
     checked = check(splits, config.near_duplicates)
     if checked.findings and say:
         warnings.warn("data check: " + "; ".join(f"{one.kind}: {one.count:,}" for one in checked.findings) + " (ic check shows which)", UserWarning)
-    clock = Clock()
-    architecture = Architecture(config.model.name, p.channels, len(splits.train.classes), p.size, config.hyperparameters.dropout, config.model.library)
-    model = build_model(architecture, seed=config.seed)
+    clock, model = Clock(), new_model(config, splits)
     try:
         history = fit(model, splits, config, [clock, HistoryFile(path / "history.jsonl"), *callbacks], checkpoints, stop)
     except (DivergedError, ResourceError, KeyboardInterrupt) as problem:

@@ -100,7 +100,7 @@ class Hyperparameters:
     ema: float = _setting(0.0, "share that a running average of the weights keeps at each step; 0: no average", at_least=0, below=1)
     accumulate: int = _setting(1, "parts that a batch is cut into to save memory, one after the other", at_least=1)
 
-# %% ../nbs/03_schema.ipynb #bb0aed23
+# %% ../nbs/03_schema.ipynb #5c08d087
 ALLOWED = ("leaks", "corrupt", "links", "empty_class", "change")
 LEAKS, CORRUPT, LINKS, EMPTY_CLASS, CHANGE = ALLOWED
 
@@ -118,6 +118,7 @@ class Config:
     threads: int = _setting(0, "CPU threads to compute with; 0: torch's choice, one for each core", at_least=0, at_most=1024)
     deterministic: bool = _setting(False, "only operations that give the same bits again on a GPU, or an error")
     near_duplicates: bool = _setting(True, "look for images that nearly repeat each other before training")
+    max_minutes: float = _setting(0.0, "time for the training, which has as many of its epochs as fit; 0: no limit", at_least=0)
     early_stopping_patience: int = _setting(10, "epochs without a better valid_loss before stopping; 0: never stop early", at_least=0)
     resume: str = _setting("auto", "auto: reuse a finished run, go on with an unfinished one; never: ask for a new folder; or a run folder")
     save_steps: int = _setting(0, "steps between two checkpoints, beside those at the ends of epochs; 0: only those", at_least=0)

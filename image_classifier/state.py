@@ -6,7 +6,8 @@
 __all__ = ['MEASURED', 'EpochResult', 'describe', 'History', 'Training', 'snapshot', 'note_finite', 'check_diverged', 'diverged',
            'Callback', 'tell']
 
-# %% ../nbs/24_state.ipynb #6e9eb09b
+# %% ../nbs/24_state.ipynb #7473d957
+import math
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -68,7 +69,7 @@ def _short(value: float) -> str:
     "A number with four significant digits, a count as it is."
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
-# %% ../nbs/24_state.ipynb #563603cf
+# %% ../nbs/24_state.ipynb #e3d09575
 @dataclass
 class Training:
     "A training under way."
@@ -90,8 +91,14 @@ class Training:
     best_step: int = 0  # the step at which that epoch ended
     average: dict[str, torch.Tensor] = field(default_factory=dict)  # running average of weights and buffers, empty where none is wanted
     sums: torch.Tensor = field(default_factory=lambda: torch.zeros(2))  # on the device: losses and hits in the epoch under way
+    deadline: float = math.inf  # seconds of training after which the epoch under way is cut
     diverged: torch.Tensor = field(default_factory=lambda: torch.tensor(-1))  # on the device: see `note_finite`
     seconds: float = 0.0  # that the epoch under way has taken
+
+    @property
+    def spent(self) -> float:
+        "How many seconds the training has taken, in all of its processes."
+        return sum(result.seconds for result in self.history) + self.seconds
 
     @property
     def steps_done(self) -> int:

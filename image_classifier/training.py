@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['largest_number', 'train_epoch', 'validate', 'fit']
 
-# %% ../nbs/28_training.ipynb #20eb0059
+# %% ../nbs/28_training.ipynb #1f80b26a
 import math
 import time
 from collections.abc import Iterable
@@ -18,6 +18,7 @@ from .augment import make_augment
 from .checkpoints import Checkpoints
 from .data import Splits, batches
 from .devices import advice, exactly, threads
+from .plan import epochs_within, forecast, seconds_within
 from .resuming import Keeper, go_on
 from .schema import Config
 from .signals import Stop
@@ -29,7 +30,7 @@ def largest_number(model: nn.Module) -> float:
     "The largest absolute value among all weights and buffers."
     return max(tensor.abs().max().item() for tensor in model.state_dict().values() if tensor.is_floating_point() and tensor.numel())
 
-# %% ../nbs/28_training.ipynb #a5d53085
+# %% ../nbs/28_training.ipynb #615fa9c2
 def train_epoch(training: Training) -> EpochResult:
     "Show the model every training image that the epoch has left, then measure it on the validation images."
     config, data = training.config, training.splits
@@ -37,15 +38,20 @@ def train_epoch(training: Training) -> EpochResult:
     order = epoch_order(len(data.train), batch_size, config.seed, training.epoch)
     augment = make_augment(config.augment, config.seed, training.epoch)
     training.model.train()
+    seen = training.steps_done * batch_size
     for batch in batches(data.train, data.preprocess, batch_size, order[training.steps_done * batch_size:], augment, training.device):
         train_step(training, batch)
         training.seconds = time.perf_counter() - begun
         tell(training, "on_step_end")
+        seen += len(batch.targets)
+        if training.spent > training.deadline:
+            training.stop = True
+            break
     check_diverged(training)
     loss, accuracy = validate(training)
     training.epoch += 1
     sums, training.sums, training.seconds = training.sums.tolist(), no_sums(training.device), 0.0
-    return EpochResult(training.epoch, training.step, training.lr, *(total / len(order) for total in sums), loss, accuracy, time.perf_counter() - begun)
+    return EpochResult(training.epoch, training.step, training.lr, *(total / seen for total in sums), loss, accuracy, time.perf_counter() - begun)
 
 # %% ../nbs/28_training.ipynb #37c4bb59
 def validate(training: Training) -> tuple[float, float]:  # mean cross-entropy, accuracy
@@ -61,7 +67,7 @@ def validate(training: Training) -> tuple[float, float]:  # mean cross-entropy, 
             training.best, training.best_step = snapshot(training.model), training.step
     return loss, (logits.argmax(1) == targets).double().mean().item()
 
-# %% ../nbs/28_training.ipynb #cd52db59
+# %% ../nbs/28_training.ipynb #66ef69d3
 def fit(model: nn.Module,  # any network from (B, C, S, S) float32 inputs to (B, K) logits
         splits: Splits,
         config: Config,  # hyperparameters, augment and what is not about data and model
@@ -76,6 +82,9 @@ def fit(model: nn.Module,  # any network from (B, C, S, S) float32 inputs to (B,
         training.callbacks = [*callbacks, Keeper(checkpoints, stop)]
         if checkpoints and (found := checkpoints.latest()):
             go_on(training, found)
+        elif config.max_minutes:
+            expected = forecast(model, splits, config)
+            training.epochs, training.deadline = epochs_within(expected, config.max_minutes), seconds_within(expected, config.max_minutes)
         try:
             tell(training, "on_fit_start")
             with advice(config.hyperparameters.batch_size), exactly(config.deterministic), stop.watched():

@@ -282,6 +282,13 @@ def digits_of(count):
     return replace(digits(), train=digits().train.take(range(count)))
 
 
+@experiment("max_minutes")
+def epochs_are_as_many_as_fit(key, folder):
+    rushed = trained(max_minutes=0.01, num_epochs=10_000, early_stopping_patience=0, scheduler_type="cosine", min_lr=0.0)
+    assert 1 <= len(rushed.history) < 10_000 and sum(result.seconds for result in rushed.history) < 5
+    assert rushed.rates[-1] < rushed.rates[0] or len(rushed.history) == 1
+
+
 @experiment("early_stopping_patience")
 def run_stops_when_nothing_gets_better(key, folder):
     rows = [len(trained(misled(), num_epochs=6, early_stopping_patience=patience).history) for patience in (1, 3, 0)]
