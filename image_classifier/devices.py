@@ -14,12 +14,13 @@ import torch
 
 from .errors import ConfigError, ResourceError
 
-# %% ../nbs/09_devices.ipynb #6960c4ba
+# %% ../nbs/09_devices.ipynb #e3d85fc5
 def choose_device(name: str = "auto",  # auto, cpu, cuda, cuda:1, mps
                  ) -> torch.device:
     "The device called `name`, or a `ConfigError` when this machine does not have it."
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        local = os.environ.get("LOCAL_RANK")  # where a launcher has started one process for each GPU
+        return torch.device(f"cuda:{local}" if local else "cuda") if torch.cuda.is_available() else torch.device("cpu")
     kind, _, number = name.partition(":")
     found = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if kind not in found or (number and not number.isdigit()):

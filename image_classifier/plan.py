@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MARGIN', 'Forecast', 'duration', 'time_steps', 'peak_memory', 'forecast', 'epochs_within', 'seconds_within']
 
-# %% ../nbs/27_plan.ipynb #01f11b85
+# %% ../nbs/27_plan.ipynb #a9855b52
 import copy
 import itertools
 import math
@@ -22,6 +22,7 @@ from torch import nn
 from .augment import make_augment
 from .data import Splits, batches
 from .devices import advice, threads
+from .ranks import Ranks
 from .schema import Config
 from .steps import epoch_order, predict_logits, prepare, train_step
 
@@ -87,10 +88,11 @@ def peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
-# %% ../nbs/27_plan.ipynb #df13c37b
+# %% ../nbs/27_plan.ipynb #2b396c8d
 def forecast(model: nn.Module,  # left as it is
              splits: Splits,
              config: Config,
+             ranks: Ranks = Ranks(),  # of which each times its share
             ) -> Forecast:
     "Time a few steps of a training that is not begun."
     with threads(config.threads), advice(config.hyperparameters.batch_size):
@@ -99,10 +101,10 @@ def forecast(model: nn.Module,  # left as it is
         order = epoch_order(len(splits.train), hyper.batch_size, config.seed, 0)
         augment = make_augment(config.augment, config.seed, 0)
         training.model.train()
-        endless = itertools.chain.from_iterable(batches(splits.train, data, hyper.batch_size, order, augment, device) for _ in itertools.count())
+        endless = itertools.chain.from_iterable(batches(splits.train, data, hyper.batch_size // ranks.count, order, augment, device) for _ in itertools.count())
         step = time_steps(lambda: train_step(training, next(endless)), device)
         few = splits.valid.take(range(min(1024, len(splits.valid))))
-        look = time_steps(lambda: predict_logits(training.model, few, data), device, 3, 0.5) * len(splits.valid) / len(few)
+        look = time_steps(lambda: predict_logits(training.model, few, data), device, 3, 0.5) * len(splits.valid) / len(few) / ranks.count
     return Forecast(training.steps_per_epoch, hyper.num_epochs, step, look, peak_memory(device))
 
 # %% ../nbs/27_plan.ipynb #6b4db54f

@@ -60,7 +60,7 @@ def doctor() -> Answer:
     return Answer("\n".join([*lines, "all is well" if not bad else f"{bad} of {len(found)} need care"]),
                   {"ok": not bad, "findings": [vars(one) for one in found]}, exit_code=int(bool(bad)))
 
-# %% ../nbs/92_run_verbs.ipynb #d43fee6a
+# %% ../nbs/92_run_verbs.ipynb #3dbb117c
 @verb
 @overrides_argument
 @out_option("The run's folder; a new one under runs/ by default.")
@@ -78,11 +78,13 @@ def train(overrides: tuple[str, ...], file: str | None, out: str | None, only_pl
 
     With the same --out, a run that was interrupted goes on, and one that is finished is returned as it is."""
     config = composed(overrides, file)
-    from image_classifier import progress, runs
+    from image_classifier import progress, ranks, runs
     if only_plan:
         expected = runs.plan(config)
         return Answer(str(expected), expected.as_dict())
     run = runs.train(config, absolute(out), callbacks=[progress.progress()], stop=click.get_current_context().obj)
+    if not ranks.start().main:
+        return Answer(data=None)  # the first of several processes speaks
     note = f"{run.note}\n" if run.note else ""
     return Answer(note + summary(run), {"run": str(run.path), "reused": run.reused, "resumed": run.resumed, "metrics": run.metrics})
 

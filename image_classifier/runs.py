@@ -7,7 +7,7 @@ __all__ = ['IMAGES', 'BEFORE_TRAINING', 'Run', 'default_run_dir', 'resolve_run_d
            'image_marks', 'first_change', 'learned_from', 'find_run', 'check_known', 'HistoryFile', 'Clock',
            'summarise', 'write_figures', 'new_model', 'plan', 'train']
 
-# %% ../nbs/42_runs.ipynb #b2261bd1
+# %% ../nbs/42_runs.ipynb #9e3ec040
 import contextlib
 import io
 import json
@@ -38,6 +38,7 @@ from .models import Architecture, build_model, check_model, count_parameters
 from .pages import REPORT_FILES
 from .plan import Forecast, forecast
 from .plots import plot_confusion, plot_history, plot_reliability
+from .ranks import Ranks, start, told
 from .schema import CHANGE, Config, check_config, differences
 from .signals import Stop
 from .splitting import PARTS, digests
@@ -316,7 +317,7 @@ def plan(config: Config,
     splits = splits or load_data(config.data, allow=config.allow)
     return forecast(new_model(config, splits), splits, config)
 
-# %% ../nbs/42_runs.ipynb #42f65607
+# %% ../nbs/42_runs.ipynb #f8f05b37
 def train(config: Config,
           run_dir: str | Path | None = None,  # the run's folder; None: a new one under runs/
           resume: str | None = None,  # auto, never or a run folder; None: as the configuration says
@@ -326,7 +327,9 @@ def train(config: Config,
          ) -> Run:
     "Train, measure and save one classifier, go on with the unfinished run that is there, or return the finished one."
     check_config(config)
-    resume = resume or config.resume
+    ranks, resume = start(), resume or config.resume
+    if not ranks.main:
+        return _follow(config, ranks, splits, callbacks, stop)
     if resume not in ("auto", "never"):
         run_dir, resume = _named_run(resume, run_dir), "auto"
     if splits is not None and splits.config != config.data:
@@ -346,9 +349,10 @@ def train(config: Config,
         if find_run(run.path, config, resume):  # again: another process may have been there meanwhile
             check_known(run, splits, config.allow)
             if run.finished:
+                told(ranks, f"finished {run.path}")
                 return Run(run.path, reused=True)
         with threads(config.threads):
-            return _train(config, run, device, splits, callbacks, stop, say)
+            return _train(config, run, device, splits, callbacks, stop, say, ranks)
 
 # %% ../nbs/42_runs.ipynb #b57f1917
 def _named_run(resume: str, run_dir: str | Path | None) -> Path:
@@ -360,9 +364,9 @@ def _named_run(resume: str, run_dir: str | Path | None) -> Path:
         raise ConfigError("resume and the run folder name different places", f"{found}, {run_dir}", "give one of them")
     return found
 
-# %% ../nbs/42_runs.ipynb #fce19b76
+# %% ../nbs/42_runs.ipynb #e166fef0
 def _train(config: Config, run: Run, device: torch.device, splits: Splits, callbacks: Iterable[Callback], stop: Stop | None,
-           say: bool) -> Run:
+           say: bool, ranks: Ranks) -> Run:
     "The training itself, once everything that can be refused has been accepted."
     path, p = run.path, splits.preprocess
     checkpoints = Checkpoints(path / "checkpoints", config.save_keep, config.save_steps, config.save_minutes)
@@ -374,6 +378,7 @@ def _train(config: Config, run: Run, device: torch.device, splits: Splits, callb
     checked = check(splits, config.near_duplicates)
     if checked.findings and say:
         warnings.warn("data check: " + "; ".join(f"{one.kind}: {one.count:,}" for one in checked.findings) + " (ic check shows which)", UserWarning)
+    told(ranks, f"begins {path}")
     clock, model = Clock(), new_model(config, splits)
     try:
         history = fit(model, splits, config, [clock, HistoryFile(path / "history.jsonl"), *callbacks], checkpoints, stop)
@@ -393,4 +398,17 @@ def _train(config: Config, run: Run, device: torch.device, splits: Splits, callb
     Classifier(model, p, splits.train.classes, metrics).save(path / "classifier")
     write_figures(path, history, test)
     write_json(path / "metrics.json", metrics)
+    told(ranks)
     return Run(path, resumed=clock.first_step)
+
+# %% ../nbs/42_runs.ipynb #c90d30f6
+def _follow(config: Config, ranks: Ranks, splits: Splits | None, callbacks: Iterable[Callback], stop: Stop | None) -> Run:
+    "The run, in a process that is not the first."
+    news, _, path = told(ranks).partition(" ")
+    if news == "finished":
+        return Run(path, reused=True)
+    splits, checkpoints = splits or load_data(config.data, allow=config.allow), Checkpoints(Path(path) / "checkpoints", config.save_keep)
+    clock = Clock()
+    fit(new_model(config, splits), splits, config, [clock, HistoryFile(Path(path) / "history.jsonl"), *callbacks], checkpoints, stop)
+    told(ranks)  # the first has written everything
+    return Run(path)

@@ -20,21 +20,21 @@ from click.shell_completion import BashComplete, CompletionItem, add_completion_
 
 from .errors import ImageClassifierError, quoted
 
-# %% ../nbs/91_shell.ipynb #4a2c0509
+# %% ../nbs/91_shell.ipynb #d9360553
 @dataclass
 class Answer:
     "What a verb has to say."
-    text: str  # for people
-    data: dict = field(default_factory=dict)  # the same for programs
+    text: str = ""  # for people
+    data: dict | None = field(default_factory=dict)  # the same for programs; None: nothing is said
     problem: ImageClassifierError | None = None  # what could not be done
     exit_code: int = 0
 
-# %% ../nbs/91_shell.ipynb #4bdc6eb9
+# %% ../nbs/91_shell.ipynb #b96143b2
 def give(answer: Answer,
          as_json: bool,  # one JSON object instead of the text
         ) -> int:  # the exit code
     "Print an answer on stdout, and raise its problem."
-    if as_json or answer.text:
+    if answer.data is not None if as_json else answer.text:
         click.echo(json.dumps(answer.data, allow_nan=False) if as_json else answer.text)
     if answer.problem:
         raise answer.problem

@@ -6,7 +6,7 @@
 __all__ = ['MEASURED', 'EpochResult', 'describe', 'History', 'Training', 'snapshot', 'note_finite', 'check_diverged', 'diverged',
            'Callback', 'tell']
 
-# %% ../nbs/24_state.ipynb #7473d957
+# %% ../nbs/24_state.ipynb #72085e75
 import math
 from dataclasses import asdict, dataclass, field
 
@@ -17,6 +17,7 @@ from .data import Splits
 from .errors import DivergedError
 from .files import is_number
 from .optim import learning_rate
+from .ranks import Ranks
 from .schema import Config
 
 # %% ../nbs/24_state.ipynb #41aaced5
@@ -69,7 +70,7 @@ def _short(value: float) -> str:
     "A number with four significant digits, a count as it is."
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
-# %% ../nbs/24_state.ipynb #e3d09575
+# %% ../nbs/24_state.ipynb #a16ee42a
 @dataclass
 class Training:
     "A training under way."
@@ -89,6 +90,7 @@ class Training:
     callbacks: list["Callback"] = field(default_factory=list)
     best: dict[str, torch.Tensor] = field(default_factory=dict)  # weights and buffers of the best epoch; until there is one, the first ones
     best_step: int = 0  # the step at which that epoch ended
+    ranks: Ranks = field(default_factory=Ranks)  # who else is training
     average: dict[str, torch.Tensor] = field(default_factory=dict)  # running average of weights and buffers, empty where none is wanted
     sums: torch.Tensor = field(default_factory=lambda: torch.zeros(2))  # on the device: losses and hits in the epoch under way
     deadline: float = math.inf  # seconds of training after which the epoch under way is cut
@@ -148,9 +150,11 @@ def diverged(training: Training,
     return DivergedError(f"the {name} is not finite at step {step}", f"epoch {training.epoch + 1}, learning rate {rate:g}",
                          f"try lr={training.config.hyperparameters.learning_rate / 10:g}")
 
-# %% ../nbs/24_state.ipynb #7c45fc6f
+# %% ../nbs/24_state.ipynb #b2d90898
 class Callback:
     "Told what happens in a training; override the moments of interest."
+    everywhere = False  # whether to be told in all processes of a training, not in the first alone
+
     def on_fit_start(self, training: Training) -> None: "Before the first step."
     def on_epoch_start(self, training: Training) -> None: "Before an epoch's first step."
     def on_step_end(self, training: Training) -> None: "After each optimiser step."
@@ -163,10 +167,11 @@ class Callback:
 
     def load_state_dict(self, state: dict) -> None: "Take back what `state_dict` gave."
 
-# %% ../nbs/24_state.ipynb #09482bd0
+# %% ../nbs/24_state.ipynb #882f4b87
 def tell(training: Training,
          moment: str,  # the method's name
         ) -> None:
-    "Call the method `moment` of each callback."
+    "Call the method `moment` of each callback that this process has to tell."
     for callback in training.callbacks:
-        getattr(callback, moment)(training)
+        if callback.everywhere or training.ranks.main:
+            getattr(callback, moment)(training)

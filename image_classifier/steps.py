@@ -6,7 +6,7 @@
 __all__ = ['LOOK_EVERY', 'predict_logits', 'epoch_order', 'check_outputs', 'prepare', 'no_sums', 'dropout_seed', 'parts_of',
            'train_step', 'update_average', 'averaged']
 
-# %% ../nbs/25_steps.ipynb #a7d27c0c
+# %% ../nbs/25_steps.ipynb #5037d6cd
 import contextlib
 import math
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ from .devices import autocast, choose_device, choose_precision
 from .errors import ConfigError, quoted
 from .images import Preprocess
 from .optim import make_optimizer, set_learning_rate
+from .ranks import Ranks, check_share, joined
 from .schema import Config
 from .seeds import mix, shuffled
 from .state import Training, check_diverged, note_finite, snapshot
@@ -65,10 +66,11 @@ def check_outputs(model: nn.Module,
         raise ConfigError(f"the network gives {shape} for one image, not {(1, len(splits.train.classes))}", type(model).__name__,
                           "it needs a logit for each class")
 
-# %% ../nbs/25_steps.ipynb #144422c5
+# %% ../nbs/25_steps.ipynb #2c667744
 def prepare(model: nn.Module,
             splits: Splits,
             config: Config,
+            ranks: Ranks = Ranks(),
            ) -> Training:
     "Set up the first step, or raise a `ConfigError` when model, data and configuration do not fit together."
     hyper, n = config.hyperparameters, len(splits.train)
@@ -76,12 +78,14 @@ def prepare(model: nn.Module,
         raise ConfigError(f"batch_size={hyper.batch_size} is larger than the training set ({n})", "hyperparameters.batch_size", f"use at most {n}")
     if len(splits.valid) == 0:
         raise ConfigError("there are no validation images", "data.valid", "training needs them to tell the best epoch")
+    check_share(ranks, hyper.batch_size)
     device = choose_device(config.device)
     model.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(model, hyper)
     check_outputs(model, splits)
     steps = math.ceil(len(epoch_order(n, hyper.batch_size, 0, 0)) / hyper.batch_size)
-    return Training(model, splits, config, device, optimizer, steps, hyper.num_epochs, torch.compile(model) if config.compile else model,
+    network = joined(ranks, model)
+    return Training(model, splits, config, device, optimizer, steps, hyper.num_epochs, torch.compile(network) if config.compile else network, ranks=ranks,
                     best=snapshot(model), average=snapshot(model) if hyper.ema else {}, sums=no_sums(device), diverged=torch.tensor(-1, device=device))
 
 # %% ../nbs/25_steps.ipynb #71c0f939
@@ -89,16 +93,16 @@ def no_sums(device: torch.device) -> torch.Tensor:  # (2,)
     "Losses and hits before the first step of an epoch; in double precision where the device has it, so that a million small losses add up."
     return torch.zeros(2, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
 
-# %% ../nbs/25_steps.ipynb #bdfc3e35
+# %% ../nbs/25_steps.ipynb #86b5fe53
 @contextlib.contextmanager
 def dropout_seed(training: Training,
                  part: int = 0,  # of the batch
                 ) -> Iterator[None]:
-    "Torch's generator, inside the block only, as it belongs to this seed, step and part."
+    "Torch's generator, inside the block only, as it belongs to this seed, step, part and rank."
     devices = [training.device] if training.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         generator = torch.cuda.default_generators[training.device.index or 0] if devices else torch.default_generator
-        generator.manual_seed(mix(training.config.seed, training.step, *[part] * (part > 0), "dropout"))
+        generator.manual_seed(mix(training.config.seed, training.step, *[part, training.ranks.rank] * (part + training.ranks.rank > 0), "dropout"))
         yield
 
 # %% ../nbs/25_steps.ipynb #2b30cafc
@@ -111,9 +115,10 @@ def parts_of(batch: Batch,
     cut = [tensor.tensor_split(min(count, len(batch.targets))) for tensor in batch]
     return [Batch(*tensors) for tensors in zip(*cut)]
 
-# %% ../nbs/25_steps.ipynb #c408f3ac
+# %% ../nbs/25_steps.ipynb #1422e0c9
 def train_step(training: Training,
-               batch: Batch,
+               batch: Batch,  # the share of this process
+               counts: bool = True,  # whether it is to be added to the sums of the epoch
               ) -> None:
     "Move the weights once, unless a number is not finite."
     hyper, device = training.config.hyperparameters, training.device
@@ -132,7 +137,8 @@ def train_step(training: Training,
     loss, hits = sum(losses), sum(hits)
     note_finite(training, torch.stack([loss, length]))
     training.optimizer.step()
-    training.sums += torch.stack([loss * len(batch.targets), hits])
+    if counts:
+        training.sums += torch.stack([loss * len(batch.targets), hits])
     update_average(training)
     training.step += 1
     if training.step % LOOK_EVERY.get(device.type, 1) == 0:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['largest_number', 'train_epoch', 'validate', 'fit']
 
-# %% ../nbs/28_training.ipynb #1f80b26a
+# %% ../nbs/28_training.ipynb #ed328326
 import math
 import time
 from collections.abc import Iterable
@@ -19,6 +19,7 @@ from .checkpoints import Checkpoints
 from .data import Splits, batches
 from .devices import advice, exactly, threads
 from .plan import epochs_within, forecast, seconds_within
+from .ranks import align, gathered, largest, start, told, total
 from .resuming import Keeper, go_on
 from .schema import Config
 from .signals import Stop
@@ -30,35 +31,39 @@ def largest_number(model: nn.Module) -> float:
     "The largest absolute value among all weights and buffers."
     return max(tensor.abs().max().item() for tensor in model.state_dict().values() if tensor.is_floating_point() and tensor.numel())
 
-# %% ../nbs/28_training.ipynb #615fa9c2
+# %% ../nbs/28_training.ipynb #faef027d
 def train_epoch(training: Training) -> EpochResult:
     "Show the model every training image that the epoch has left, then measure it on the validation images."
     config, data = training.config, training.splits
     batch_size, begun = config.hyperparameters.batch_size, time.perf_counter() - training.seconds
-    order = epoch_order(len(data.train), batch_size, config.seed, training.epoch)
+    order, ranks = epoch_order(len(data.train), batch_size, config.seed, training.epoch), training.ranks
     augment = make_augment(config.augment, config.seed, training.epoch)
     training.model.train()
-    seen = training.steps_done * batch_size
-    for batch in batches(data.train, data.preprocess, batch_size, order[training.steps_done * batch_size:], augment, training.device):
-        train_step(training, batch)
+    mine = ranks.rows(order[training.steps_done * batch_size:], batch_size)
+    for batch in batches(data.train, data.preprocess, batch_size // ranks.count, mine, augment, training.device):
+        rows = min(batch_size, len(order) - training.steps_done * batch_size)  # of all ranks
+        train_step(training, batch, counts=ranks.main or ranks.divides(rows))
         training.seconds = time.perf_counter() - begun
         tell(training, "on_step_end")
-        seen += len(batch.targets)
-        if training.spent > training.deadline:
+        if training.deadline < math.inf and largest(ranks, training.spent > training.deadline):
             training.stop = True
             break
     check_diverged(training)
+    sums, seen = total(ranks, training.sums).tolist(), min(training.steps_done * batch_size, len(order))
     loss, accuracy = validate(training)
     training.epoch += 1
-    sums, training.sums, training.seconds = training.sums.tolist(), no_sums(training.device), 0.0
+    training.sums, training.seconds = no_sums(training.device), 0.0
     return EpochResult(training.epoch, training.step, training.lr, *(total / seen for total in sums), loss, accuracy, time.perf_counter() - begun)
 
-# %% ../nbs/28_training.ipynb #37c4bb59
+# %% ../nbs/28_training.ipynb #b0151ee1
 def validate(training: Training) -> tuple[float, float]:  # mean cross-entropy, accuracy
     "Measure on the validation images; where the network becomes the best of all, keep its weights."
     data = training.splits
     with averaged(training):
-        logits, targets = predict_logits(training.model, data.valid, data.preprocess).double(), torch.from_numpy(data.valid.targets)
+        align(training.ranks, training.model)
+        mine = data.valid.take(training.ranks.share(len(data.valid)))
+        logits = gathered(training.ranks, predict_logits(training.model, mine, data.preprocess), len(data.valid)).double()
+        targets = torch.from_numpy(data.valid.targets)
         loss = F.cross_entropy(logits, targets).item()
         for name, value in (("validation loss", loss), ("network", largest_number(training.model))):
             if not math.isfinite(value):
@@ -67,7 +72,7 @@ def validate(training: Training) -> tuple[float, float]:  # mean cross-entropy, 
             training.best, training.best_step = snapshot(training.model), training.step
     return loss, (logits.argmax(1) == targets).double().mean().item()
 
-# %% ../nbs/28_training.ipynb #66ef69d3
+# %% ../nbs/28_training.ipynb #030caca6
 def fit(model: nn.Module,  # any network from (B, C, S, S) float32 inputs to (B, K) logits
         splits: Splits,
         config: Config,  # hyperparameters, augment and what is not about data and model
@@ -78,13 +83,16 @@ def fit(model: nn.Module,  # any network from (B, C, S, S) float32 inputs to (B,
     "Train `model` in place and leave it with the weights of its best epoch."
     stop, patience = stop or Stop(), config.early_stopping_patience or math.inf
     with threads(config.threads):
-        training = prepare(model, splits, config)
+        training = prepare(model, splits, config, ranks := start())
         training.callbacks = [*callbacks, Keeper(checkpoints, stop)]
-        if checkpoints and (found := checkpoints.latest()):
+        found = checkpoints.latest() if checkpoints else None
+        told(ranks)  # all have looked before one writes
+        if found:
             go_on(training, found)
         elif config.max_minutes:
-            expected = forecast(model, splits, config)
-            training.epochs, training.deadline = epochs_within(expected, config.max_minutes), seconds_within(expected, config.max_minutes)
+            expected = forecast(model, splits, config, ranks)
+            training.epochs = -largest(ranks, -epochs_within(expected, config.max_minutes))
+            training.deadline = seconds_within(expected, config.max_minutes)
         try:
             tell(training, "on_fit_start")
             with advice(config.hyperparameters.batch_size), exactly(config.deterministic), stop.watched():
@@ -92,6 +100,7 @@ def fit(model: nn.Module,  # any network from (B, C, S, S) float32 inputs to (B,
                     tell(training, "on_epoch_start")
                     training.history.append(train_epoch(training))
                     tell(training, "on_epoch_end")
+                    training.stop = bool(largest(ranks, training.stop))
         finally:
             model.load_state_dict(training.best)
             model.eval()
