@@ -41,15 +41,21 @@ def threads(wanted: int,  # 0: as torch has it
     finally:
         torch.set_num_threads(before)
 
-# %% ../nbs/09_devices.ipynb #cfff1c41
-def choose_precision(name: str,  # auto, float32 or bfloat16
+# %% ../nbs/09_devices.ipynb #575a98e9
+def choose_precision(name: str,  # auto, fast, float32 or bfloat16
                      device: torch.device,
                     ) -> torch.dtype:
-    "What `auto` comes to on this device."
-    if name == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast else torch.float32
+    "What `auto` and `fast` come to on this device."
+    if name in ("auto", "fast"):
+        able = {"cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False), "cpu": lambda: name == "fast" and _bfloat16_units()}
+        return torch.bfloat16 if able.get(device.type, bool)() else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+# %% ../nbs/09_devices.ipynb #80066e02
+def _bfloat16_units() -> bool:
+    "Whether this CPU has instructions for products of bfloat16."
+    found = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(found.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
 
 # %% ../nbs/09_devices.ipynb #fb6a6ef5
 def autocast(precision: torch.dtype,

@@ -17,7 +17,7 @@ from torch import distributed as together
 
 from .errors import ConfigError, require
 
-# %% ../nbs/21_ranks.ipynb #b2d47c1f
+# %% ../nbs/21_ranks.ipynb #8da2f6f7
 @dataclass(frozen=True)
 class Ranks:
     "The processes of one training, as one of them sees them."
@@ -45,12 +45,11 @@ class Ranks:
     def rows(self,
              order: np.ndarray,  # (N,) of an epoch, or what is left of it, from the start of a batch
              batch_size: int,  # of all ranks together
-            ) -> np.ndarray:
-        "What this rank computes, in batches of `batch_size // count`."
+            ) -> tuple[np.ndarray, np.ndarray]:
+        "What this rank computes: of the whole batches, `batch_size // count` of each, and of the last, smaller one."
         whole = len(order) - len(order) % batch_size
-        mine = order[:whole].reshape(-1, self.count, batch_size // self.count)[:, self.rank].ravel()
-        last = order[whole:]
-        return np.concatenate([mine, last[self.share(len(last))] if self.divides(len(last)) else last])
+        mine, last = order[:whole].reshape(-1, self.count, batch_size // self.count)[:, self.rank].ravel(), order[whole:]
+        return mine, last[self.share(len(last))] if self.divides(len(last)) else last
 
 # %% ../nbs/21_ranks.ipynb #f5066d1e
 def gathered(ranks: Ranks,
