@@ -299,13 +299,14 @@ def write_figures(run_dir: Path,
         figure.savefig(png := io.BytesIO(), format="png")
         atomic_write(run_dir / f"{name}.png", png.getvalue())
 
-# %% ../nbs/42_runs.ipynb #74c55e67
+# %% ../nbs/42_runs.ipynb #0fefd424
 def new_model(config: Config,
               splits: Splits,
              ) -> nn.Module:
     "The network that a run starts with."
     p = splits.preprocess
-    architecture = Architecture(config.model.name, p.channels, len(splits.train.classes), p.size, config.hyperparameters.dropout, config.model.library)
+    architecture = Architecture(config.model.name, p.channels, len(splits.train.classes), p.size, config.hyperparameters.dropout, config.model.library,
+                                config.augment.mirror)
     return build_model(architecture, seed=config.seed)
 
 

@@ -79,13 +79,13 @@ class AugmentConfig:
     jitter: float = _setting(0.0, "largest change of brightness, contrast and saturation, as a fraction", at_least=0, at_most=1)
     mirror: bool = _setting(False, "predict by the mean over an image and its mirror image")
 
-# %% ../nbs/03_schema.ipynb #fe9049ee
+# %% ../nbs/03_schema.ipynb #9fa09679
 @dataclass(slots=True)
 class Hyperparameters:
     "How the weights move, and for how long."
     learning_rate: float = _setting(1e-3, "learning rate at its highest", above=0)
-    weight_decay: float = _setting(1e-4, "pull of the weights towards zero; norms and biases are left alone", at_least=0)
-    momentum: float = _setting(0.9, "momentum of sgd, and of muon for filters", at_least=0, below=1)
+    weight_decay: float = _setting(1e-4, "pull of the weights towards zero, but for norms and biases; muon has none", at_least=0)
+    momentum: float = _setting(0.9, "momentum of sgd", at_least=0, below=1)
     precision: str = _setting("auto", "of convolutions and products; auto: bfloat16 on GPUs that have it; fast: on CPUs as well; else float32",
                               choices=("auto", "float32", "bfloat16", "fast"))
     first_size: float = _setting(1.0, "side of the images at the start of training, as a fraction; it grows to 1", above=0, at_most=1)

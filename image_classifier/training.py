@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['largest_number', 'train_epoch', 'validate', 'fit']
 
-# %% ../nbs/28_training.ipynb #ed328326
+# %% ../nbs/28_training.ipynb #ac67ed02
+import itertools
 import math
 import time
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from .augment import make_augment
 from .checkpoints import Checkpoints
 from .data import Splits, batches
 from .devices import advice, exactly, threads
+from .models import one_sided
 from .plan import epochs_within, forecast, seconds_within
 from .ranks import align, gathered, largest, start, told, total
 from .resuming import Keeper, go_on
@@ -31,7 +33,7 @@ def largest_number(model: nn.Module) -> float:
     "The largest absolute value among all weights and buffers."
     return max(tensor.abs().max().item() for tensor in model.state_dict().values() if tensor.is_floating_point() and tensor.numel())
 
-# %% ../nbs/28_training.ipynb #faef027d
+# %% ../nbs/28_training.ipynb #d92524ed
 def train_epoch(training: Training) -> EpochResult:
     "Show the model every training image that the epoch has left, then measure it on the validation images."
     config, data = training.config, training.splits
@@ -39,8 +41,9 @@ def train_epoch(training: Training) -> EpochResult:
     order, ranks = epoch_order(len(data.train), batch_size, config.seed, training.epoch), training.ranks
     augment = make_augment(config.augment, config.seed, training.epoch)
     training.model.train()
-    mine = ranks.rows(order[training.steps_done * batch_size:], batch_size)
-    for batch in batches(data.train, data.preprocess, batch_size // ranks.count, mine, augment, training.device):
+    whole, last = ranks.rows(order[training.steps_done * batch_size:], batch_size)
+    for batch in itertools.chain(batches(data.train, data.preprocess, batch_size // ranks.count, whole, augment, training.device),
+                                 batches(data.train, data.preprocess, batch_size, last, augment, training.device)):
         rows = min(batch_size, len(order) - training.steps_done * batch_size)  # of all ranks
         train_step(training, batch, counts=ranks.main or ranks.divides(rows))
         training.seconds = time.perf_counter() - begun
@@ -55,14 +58,14 @@ def train_epoch(training: Training) -> EpochResult:
     training.sums, training.seconds = no_sums(training.device), 0.0
     return EpochResult(training.epoch, training.step, training.lr, *(total / seen for total in sums), loss, accuracy, time.perf_counter() - begun)
 
-# %% ../nbs/28_training.ipynb #b0151ee1
+# %% ../nbs/28_training.ipynb #37659beb
 def validate(training: Training) -> tuple[float, float]:  # mean cross-entropy, accuracy
     "Measure on the validation images; where the network becomes the best of all, keep its weights."
     data = training.splits
     with averaged(training):
         align(training.ranks, training.model)
         mine = data.valid.take(training.ranks.share(len(data.valid)))
-        logits = gathered(training.ranks, predict_logits(training.model, mine, data.preprocess), len(data.valid)).double()
+        logits = gathered(training.ranks, predict_logits(one_sided(training.model), mine, data.preprocess, training.precision), len(data.valid)).double()
         targets = torch.from_numpy(data.valid.targets)
         loss = F.cross_entropy(logits, targets).item()
         for name, value in (("validation loss", loss), ("network", largest_number(training.model))):

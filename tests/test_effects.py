@@ -102,10 +102,11 @@ def vector(model):
     return nn.utils.parameters_to_vector(model.parameters()).detach().clone()
 
 
-def trained(splits=None, **changes):
-    "What a small network, always the same, goes through."
+def trained(splits=None, fully=False, **changes):
+    "What a small network, always the same, goes through; `fully`: one that takes images of any size, and has filters."
     with seeded(0):
-        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+        model = (nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)) if fully else
+                 nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10)))
     watch = Watch()
     history = fit(model, splits or digits(), configured(**changes), [watch])
     return SimpleNamespace(model=model, history=history, step=watch.weights[1] - watch.weights[0], **vars(watch))
@@ -146,6 +147,19 @@ def second_step_goes_on_with_the_first(key, folder):
     torch.testing.assert_close(heavy.weights[2], plain().weights[2] + 0.5 * plain().step)
 
 
+@experiment("hyperparameters.precision")
+def products_have_fewer_digits(key, folder):
+    rough = trained(precision="bfloat16").step
+    assert torch.equal(trained(precision="float32").step, plain().step) and not torch.equal(rough, plain().step)
+    torch.testing.assert_close(rough, plain().step, rtol=0, atol=0.01)
+
+
+@experiment("hyperparameters.first_size")
+def images_grow(key, folder):
+    grown = trained(first_size=0.5, num_epochs=3, fully=True)
+    assert [inputs.shape[-1] for inputs in grown.learnt] == [4, 4, 6, 6, 8, 8] and {inputs.shape[-1] for inputs in grown.looked_at} == {8}
+
+
 @experiment("hyperparameters.nesterov")
 def first_step_already_looks_ahead(key, folder):
     torch.testing.assert_close(trained(momentum=0.5, nesterov=True).step, 1.5 * plain().step)
@@ -170,7 +184,7 @@ def parts_are_seen_one_after_the_other(key, folder):
 
 @experiment("hyperparameters.optimizer")
 def each_optimizer_steps_in_its_own_way(key, folder):
-    steps = [trained(optimizer=name, weight_decay=0.5).step for name in settings()["hyperparameters.optimizer"].limits["choices"]]
+    steps = [trained(optimizer=name, weight_decay=0.5, fully=True).step for name in settings()["hyperparameters.optimizer"].limits["choices"]]
     assert not any(torch.allclose(a, b) for i, a in enumerate(steps) for b in steps[:i])
 
 
@@ -249,6 +263,16 @@ def images_are_changed_in_training_alone(key, folder):
         assert (here | mirrored).all() and here.any() and mirrored.any()
 
 
+@experiment("augment.mirror")
+def prediction_is_the_same_for_the_mirror_image(key, folder):
+    runs = {wanted: ran(folder / str(wanted), mirror=wanted) for wanted in (False, True)}
+    models = {wanted: run.classifier().model for wanted, run in runs.items()}
+    inputs = torch.rand(4, 1, 8, 8)
+    for wanted, model in models.items():
+        assert torch.allclose(model(inputs), model(inputs.flip(-1)), atol=1e-5) == wanted
+    assert runs[True].evaluation("test").metrics != runs[False].evaluation("test").metrics
+
+
 # the run
 
 
@@ -323,13 +347,6 @@ def device_is_used_or_refused(key, folder):
     else:
         with pytest.raises(ConfigError, match="no CUDA device"):
             trained(device="cuda")
-
-
-@experiment("precision")
-def products_have_fewer_digits(key, folder):
-    rough = trained(precision="bfloat16").step
-    assert torch.equal(trained(precision="float32").step, plain().step) and not torch.equal(rough, plain().step)
-    torch.testing.assert_close(rough, plain().step, rtol=0, atol=0.01)
 
 
 @experiment("compile")

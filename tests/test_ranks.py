@@ -66,30 +66,40 @@ def test_a_finished_run_comes_back_in_all_processes(pair):
 def test_any_number_of_processes_sees_the_same_batches():
     order = np.random.default_rng(0).permutation(1003)
     for count in (1, 2, 4):
-        shares = [Ranks(rank, count).rows(order, 100) for rank in range(count)]
+        shares, lasts = zip(*(Ranks(rank, count).rows(order, 100) for rank in range(count)))
         for start in range(0, 1000, 100):
             mine = slice(start // count, (start + 100) // count)
             assert np.concatenate([share[mine] for share in shares]).tolist() == order[start:start + 100].tolist()
-        assert all(share[1000 // count:].tolist() == order[1000:].tolist() for share in shares)  # three images: all compute them
+        assert all(last.tolist() == order[1000:].tolist() for last in lasts)  # three images: all compute them
 
 
 def test_what_two_began_one_ends(pair, tmp_path):
     "Stopped by a signal in the middle, saved by the first process, gone on with by a single one, which must be allowed."
     place = tmp_path / "run"
-    process = launched(["-m", "image_classifier.cli", "train", *WORDS, "epochs=200", "early_stopping_patience=0", "--out", str(place)])
+    words = [*WORDS[:2], "epochs=200", *WORDS[3:], "early_stopping_patience=0", "--out", str(place)]
+    process = launched(["-m", "image_classifier.cli", "train", *words])
     deadline = time.monotonic() + 120
     while not list(place.glob("history.jsonl")) or len((place / "history.jsonl").read_text().splitlines()) < 2:
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
-    assert list((place / "checkpoints").glob("step_*"))
-    words = [*WORDS, "epochs=200", "early_stopping_patience=0", "--out", str(place), "device=cpu"]
-    alone = [sys.executable, "-m", "image_classifier.cli", "train"]
-    refused = subprocess.run([*alone, *words, "threads=1"], capture_output=True, text=True, cwd=ROOT)
-    assert refused.returncode == 2
     state = json.loads((max((place / "checkpoints").glob("step_*")) / "state.json").read_text())
-    assert state["made_with"]["processes"] == 2 and state["made_with"]["threads"] == 1
+    assert state["made_with"]["processes"] == 2
+    alone = {"capture_output": True, "text": True, "cwd": ROOT, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+    command = [sys.executable, "-m", "image_classifier.cli", "train"]
+    refused = subprocess.run([*command, *words], **alone)
+    assert refused.returncode == 2 and "processes 2 then, 1 now" in refused.stderr
+    before = (place / "history.jsonl").read_text().splitlines()
+    gone_on = subprocess.run([*command, *words, "allow=[change]", "max_minutes=0.001"], **alone)
+    assert gone_on.returncode == 2 and "max_minutes" in gone_on.stderr  # another configuration than the one that is there
+    stopped = subprocess.Popen([*command, *words, "allow=[change]"], text=True, stderr=subprocess.PIPE, cwd=ROOT, env=alone["env"])
+    while len((place / "history.jsonl").read_text().splitlines()) < len(before) + 2:
+        assert stopped.poll() is None and time.monotonic() < deadline + 120
+        time.sleep(0.1)
+    stopped.send_signal(signal.SIGTERM)
+    assert "the run goes on with something else than it was made with" in stopped.communicate(timeout=60)[1] and stopped.returncode == 143
+    assert (place / "history.jsonl").read_text().splitlines()[:len(before) - 1] == before[:-1]
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
