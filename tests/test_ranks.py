@@ -91,8 +91,6 @@ def test_what_two_began_one_ends(pair, tmp_path):
     refused = subprocess.run([*command, *words], **alone)
     assert refused.returncode == 2 and "processes 2 then, 1 now" in refused.stderr
     before = (place / "history.jsonl").read_text().splitlines()
-    gone_on = subprocess.run([*command, *words, "allow=[change]", "max_minutes=0.001"], **alone)
-    assert gone_on.returncode == 2 and "max_minutes" in gone_on.stderr  # another configuration than the one that is there
     stopped = subprocess.Popen([*command, *words, "allow=[change]"], text=True, stderr=subprocess.PIPE, cwd=ROOT, env=alone["env"])
     while len((place / "history.jsonl").read_text().splitlines()) < len(before) + 2:
         assert stopped.poll() is None and time.monotonic() < deadline + 120
