@@ -166,7 +166,7 @@ def decode(data: bytes,  # a file's content
     "The pixels of `data`, upright, as (C,H,W) uint8, or a `DecodeError`."
     return np.ascontiguousarray(to_channels(_pixels(data, limits), channels))
 
-# %% ../nbs/11_images.ipynb #3ba2bad0
+# %% ../nbs/11_images.ipynb #151560eb
 def _stretch(image: np.ndarray,  # (C,H,W) uint8
              height: int,  # wanted pixels
              width: int,  # wanted pixels
@@ -174,8 +174,9 @@ def _stretch(image: np.ndarray,  # (C,H,W) uint8
     "`image` with (height, width) pixels, each channel by itself."
     if image.shape[1:] == (height, width):
         return image
-    return np.stack([np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize((width, height), Image.Resampling.BILINEAR))
-                     for plane in image])
+    parts = [image.transpose(1, 2, 0)] if len(image) == 3 else image
+    done = [np.asarray(Image.fromarray(np.ascontiguousarray(part)).resize((width, height), Image.Resampling.BILINEAR)) for part in parts]
+    return done[0].transpose(2, 0, 1) if len(image) == 3 else np.stack(done)
 
 # %% ../nbs/11_images.ipynb #b76e2f98
 def _crop(image: np.ndarray,  # (C,H,W) uint8
