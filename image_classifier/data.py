@@ -6,7 +6,7 @@
 __all__ = ['Dataset', 'html_table', 'Splits', 'Rows', 'mean_and_deviation', 'statistics', 'fingerprint_of', 'load_data',
            'load_test', 'Batch', 'batches']
 
-# %% ../nbs/15_data.ipynb #ea318125
+# %% ../nbs/15_data.ipynb #3c37d073
 import copy
 import hashlib
 import html
@@ -15,6 +15,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
@@ -308,11 +309,27 @@ class Batch(NamedTuple):
     targets: "torch.Tensor"  # (B,) int64 on the device
     indices: "torch.Tensor"  # (B,) int64 on the device: row numbers in the dataset
 
-# %% ../nbs/15_data.ipynb #1f0c4332
+# %% ../nbs/15_data.ipynb #050671d2
 _NEAR = 1 << 18  # values worked on at once
 
 
-def _normalise(pixels: "torch.Tensor",  # (B,C,S,S) uint8 or float32, 0..255
+def _in_parts(work: Callable[[slice], object],  # called with some of the images
+              n: int,  # images
+              size: int,  # values of one
+              pool: ThreadPoolExecutor,
+              threads: int,
+             ) -> None:
+    "`work` done for `n` images, a few at a time; in threads where there is enough to do."
+    step = max(1, _NEAR // max(1, size))
+    share = n if n * size < 8 * _NEAR else math.ceil(n / threads)
+    def _several(first):
+        for start in range(first, min(first + share, n), step):
+            work(slice(start, min(start + step, first + share, n)))
+    shares = range(0, n, share)
+    list((map if len(shares) == 1 else pool.map)(_several, shares))
+
+# %% ../nbs/15_data.ipynb #fce9eb9c
+def _normalise(pixels: "torch.Tensor",  # (B,C,S,S) float32, 0..255
                preprocess: Preprocess,
                inputs: "torch.Tensor",  # (B,C,S,S) float32, written to
               ) -> None:
@@ -321,7 +338,7 @@ def _normalise(pixels: "torch.Tensor",  # (B,C,S,S) uint8 or float32, 0..255
     for start in range(0, len(pixels), step):
         inputs[start:start + step].copy_(preprocess.inputs(pixels[start:start + step]))
 
-# %% ../nbs/15_data.ipynb #1b29e5b6
+# %% ../nbs/15_data.ipynb #fa14d2c8
 def batches(dataset: Dataset,
             preprocess: Preprocess,
             batch_size: int = 256,  # the last batch may be smaller
@@ -332,20 +349,28 @@ def batches(dataset: Dataset,
            ) -> Iterator[Batch]:
     "Cut `dataset` into batches."
     import torch
-    last, on_cpu = {"memory_format": torch.channels_last}, torch.device(device).type == "cpu"
+    here, last, threads = torch.device(device).type == "cpu", {"memory_format": torch.channels_last}, torch.get_num_threads()
     order = np.arange(len(dataset))[slice(None) if order is None else np.asarray(order, np.int64)]
-    shape = (min(batch_size, len(order)), *dataset.images.shape[1:])
-    gathered, inputs = np.empty(shape, np.uint8), None
-    floats = torch.empty(shape, **last) if augment and on_cpu else None
-    for start in range(0, len(order), batch_size):
-        rows = order[start:start + batch_size]
-        pixels = torch.from_numpy(np.take(dataset.images, rows, axis=0, out=gathered[:len(rows)], mode="clip")).to(device)
-        targets, indices = (torch.from_numpy(values).to(device) for values in (dataset.targets[rows], rows.copy()))
-        if augment:
-            pixels = augment(pixels.to(torch.float32, **last) if floats is None else floats[:len(rows)].copy_(pixels), indices)
-        if on_cpu:
-            inputs = inputs if reuse and inputs is not None else torch.empty(shape, **last)
-            _normalise(pixels, preprocess, inputs[:len(rows)])
-        else:
-            inputs = preprocess.inputs(pixels.to(torch.float32, **last)).contiguous(**last)
-        yield Batch(inputs[:len(rows)], targets, indices)
+    shape, inputs = (min(batch_size, len(order)), *dataset.images.shape[1:]), None
+    floats = torch.empty(shape, **last) if augment and here else None
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(order), batch_size):
+            rows = order[start:start + batch_size]
+            targets, indices = (torch.from_numpy(values).to(device) for values in (dataset.targets[rows], rows.copy()))
+            if here and (inputs is None or not reuse):
+                inputs = torch.empty(shape, **last)
+            ready = inputs[:len(rows)] if here else None
+            if here and not augment:
+                def _make(part):
+                    preprocess.inputs(np.take(dataset.images, rows[part], axis=0), ready.numpy()[part])
+                _in_parts(_make, len(rows), math.prod(shape[1:]), pool, threads)
+                yield Batch(ready, targets, indices)
+                continue
+            pixels = torch.from_numpy(np.take(dataset.images, rows, axis=0)).to(device)
+            pixels = pixels.to(torch.float32, **last) if floats is None else floats[:len(rows)].copy_(pixels)
+            pixels = augment(pixels, indices) if augment else pixels
+            if here:
+                _normalise(pixels, preprocess, ready)
+            else:
+                ready = preprocess.inputs(pixels).contiguous(**last)
+            yield Batch(ready, targets, indices)
