@@ -77,15 +77,16 @@ def conversions(facts: Sequence[ImageFacts],  # of all images
     parts += [f"animated | {animated} | first frame"] if animated else []
     return f"images that are converted (mode | count | how): {'; '.join(parts)}" if parts else ""
 
-# %% ../nbs/15_decoding.ipynb #54775251
+# %% ../nbs/15_decoding.ipynb #c99a84b8
 def measured(images: np.ndarray,  # (N,C,H,W) uint8
             ) -> tuple[np.ndarray, np.ndarray]:  # (N,) `digests`; (N,C,2) int64
     "A hash of each image, and for each of its channels the sum of the values and of their squares."
     sums = np.empty((*images.shape[:2], 2), np.int64)
     step = max(1, (1 << 18) // max(1, images[:1].size))
     for start in range(0, len(images), step):
-        values = images[start:start + step].reshape(-1, images.shape[1], images.shape[2] * images.shape[3]).astype(np.float64)
-        sums[start:start + step] = np.stack([values.sum(2), np.einsum("nci,nci->nc", values, values)], 2)
+        values = images[start:start + step].astype(np.float32 if images.shape[3] <= 256 else np.float64)
+        rows = np.stack([values.sum(3), np.einsum("nchw,nchw->nch", values, values)], 3)
+        sums[start:start + step] = rows.sum(2, dtype=np.float64)
     return digests(images), sums
 
 # %% ../nbs/15_decoding.ipynb #ccfbd98c
@@ -103,8 +104,8 @@ def empty(n: int,  # images
     "Room for `n` images in memory."
     return Decoded(np.empty((n, *shape), np.uint8), np.zeros(n, "V16"), np.zeros((n, shape[0], 2), np.int64), {})
 
-# %% ../nbs/15_decoding.ipynb #0400347d
-_KEPT = 1 << 28  # bytes of all files together that may be kept
+# %% ../nbs/15_decoding.ipynb #33967044
+_KEPT = 1 << 26  # bytes of all files together that may be kept
 
 
 def _reader(files: Sequence[File],
