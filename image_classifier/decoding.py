@@ -22,7 +22,7 @@ from .schema import DataConfig
 from .sources import File, Source
 from .splitting import digests
 
-# %% ../nbs/15_decoding.ipynb #be6910a6
+# %% ../nbs/15_decoding.ipynb #663dd116
 def in_threads(work: Callable[[int], object],  # called with each row
                rows: Sequence[int],
                label: str,  # shown beside the bar, which appears on a terminal only
@@ -38,7 +38,7 @@ def in_threads(work: Callable[[int], object],  # called with each row
                 results[row] = problem
         return results
     results, chunks = {}, [rows[start:start + 64] for start in range(0, len(rows), 64)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(rows), desc=label, disable=None, leave=False) as bar:
+    with ThreadPoolExecutor(2 * os.cpu_count()) as pool, tqdm(total=len(rows), desc=label, disable=None, leave=False) as bar:
         try:
             for several in pool.map(_several, chunks):
                 results |= several
