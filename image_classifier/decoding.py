@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['in_threads', 'own_shape', 'conversions', 'measured', 'Decoded', 'empty', 'SourceImages']
 
-# %% ../nbs/15_decoding.ipynb #b15b0ddc
+# %% ../nbs/15_decoding.ipynb #d6fbc40b
 import functools
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from .schema import DataConfig
 from .sources import File, Source
 from .splitting import digests
 
-# %% ../nbs/15_decoding.ipynb #663dd116
+# %% ../nbs/15_decoding.ipynb #91fdfe3a
 def in_threads(work: Callable[[int], object],  # called with each row
                rows: Sequence[int],
                label: str,  # shown beside the bar, which appears on a terminal only
@@ -32,18 +33,21 @@ def in_threads(work: Callable[[int], object],  # called with each row
     def _several(rows):
         results = {}
         for row in rows:
+            if stop.is_set():
+                break
             try:
                 results[row] = work(row)
             except DataError as problem:
                 results[row] = problem
         return results
-    results, chunks = {}, [rows[start:start + 64] for start in range(0, len(rows), 64)]
+    results, stop, chunks = {}, Event(), [rows[start:start + 64] for start in range(0, len(rows), 64)]
     with ThreadPoolExecutor(2 * os.cpu_count()) as pool, tqdm(total=len(rows), desc=label, disable=None, leave=False) as bar:
         try:
             for several in pool.map(_several, chunks):
                 results |= several
                 bar.update(len(several))
         finally:  # Ctrl-C does not wait for the rest
+            stop.set()
             pool.shutdown(cancel_futures=True)
     return results
 
