@@ -23,7 +23,7 @@ report: $(VENV)/report.stamp  ## install, train on the embedded digits, write an
 
 test: $(VENV)/dev.stamp  ## install, then all that CI checks: the notebooks, the tests, export without a diff, coverage
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
-	$(BIN)/python -m pytest --cov --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --durations=10
 
 lab: $(VENV)/dev.stamp  ## open JupyterLab on the notebooks, with this environment's kernel
 	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/python -m jupyterlab --notebook-dir=nbs

@@ -6,19 +6,22 @@
 __all__ = ['NOTHING', 'LIST_HEAD', 'Finding', 'Facts', 'Checked', 'Pile', 'equal_images', 'near_images', 'uneven_classes',
            'check', 'seen_before_testing', 'examine', 'quarantine']
 
-# %% ../nbs/18_checks.ipynb #86fce9db
+# %% ../nbs/18_checks.ipynb #a1923d0c
 import contextlib
-import math
+import hashlib
+import json
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple, Optional
 
 import numpy as np
 
-from .data import SourceImages, Splits, cache_key, html_table, own_shape
+from .cache import decoded, pixels_key
+from .data import Splits, html_table
+from .decoding import SourceImages
 from .downloads import cache_folder
 from .errors import DataError, ImageClassifierError, escaped, quoted, together
 from .files import read_json, writable_folder, write_json
@@ -171,7 +174,7 @@ def _keep(place: Path, checked: Checked) -> Checked:
             "facts": checked.facts and checked.facts._asdict()})
     return checked
 
-# %% ../nbs/18_checks.ipynb #94a18322
+# %% ../nbs/18_checks.ipynb #f4c301af
 def _look(pile: Pile,
           near: bool,  # also for near duplicates
          ) -> Iterator[Finding]:
@@ -191,7 +194,7 @@ def check(splits: Splits,
     if known := _kept(place):
         return known
     parts = {name: getattr(splits, name) for name in PARTS}
-    images = np.concatenate([thumbnails(np.asarray(part.images)) for part in parts.values()])
+    images = np.concatenate([thumbnails(part.images) for part in parts.values()])
     pile = Pile([id for part in parts.values() for id in part.ids], np.concatenate([part.targets for part in parts.values()]),
                 np.repeat(PARTS, [len(part) for part in parts.values()]), splits.classes,
                 np.concatenate([digests(part.images) for part in parts.values()]), images)
@@ -209,8 +212,8 @@ def seen_before_testing(checked: Checked,
         seen |= {copy for copy, first in again.images if first in seen}
     return len(seen & set(test))
 
-# %% ../nbs/18_checks.ipynb #08ee4c23
-_CHUNK = 1 << 28  # bytes of pixels decoded at a time
+# %% ../nbs/18_checks.ipynb #5ec0416d
+_CHUNK = 1 << 28  # bytes of pixels looked at at a time
 
 
 class _Decoded(NamedTuple):
@@ -222,22 +225,15 @@ class _Decoded(NamedTuple):
 
 
 def _decode(source: Source, config: DataConfig) -> _Decoded:
-    "Decode all images, some at a time, and keep what is small."
+    "Decode all images, and keep what is small."
     reader = SourceImages(source, config)
     facts = reader.facts() if source.files is not None else dict.fromkeys(range(len(source.ids)), reader.facts()[0])
-    problems = {row: fact for row, fact in facts.items() if isinstance(fact, DataError)}
-    shape = own_shape([fact for row, fact in facts.items() if row not in problems], config)
-    hashes, small = [digests([])], [np.empty((0, *thumbnails(np.empty((0, *shape), np.uint8)).shape[1:]), np.uint8)]
-    step = max(1, _CHUNK // math.prod(shape))
-    for start in range(0, len(facts), step):
-        rows = [row for row in range(start, min(start + step, len(facts))) if row not in problems]
-        images = np.empty((min(step, len(facts) - start), *shape), np.uint8)
-        problems |= reader.fill(images, rows, start)
-        kept = [row - start for row in rows if row not in problems]
-        good = images if len(kept) == len(images) else images[kept]
-        hashes.append(digests(good))
-        small.append(thumbnails(good))
-    return _Decoded({row: fact for row, fact in facts.items() if row not in problems}, problems, np.concatenate(hashes), np.concatenate(small))
+    with warnings.catch_warnings(action="ignore"):  # of what is in the table
+        found = decoded(source, config)
+    good = {row: fact for row, fact in facts.items() if row not in found.problems}
+    rows, step = np.array([*good], np.int64), max(1, _CHUNK // max(1, found.images[:1].size))
+    small = [thumbnails(found.images[rows[start:start + step]]) for start in range(0, max(1, len(rows)), step)]
+    return _Decoded(good, found.problems, found.digests[rows], np.concatenate(small))
 
 # %% ../nbs/18_checks.ipynb #f6e05003
 def _of_source(source: Source, problems: dict[int, DataError]) -> Iterator[Finding]:
@@ -271,7 +267,7 @@ def _notes(source: Source, facts: Collection[ImageFacts]) -> dict[str, str]:
             "sizes": most + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""),
             "kinds of pixels": ", ".join(f"{mode} ({n:,})" for mode, n in Counter(fact.mode for fact in facts).most_common())})
 
-# %% ../nbs/18_checks.ipynb #c68e7dac
+# %% ../nbs/18_checks.ipynb #2eac2dbe
 def _facts_of(source: Source, decoded: _Decoded) -> Facts:
     "The table of image facts."
     rows, facts = list(decoded.facts), list(decoded.facts.values())
@@ -281,13 +277,23 @@ def _facts_of(source: Source, decoded: _Decoded) -> Facts:
                  [one.tobytes().hex() for one in decoded.hashes])
 
 
+def _key(source: Source,
+         config: DataConfig,
+         allow: Collection[str] = (),  # what would be refused otherwise
+        ) -> str:
+    "A name for what is found in a source, 32 hexadecimal digits."
+    settings = {name: value for name, value in asdict(config).items() if name not in ("root", "quarantine", "memory_limit", "cache_dir", "cache_limit", "download")}
+    known = [settings, sorted(allow), source.classes, source.ids, source.targets.tolist(), source.parts, source.groups, pixels_key(source, config)]
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:32]
+
+
 def examine(config: DataConfig,
             near: bool = True,  # look for near duplicates
             allow: Collection[str] = (),  # of links: what would be refused otherwise
            ) -> Checked:  # with facts
     "All that a data set should be known for, its own splits as they are."
     source = gather(config, allow)
-    place = cache_folder(config.cache_dir) / "checks" / f"{cache_key(source, config, allow)}-{'near' if near else 'equal'}.json"
+    place = cache_folder(config.cache_dir) / "checks" / f"{_key(source, config, allow)}-{'near' if near else 'equal'}.json"
     if known := _kept(place):
         return known
     decoded = _decode(source, config)

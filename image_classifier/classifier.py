@@ -6,7 +6,7 @@
 __all__ = ['UPGRADES', 'FORMAT', 'Prediction', 'name_probabilities', 'read_pixels', 'describe_classifier', 'model_card',
            'check_description', 'check_outline', 'build_described', 'Classifier']
 
-# %% ../nbs/40_classifier.ipynb #6927daad
+# %% ../nbs/40_classifier.ipynb #a0e32aff
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ from .files import atomic_write, check_manifest, read_json, staged_folder, write
 from .headers import DecodeError, Limits
 from .images import Preprocess
 from .metrics import probabilities
-from .models import GROUP, Architecture, build_model, find_builder, seeded
+from .models import Architecture, GROUP, assembled, build_model, find_builder, seeded
 
 # %% ../nbs/40_classifier.ipynb #40422bad
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class _Weightless(TorchFunctionMode):
         without = {"device": "meta"} if function in (torch.empty, torch.zeros, torch.ones) else {}
         return function(*args, **{**(kwargs or {}), **without})
 
-# %% ../nbs/40_classifier.ipynb #b3c8ee01
+# %% ../nbs/40_classifier.ipynb #6517cedf
 def check_outline(architecture: Architecture,
                   tensors: dict[str, torch.Tensor],  # the weights beside the description
                   where: object,  # for messages
@@ -136,7 +136,7 @@ def check_outline(architecture: Architecture,
     builder = find_builder(architecture.name, architecture.library)
     try:
         with seeded(0), _Weightless():
-            own = builder(architecture).state_dict()
+            own = assembled(builder, architecture).state_dict()
     except Exception:  # it cannot do without numbers, or it fails and will say so when it is built
         return
     check_fit(own, tensors, where)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EPILOG', 'Verbs', 'ic', 'as_ours', 'usage_error', 'hoisted', 'listening', 'way_on', 'main']
 
-# %% ../nbs/99_cli.ipynb #f2a6c244
+# %% ../nbs/99_cli.ipynb #c664d456
 import contextlib
 import os
 import shlex
@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 
 from .classifier_verbs import evaluate, predict, sign, verify
-from .data_verbs import check
+from .data_verbs import cache, check
 from .errors import ConfigError, ImageClassifierError, ResourceError, escaped, quoted, suggestion
 from .files import FULL
 from .run_verbs import config, doctor, report, train
@@ -65,8 +65,8 @@ def ic() -> None:
     A run is described by key=value words, the same in the shell, in notebooks and in stored runs; `ic config --keys` explains
     them all."""
 
-# %% ../nbs/99_cli.ipynb #31e790ca
-for _verb in (train, evaluate, predict, check, report, sign, verify, config, doctor):
+# %% ../nbs/99_cli.ipynb #f410dc2e
+for _verb in (train, evaluate, predict, check, cache, report, sign, verify, config, doctor):
     ic.add_command(_verb)
 
 # %% ../nbs/99_cli.ipynb #1e6ab83c

@@ -166,7 +166,7 @@ def decode(data: bytes,  # a file's content
     "The pixels of `data`, upright, as (C,H,W) uint8, or a `DecodeError`."
     return np.ascontiguousarray(to_channels(_pixels(data, limits), channels))
 
-# %% ../nbs/11_images.ipynb #3ba2bad0
+# %% ../nbs/11_images.ipynb #151560eb
 def _stretch(image: np.ndarray,  # (C,H,W) uint8
              height: int,  # wanted pixels
              width: int,  # wanted pixels
@@ -174,8 +174,9 @@ def _stretch(image: np.ndarray,  # (C,H,W) uint8
     "`image` with (height, width) pixels, each channel by itself."
     if image.shape[1:] == (height, width):
         return image
-    return np.stack([np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize((width, height), Image.Resampling.BILINEAR))
-                     for plane in image])
+    parts = [image.transpose(1, 2, 0)] if len(image) == 3 else image
+    done = [np.asarray(Image.fromarray(np.ascontiguousarray(part)).resize((width, height), Image.Resampling.BILINEAR)) for part in parts]
+    return done[0].transpose(2, 0, 1) if len(image) == 3 else np.stack(done)
 
 # %% ../nbs/11_images.ipynb #b76e2f98
 def _crop(image: np.ndarray,  # (C,H,W) uint8
@@ -236,24 +237,24 @@ def _problem(values: Any,  # a Preprocess whose fields may hold anything
             return f"{name} must be {values.channels} numbers from {low:g} to 1e+06, got {quoted(numbers)}"
     return ""
 
-# %% ../nbs/11_images.ipynb #3d227489
+# %% ../nbs/11_images.ipynb #5d5f29da
 def _normalised(images: Any,  # (..., C, H, W), numpy or torch, 0..255
                 mean: tuple[float, ...],  # of each channel, 0..1
                 std: tuple[float, ...],  # of each channel, 0..1
+                out: Optional[np.ndarray] = None,  # where numpy is to write it, float32
                ) -> Any:
     "`(images - 255 mean) / (255 std)` in float32, of the same kind as `images`."
     shift = np.float32(255 * np.asarray(mean, np.float64)).reshape(-1, 1, 1)
     scale = np.float32(1 / (255 * np.asarray(std, np.float64))).reshape(-1, 1, 1)
     if isinstance(images, np.ndarray):
-        images = images.astype(np.float32, copy=False)
-    else:
-        images = images.float()
-        shift, scale = images.new_tensor(shift.tolist()), images.new_tensor(scale.tolist())
-    images = images - shift
-    images *= scale
+        images = images.astype(np.float32, copy=False) - shift
+        return np.multiply(images, scale, out=images if out is None else out)
+    images = images.float()
+    images = images - images.new_tensor(shift.tolist())
+    images *= images.new_tensor(scale.tolist())
     return images
 
-# %% ../nbs/11_images.ipynb #0869674d
+# %% ../nbs/11_images.ipynb #6c5b9574
 @dataclass(frozen=True)
 class Preprocess:
     "From any picture to what a network sees: size, channels, resize rule and normalisation."
@@ -279,11 +280,12 @@ class Preprocess:
 
     def inputs(self,
                images: Any,  # (N,C,S,S) or (C,S,S), uint8 or float 0..255, numpy or torch
+               out: Optional[np.ndarray] = None,  # where to write them, if they come from numpy
               ) -> Any:
         "`images` normalised: float32 of the same kind, on the same device."
         if images.ndim < 3 or images.shape[-3] != self.channels:
             raise DataError(f"images of shape {tuple(images.shape)}, but {self.channels} channels are expected")
-        return _normalised(images, self.mean, self.std)
+        return _normalised(images, self.mean, self.std, out)
 
     def as_dict(self) -> dict[str, Any]:
         "The values as JSON can hold them."

@@ -7,7 +7,7 @@ __all__ = ['BUILDERS', 'GROUP', 'EXTRAS', 'SIZES', 'Architecture', 'register_mod
            'count_parameters', 'BasicBlock', 'resnet', 'offered', 'load_builder', 'torchvision_names', 'find_head',
            'set_dropout', 'set_channels', 'torchvision_model', 'timm_model', 'model_names', 'check_model',
            'find_builder', 'seeded', 'logits_without_values', 'try_model', 'works', 'working_size', 'Mirrored',
-           'one_sided', 'build_model']
+           'assembled', 'one_sided', 'build_model']
 
 # %% ../nbs/20_models.ipynb #6a445cec
 import contextlib
@@ -20,7 +20,7 @@ from torch import nn
 
 from .errors import ConfigError, quoted, require, suggestion
 
-# %% ../nbs/20_models.ipynb #119c9bdf
+# %% ../nbs/20_models.ipynb #36ae311d
 @dataclass(frozen=True)
 class Architecture:
     "What has to be known to build a network."
@@ -37,6 +37,8 @@ class Architecture:
             value = getattr(self, key)
             if type(value) is not int or value < 1:
                 raise ConfigError(f"{key} must be a whole number >= 1, got {quoted(value)}", "a network's architecture")
+        if not isinstance(self.mirror, bool):
+            raise ConfigError(f"mirror must be true or false, got {quoted(self.mirror)}", "a network's architecture")
         if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must be >= 0 and < 1, got {quoted(self.dropout)}", "a network's architecture")
 
@@ -320,7 +322,7 @@ def working_size(builder: Callable[[Architecture], nn.Module],
     sizes = [size for size in SIZES if size > architecture.size] + [size for size in reversed(SIZES) if size < architecture.size]
     return next((size for size in sizes if works(builder, replace(architecture, size=size))), None)
 
-# %% ../nbs/20_models.ipynb #364b83c1
+# %% ../nbs/20_models.ipynb #930b933c
 class Mirrored(nn.Module):
     "A network that looks at an image and its mirror image when it predicts."
     def __init__(self,
@@ -337,11 +339,19 @@ class Mirrored(nn.Module):
         return logits if self.training else (logits + self.network(inputs.flip(-1))) / 2
 
 
+def assembled(builder: Callable[[Architecture], nn.Module],
+              architecture: Architecture,
+             ) -> nn.Module:
+    "What a builder makes, with its mirror where one is wanted."
+    model = builder(architecture)
+    return Mirrored(model) if architecture.mirror and isinstance(model, nn.Module) else model
+
+
 def one_sided(model: nn.Module) -> nn.Module:
     "The network without its mirror."
     return model.network if isinstance(model, Mirrored) else model
 
-# %% ../nbs/20_models.ipynb #b9c37847
+# %% ../nbs/20_models.ipynb #eb473d0a
 def build_model(architecture: Architecture,
                 seed: int = 0,  # the weights are a function of it
                ) -> nn.Module:  # on the CPU, in training mode, with .architecture
@@ -349,7 +359,7 @@ def build_model(architecture: Architecture,
     builder = find_builder(architecture.name, architecture.library)
     with seeded(seed):
         try:
-            model = builder(architecture)
+            model = assembled(builder, architecture)
             if isinstance(model, nn.Module):
                 try_model(model, architecture)
         except ConfigError:
@@ -358,8 +368,6 @@ def build_model(architecture: Architecture,
             raise _refusal(builder, architecture, problem) from problem
     if not isinstance(model, nn.Module):
         raise ConfigError(f"the builder returned {type(model).__name__}, not a network", architecture.name, "return a torch.nn.Module")
-    if architecture.mirror:
-        model = Mirrored(model)
     model.architecture = architecture
     return model.train()
 

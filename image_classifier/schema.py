@@ -35,7 +35,7 @@ def _setting(default: Any,  # the value where nobody says otherwise
         return field(default_factory=default.copy, metadata=about)
     return field(default=default, metadata=about)
 
-# %% ../nbs/03_schema.ipynb #bf583608
+# %% ../nbs/03_schema.ipynb #6fa7c864
 SOURCES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "folder", "csv")
 FORMATS = ("png", "jpeg", "webp", "bmp", "gif", "tiff")
 
@@ -60,6 +60,7 @@ class DataConfig:
     max_bytes: int = _setting(50_000_000, "most bytes of one image file", at_least=1)
     memory_limit: int = _setting(4_000_000_000, "bytes of decoded images held in memory; above, they are mapped from disk", at_least=0)
     cache_dir: Optional[str] = _setting(None, "folder for downloads and decoded images; null: the platform's cache folder")
+    cache_limit: int = _setting(50_000_000_000, "most bytes of decoded images kept in the cache folder; those used longest ago go first", at_least=0)
     download: bool = _setting(True, "fetch a public data set that is not there")
 
 # %% ../nbs/03_schema.ipynb #f9c27ff5
@@ -386,9 +387,9 @@ def check_config(config: Config,  # a configuration, perhaps written by hand
     raise_all(list(_contradictions(checked)))
     return checked
 
-# %% ../nbs/03_schema.ipynb #27b4b947
+# %% ../nbs/03_schema.ipynb #3f54d918
 PLACES = ("data.root", "data.quarantine", "data.cache_dir", "resume")  # where things lie
-OUTSIDE = (*PLACES, "near_duplicates", "save_steps", "save_minutes", "save_keep")  # what a result does not depend on
+OUTSIDE = (*PLACES, "data.cache_limit", "near_duplicates", "save_steps", "save_minutes", "save_keep")  # what a result does not depend on
 
 def identity(config: Config) -> dict[str, Any]:
     "The values that make a run what it is."

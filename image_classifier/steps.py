@@ -26,7 +26,7 @@ from .schema import Config
 from .seeds import mix, shuffled
 from .state import Training, check_diverged, note_finite, snapshot
 
-# %% ../nbs/25_steps.ipynb #882ac9a0
+# %% ../nbs/25_steps.ipynb #9247ad68
 @torch.no_grad()
 def predict_logits(model: nn.Module,
                    dataset: Dataset,
@@ -39,7 +39,7 @@ def predict_logits(model: nn.Module,
     model.eval()
     try:
         with autocast(precision, device):
-            parts = [model(batch.inputs).float().cpu() for batch in batches(dataset, preprocess, batch_size, device=device)]
+            parts = [model(batch.inputs).float().cpu().clone() for batch in batches(dataset, preprocess, batch_size, device=device, reuse=True)]
     finally:
         model.train(mode)
     return torch.cat(parts) if parts else torch.zeros(0, len(dataset.classes))

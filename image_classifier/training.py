@@ -33,7 +33,7 @@ def largest_number(model: nn.Module) -> float:
     "The largest absolute value among all weights and buffers."
     return max(tensor.abs().max().item() for tensor in model.state_dict().values() if tensor.is_floating_point() and tensor.numel())
 
-# %% ../nbs/28_training.ipynb #d92524ed
+# %% ../nbs/28_training.ipynb #d6fdd997
 def train_epoch(training: Training) -> EpochResult:
     "Show the model every training image that the epoch has left, then measure it on the validation images."
     config, data = training.config, training.splits
@@ -42,8 +42,8 @@ def train_epoch(training: Training) -> EpochResult:
     augment = make_augment(config.augment, config.seed, training.epoch)
     training.model.train()
     whole, last = ranks.rows(order[training.steps_done * batch_size:], batch_size)
-    for batch in itertools.chain(batches(data.train, data.preprocess, batch_size // ranks.count, whole, augment, training.device),
-                                 batches(data.train, data.preprocess, batch_size, last, augment, training.device)):
+    for batch in itertools.chain(batches(data.train, data.preprocess, batch_size // ranks.count, whole, augment, training.device, reuse=True),
+                                 batches(data.train, data.preprocess, batch_size, last, augment, training.device, reuse=True)):
         rows = min(batch_size, len(order) - training.steps_done * batch_size)  # of all ranks
         train_step(training, batch, counts=ranks.main or ranks.divides(rows))
         training.seconds = time.perf_counter() - begun

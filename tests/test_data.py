@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from folders import every_id, folder, pets, picture, refused, save, warned  # noqa: F401
 
-from image_classifier.data import _reader, _write_decoded, batches, load_data, load_test
-from image_classifier.errors import DataError, ResourceError
+from image_classifier.data import Rows, batches, load_data, load_test
+from image_classifier.decoding import _reader
+from image_classifier.errors import DataError
 from image_classifier.schema import DataConfig
 from image_classifier.sources import File
 from image_classifier.splitting import carve, digests, priorities_of, ties
@@ -164,12 +165,12 @@ def test_images_beyond_the_memory_limit_are_mapped_and_found_again(pets, tmp_pat
     mapped = folder(pets, memory_limit=0, cache_dir=str(tmp_path / "cache"))
     splits, lines = warned(mapped, ["corrupt"])
     held, _ = warned(folder(pets), ["corrupt"])
-    assert isinstance(splits.train.images, np.memmap) and not isinstance(held.train.images, np.memmap)
+    assert isinstance(splits.train.images, Rows) and isinstance(held.train.images, np.ndarray)
     assert splits.fingerprint == held.fingerprint and np.array_equal(splits.valid.images, held.valid.images)
-    made = [(path, path.stat().st_mtime_ns) for path in (tmp_path / "cache").rglob("*.npy")]
+    made = [(path, path.stat().st_mtime_ns) for path in (tmp_path / "cache").rglob("*.bin")]
     again, again_lines = warned(mapped, ["corrupt"])
     assert again.fingerprint == splits.fingerprint and again_lines == lines
-    assert made == [(path, path.stat().st_mtime_ns) for path in (tmp_path / "cache").rglob("*.npy")]
+    assert len(made) == 3 and made == [(path, path.stat().st_mtime_ns) for path in (tmp_path / "cache").rglob("*.bin")]
     inputs = [batch.inputs for batch in batches(splits.train, splits.preprocess, 4)]
     assert sum(map(len, inputs)) == len(splits.train)
 
@@ -192,13 +193,13 @@ def test_another_folders_pixels_are_never_used(pets, tmp_path):
             os.utime(place.with_suffix(".bmp"), ns=(10**18, 10**18))
         path.unlink()
     first, second = (load_data(folder(root, memory_limit=0, cache_dir=cache)) for root in (pets, other))
-    assert first.train.images.max() < 100 <= second.train.images.min()
+    assert np.max(first.train.images) < 100 <= np.min(second.train.images)
     (tmp_path / "now").symlink_to(pets)
     assert load_data(folder(tmp_path / "now", memory_limit=0, cache_dir=cache)).fingerprint == first.fingerprint
     (tmp_path / "now").unlink()
     (tmp_path / "now").symlink_to(other)
     assert load_data(folder(tmp_path / "now", memory_limit=0, cache_dir=cache)).fingerprint == second.fingerprint
-    assert len([*(tmp_path / "cache").rglob("images.npy")]) == 2
+    assert len([*(tmp_path / "cache").rglob("images.bin")]) == 2
 
 
 def test_bytes_read_for_the_header_are_kept_for_the_pixels(tmp_path):
@@ -208,29 +209,6 @@ def test_bytes_read_for_the_header_are_kept_for_the_pixels(tmp_path):
     assert read(0) == b"seven.."
     path.unlink()
     assert read(0) == b"seven.."
-
-
-def test_failed_decoding_leaves_nothing_in_the_cache(pets, tmp_path):
-    (pets / "cat" / "3.png").write_bytes(b"")
-    refused(pets, "empty file", memory_limit=0, cache_dir=str(tmp_path / "cache"))
-    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
-
-
-def test_damaged_cache_is_named_with_the_way_out(pets, tmp_path):
-    mapped = folder(pets, memory_limit=0, cache_dir=str(tmp_path / "cache"))
-    load_data(mapped)
-    for name in ("images.npy", "index.npz"):
-        [path] = (tmp_path / "cache").rglob(name)
-        whole = path.read_bytes()
-        path.write_bytes(whole[:100])
-        with pytest.raises(DataError, match="decoded images in the cache are damaged"):
-            load_data(mapped)
-        path.write_bytes(whole)
-
-
-def test_too_small_a_disk_is_said_before_decoding(tmp_path):
-    with pytest.raises(ResourceError, match="bytes of decoded images"):
-        _write_decoded(tmp_path / "cache" / "x", (1 << 24, 3, 4096, 4096), lambda images: None)
 
 
 # batches
@@ -244,6 +222,32 @@ def test_batches_visit_the_order_they_are_given():
     assert np.concatenate([batch.targets for batch in seen]).tolist() == splits.train.targets[order].tolist()
     expected = splits.preprocess.inputs(splits.train.images[order])
     assert np.array_equal(np.concatenate([batch.inputs for batch in seen]), expected)
+
+
+def test_batches_that_are_kept_stay_as_they_were():
+    splits = load_data("digits")
+    kept = [*batches(splits.train, splits.preprocess, 100)]
+    passing = [batch.inputs.clone() for batch in batches(splits.train, splits.preprocess, 100, reuse=True)]
+    assert all((batch.inputs == inputs).all() for batch, inputs in zip(kept, passing)) and len(kept) == len(passing) == 13
+    assert len({batch.inputs.data_ptr() for batch in kept}) == 13
+
+
+@pytest.mark.parametrize("augment", [None, lambda pixels, indices: pixels, lambda pixels, indices: 255 - pixels, lambda pixels, indices: pixels.neg_().add_(255)])
+def test_reused_memory_changes_no_number(augment):
+    splits = load_data(DataConfig(size=40, channels=3))
+    order = np.random.default_rng(0).permutation(200)
+    first, second = ([batch.inputs.clone() for batch in batches(splits.train, splits.preprocess, 64, order, augment, reuse=reuse)] for reuse in (False, True))
+    assert all((a == b).all() for a, b in zip(first, second)) and sum(map(len, second)) == 200
+    if augment is None:
+        assert np.array_equal(np.concatenate(second), splits.preprocess.inputs(splits.train.images[order]))
+
+
+def test_images_that_are_mapped_give_the_same_batches(pets, tmp_path):
+    held, mapped = load_data(folder(pets)), load_data(folder(pets, memory_limit=0, cache_dir=str(tmp_path / "cache")))
+    order = np.random.default_rng(0).permutation(len(held.train))
+    both = [[*batches(splits.train, splits.preprocess, 4, order)] for splits in (held, mapped)]
+    assert all((a.inputs == b.inputs).all() and (a.targets == b.targets).all() for a, b in zip(*both))
+    assert np.array_equal(mapped.train.take([3, 1]).images, held.train.take([3, 1]).images)
 
 
 def test_batches_are_channels_last_float32(pets):

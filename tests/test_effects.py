@@ -15,7 +15,7 @@ from torch import nn
 
 from image_classifier.checkpoints import Checkpoints
 from image_classifier.config import compose
-from image_classifier.data import load_data
+from image_classifier.data import Rows, load_data
 from image_classifier.downloads import IDX_SETS
 from image_classifier.errors import ConfigError, DataError, ImageClassifierError
 from image_classifier.models import seeded
@@ -556,10 +556,19 @@ def large_image_is_refused(key, folder):
 def images_are_mapped_from_the_folder_that_is_named(key, folder):
     pets = {**drawn(folder / "pets"), "cache_dir": str(folder / "cache")}
     kept, mapped = loaded(**pets), loaded(**pets, memory_limit=0)
-    assert not isinstance(kept.train.images, np.memmap) and isinstance(mapped.train.images, np.memmap)
-    assert mapped.fingerprint == kept.fingerprint and list((folder / "cache").rglob("images.npy"))
+    assert isinstance(kept.train.images, np.ndarray) and isinstance(mapped.train.images, Rows)
+    assert mapped.fingerprint == kept.fingerprint and list((folder / "cache").rglob("images.bin"))
     loaded(**{**pets, "cache_dir": str(folder / "elsewhere")}, memory_limit=0)
-    assert list((folder / "elsewhere").rglob("images.npy"))
+    assert list((folder / "elsewhere").rglob("images.bin"))
+
+
+@experiment("data.cache_limit")
+def what_was_used_longest_ago_goes(key, folder):
+    pets = {**drawn(folder / "pets"), "memory_limit": 0}
+    for limit, kept in ((50_000, 2), (6_000, 1)):
+        for size in (8, 9):
+            loaded(**pets, size=size, cache_limit=limit, cache_dir=str(folder / str(limit)))
+        assert len(list((folder / str(limit)).rglob("images.bin"))) == kept
 
 
 class Nothing(BaseHTTPRequestHandler):

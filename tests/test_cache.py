@@ -1,0 +1,409 @@
+"What was decoded once is found again: after a kill, beside other processes, within its bounds; and never when it is not what it should be."
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from folders import folder, pets, picture, refused, save, warned  # noqa: F401
+
+from image_classifier import cache
+from image_classifier.cache import contents, decoded, pixels_key, taken
+from image_classifier.checks import examine
+from image_classifier.cli import main
+from image_classifier.data import Rows, load_data, load_test
+from image_classifier.decoding import Decoded, SourceImages
+from image_classifier.errors import ConfigError, DataError, ResourceError
+from image_classifier.sources import find_source
+
+
+@pytest.fixture
+def mapped(pets, tmp_path):
+    "The pets, to be mapped from a cache of their own."
+    return folder(pets, memory_limit=0, cache_dir=str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    "The rows that are decoded from now on, each time somebody asks."
+    rows = []
+    fill = SourceImages.fill
+    monkeypatch.setattr(SourceImages, "fill", lambda self, found, wanted: (rows.append(list(wanted)), fill(self, found, wanted))[1])
+    return rows
+
+
+def entry_of(config):
+    return Path(config.cache_dir) / "decoded" / pixels_key(find_source(config), config)
+
+
+def same(first, second):
+    return all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(first[:3], second[:3]))
+
+
+# found again
+
+
+def test_second_run_decodes_nothing_whatever_the_split(mapped, asked):
+    first = load_data(mapped)
+    for change in ({}, {"valid": 0.3}, {"split_seed": 7}):
+        again = load_data(folder(mapped.root, memory_limit=0, cache_dir=mapped.cache_dir, **change))
+        assert (again.fingerprint == first.fingerprint) == (not change)
+    assert len(load_test(mapped)) == 20 and asked == [[*range(20)]]
+
+
+def test_check_and_training_decode_once(mapped, asked):
+    assert not examine(mapped).findings
+    load_data(mapped)
+    assert len(asked) == 1
+
+
+def test_what_is_dear_is_kept_and_held_in_memory_where_it_fits(pets, tmp_path, asked, monkeypatch):
+    config = folder(pets, cache_dir=str(tmp_path / "cache"))
+    assert isinstance(load_data(config).train.images, np.ndarray) and not (tmp_path / "cache").exists()
+    monkeypatch.setattr(cache, "_WORTH", 20 * 10_064)  # what these cost
+    splits = [load_data(config), load_data(config)]
+    assert all(type(part.train.images) is np.ndarray and part.train.images.flags.writeable for part in splits)
+    assert splits[0].fingerprint == splits[1].fingerprint and len(asked) == 2
+    assert not contents(tmp_path / "cache")[0].in_use()
+    load_data(folder(pets, cache_dir=str(tmp_path / "none"), cache_limit=0))
+    assert not (tmp_path / "none").exists()
+
+
+def test_statistics_from_the_cache_are_those_of_the_images(mapped):
+    load_data(mapped)
+    splits = load_data(mapped)
+    for channel in range(3):
+        values = np.asarray(splits.train.images)[:, channel] / 255
+        assert splits.preprocess.mean[channel] == pytest.approx(values.mean(), abs=1e-12) and splits.preprocess.std[channel] == pytest.approx(values.std(), abs=1e-12)
+
+
+def test_cache_that_cannot_be_written_does_not_stop_what_fits_into_memory(pets, tmp_path, monkeypatch):
+    (tmp_path / "cache").write_text("a file, not a folder")
+    config = folder(pets, cache_dir=str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "_WORTH", 0)
+    splits, lines = warned(config)
+    assert len(splits.train) and len(lines) == 1 and lines[0].startswith("the decoded images are not kept for the next time: cannot write to ")
+    with pytest.raises(ConfigError, match="cannot write to"):
+        load_data(folder(pets, cache_dir=str(tmp_path / "cache"), memory_limit=0))
+
+
+# damage
+
+
+@pytest.mark.parametrize("name", ["images.bin", "digests.bin", "sums.bin", "about.json"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "empty", "more"])
+def test_damaged_entry_is_decoded_anew(mapped, asked, name, damage):
+    before = load_data(mapped).fingerprint
+    path = entry_of(mapped) / name
+    whole = path.read_bytes()
+    path.unlink() if damage == "gone" else path.write_bytes({"cut": whole[:-9], "empty": b"", "more": whole + b"\0"}[damage])
+    assert load_data(mapped).fingerprint == before and len(asked) == 2
+    assert load_data(mapped).fingerprint == before and len(asked) == 2
+
+
+@pytest.mark.parametrize("about", [[], {}, {"format": 2}, {"complete": True}, {"shape": [20, 3, 8]}, {"shape": [20, 3, 8, "8"]}, {"shape": None}, {"data": 7},
+                                   {"problems": []}, {"problems": {"x": "y"}}, {"problems": {"1": 2}}, {"check": 1}, {"complete": 1}])
+def test_hostile_about_is_not_believed(mapped, asked, about):
+    before = load_data(mapped).fingerprint
+    path = entry_of(mapped) / "about.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **about} if about else about))
+    assert load_data(mapped).fingerprint == before
+    assert len(asked) == (1 if isinstance(about, dict) and about.get("complete") is True else 2)
+
+
+def test_flipped_bit_in_what_was_measured_is_noticed(mapped, asked):
+    before = load_data(mapped).fingerprint
+    for name in ("digests.bin", "sums.bin"):
+        whole = bytearray((entry_of(mapped) / name).read_bytes())
+        whole[33] ^= 1
+        (entry_of(mapped) / name).write_bytes(whole)
+        assert load_data(mapped).fingerprint == before
+    assert [len(rows) for rows in asked] == [20, 1, 0]  # one hash that does not fit; a sum, which is counted again
+
+
+def test_images_that_are_damaged_are_remembered(pets, mapped, asked):
+    (pets / "cat" / "3.png").write_bytes((pets / "cat" / "3.png").read_bytes()[:-20])
+    line = refused(pets, "1 of 20 files cannot be used: cat/3.png: ", memory_limit=0, cache_dir=mapped.cache_dir)
+    assert refused(pets, memory_limit=0, cache_dir=mapped.cache_dir) == line
+    splits, lines = warned(mapped, ["corrupt"])
+    assert lines == ["1 damaged image is left out: cat/3.png"] and len(asked) == 1
+    assert splits.fingerprint == warned(folder(pets), ["corrupt"])[0].fingerprint
+
+
+def test_file_that_cannot_be_read_today_may_be_tomorrow(pets, mapped, asked, monkeypatch):
+    made, forbidden = SourceImages.__init__, [7]
+    def _made(self, source, config):
+        made(self, source, config)
+        read = self.read
+        def _read(row):
+            if asked and row in forbidden:  # its header could be read
+                raise DataError("permission denied")
+            return read(row)
+        self.read = _read
+    monkeypatch.setattr(SourceImages, "__init__", _made)
+    refused(pets, "1 of 20 files cannot be used: cat/7.png: permission denied", memory_limit=0, cache_dir=mapped.cache_dir)
+    assert not contents(Path(mapped.cache_dir))[0].complete
+    forbidden.clear()
+    assert load_data(mapped).fingerprint == load_data(folder(pets)).fingerprint
+    assert asked[:2] == [[*range(20)], [7]]
+
+
+# stopped half-way
+
+
+SLOW = """
+import sys, time
+from image_classifier.data import load_data
+from image_classifier.decoding import Preprocess
+from image_classifier.schema import DataConfig
+pixels = Preprocess.pixels
+Preprocess.pixels = lambda *args: (time.sleep({pause}), pixels(*args))[1]
+splits = load_data(DataConfig("folder", sys.argv[1], memory_limit=0, cache_dir=sys.argv[2]))
+print(splits.fingerprint, flush=True)
+"""
+
+
+def begun(config, pause=0.05):
+    "Another process that decodes these images, not fast."
+    return subprocess.Popen([sys.executable, "-c", SLOW.format(pause=pause), config.root, config.cache_dir], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def decoded_by_now(config):
+    "How many images have been decoded."
+    path = entry_of(config) / "digests.bin"
+    return int((np.fromfile(path, "V16") != np.zeros(1, "V16")).sum()) if path.exists() else 0
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited for too long"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def many(tmp_path):
+    "200 pictures, more than a thread takes at once."
+    for number in range(200):
+        save(tmp_path / "many" / ("cat" if number % 2 else "dog") / f"{number}.png", picture(number))
+    return folder(tmp_path / "many", memory_limit=0, cache_dir=str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_killed_decoding_goes_on_where_it_was(many, asked, number):
+    with begun(many) as other:
+        wait_for(lambda: decoded_by_now(many) >= 40)
+        other.send_signal(number)
+        other.communicate(timeout=60)
+    done = decoded_by_now(many)
+    assert 40 <= done < 200 and taken(entry_of(many)) is None
+    again = load_data(many)
+    assert len(asked) == 1 and len(asked[0]) <= 200 - done
+    assert again.fingerprint == load_data(folder(many.root)).fingerprint
+
+
+def test_images_that_a_power_cut_tore_are_decoded_anew(many, asked):
+    with begun(many) as other:
+        wait_for(lambda: decoded_by_now(many) >= 40)
+        other.kill()
+    noted = np.flatnonzero(np.fromfile(entry_of(many) / "digests.bin", "V16") != np.zeros(1, "V16"))
+    with open(entry_of(many) / "images.bin", "r+b") as file:
+        file.seek(int(noted[5]) * 192)
+        file.write(bytes(192))
+    again = load_data(many)
+    assert noted[5] in asked[0] and noted[6] not in asked[0]
+    assert again.fingerprint == load_data(folder(many.root)).fingerprint
+
+
+def test_what_somebody_else_left_there_is_thrown_away(mapped, asked):
+    place = entry_of(mapped)
+    place.mkdir(parents=True)
+    (place / "images.bin").write_bytes(bytes(range(256)) * 99)
+    (place / "about.json").write_text('{"format": 1, "complete": false, "shape": [20, 3, 9, 9], "data": "x"}')
+    assert load_data(mapped).fingerprint == load_data(folder(mapped.root)).fingerprint and asked[0] == [*range(20)]
+
+
+def test_interrupted_in_a_notebook_the_same_process_can_go_on(mapped, monkeypatch):
+    "A traceback that is kept holds the arrays, and they the file."
+    fill = SourceImages.fill
+    def interrupted(self, found, rows):
+        fill(self, found, rows[:5])
+        raise KeyboardInterrupt
+    monkeypatch.setattr(SourceImages, "fill", interrupted)
+    with pytest.raises(KeyboardInterrupt) as kept:
+        load_data(mapped)
+    monkeypatch.setattr(SourceImages, "fill", fill)
+    splits, lines = warned(mapped)
+    assert splits.fingerprint == load_data(folder(mapped.root)).fingerprint and lines == [] and kept.tb
+
+
+# two at once
+
+
+def test_of_two_processes_one_decodes(many):
+    with begun(many, 0.02) as first, begun(many, 0.02) as second:
+        outs = [other.communicate(timeout=120) for other in (first, second)]
+    assert {out for out, _ in outs} == {load_data(folder(many.root)).fingerprint + "\n"}
+    assert sum("another process is decoding these images; waiting for it" in err for _, err in outs) == 1
+
+
+def test_waiting_for_one_that_is_killed_ends_with_the_rest_of_its_work(many, asked):
+    with begun(many) as other:
+        wait_for(lambda: decoded_by_now(many) >= 20)
+        threading.Timer(0.5, other.kill).start()
+        splits, lines = warned(many)
+    assert lines == ["another process is decoding these images; waiting for it"]
+    assert len(asked[0]) < 200 and splits.fingerprint == load_data(folder(many.root)).fingerprint
+
+
+# bounds
+
+
+def sizes_kept(config):
+    return {tuple(json.loads((entry.place / "about.json").read_text())["shape"][2:])[0] for entry in contents(Path(config.cache_dir))}
+
+
+def sized(config, size, **more):
+    return folder(config.root, memory_limit=0, cache_dir=config.cache_dir, size=size, **more)
+
+
+def test_used_longest_ago_goes_first(mapped):
+    each = 20 * 3 * 8 * 8 + 2000  # an entry with what is known of it
+    for number, size in enumerate((8, 9, 10)):
+        load_data(sized(mapped, size))
+        os.utime(entry_of(sized(mapped, size)) / "about.json", (1000 + number, 1000 + number))
+        for name in ("images.bin", "digests.bin", "sums.bin"):
+            os.utime(entry_of(sized(mapped, size)) / name, (900, 900))
+    load_data(sized(mapped, 8))  # used again: 9 is the oldest now
+    load_data(sized(mapped, 7, cache_limit=3 * each + 2 * 2000))
+    assert sizes_kept(mapped) == {8, 10, 7}
+
+
+def test_in_use_is_never_removed(mapped):
+    held = load_data(sized(mapped, 8))
+    before = np.asarray(held.train.images).copy()
+    load_data(sized(mapped, 9))
+    load_data(sized(mapped, 10, cache_limit=12_000))
+    assert sizes_kept(mapped) == {8, 10}
+    with pytest.raises(ResourceError, match="of them in use by other processes") as caught:
+        load_data(sized(mapped, 9, cache_limit=9_000))
+    assert caught.value.exit_code == 6 and np.array_equal(held.train.images, before)
+    with pytest.raises(ResourceError, match="4860 bytes of decoded images, data.cache_limit is 100"):
+        load_data(sized(mapped, 9, cache_limit=100))
+
+
+def test_lock_of_another_process_counts(mapped):
+    code = ("import sys; from image_classifier.data import load_data; from image_classifier.schema import DataConfig\n"
+            "splits = load_data(DataConfig('folder', sys.argv[1], memory_limit=0, cache_dir=sys.argv[2])); print('ready', flush=True); sys.stdin.read()")
+    with subprocess.Popen([sys.executable, "-c", code, mapped.root, mapped.cache_dir], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        other.stdout.readline()
+        [entry] = contents(Path(mapped.cache_dir))
+        assert entry.in_use() and not cache.remove(entry)
+        other.stdin.close()
+        other.wait(60)
+    assert not entry.in_use() and cache.remove(entry)
+
+
+def test_too_small_a_disk_is_said_before_decoding(mapped, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10**6, 10**6, 1000))
+    with pytest.raises(ResourceError, match="3840 bytes of decoded images, 1000 free"):
+        load_data(mapped)
+
+
+def test_larger_than_memory_is_not_copied(mapped):
+    splits = load_data(mapped)
+    assert isinstance(splits.train.images, Rows) and isinstance(splits.train.take([0, 1]).images, Rows)
+    found = decoded(find_source(mapped), mapped)
+    assert isinstance(found, Decoded) and isinstance(found.images, np.memmap) and not found.images.flags.writeable
+
+
+# ic cache
+
+
+@pytest.fixture
+def ic(capsys, mapped):
+    "Call `ic cache`: exit code, stdout, stderr."
+    def call(*words):
+        capsys.readouterr()
+        return main(["cache", f"data.cache_dir={mapped.cache_dir}", *words]), *capsys.readouterr()
+    return call
+
+
+def filled(config):
+    "Decoded images, an archive, a download, findings, and something that is not ours."
+    load_data(config)
+    root = Path(config.cache_dir)
+    for name in ("archives/" + "a" * 32 + "/pets/1.png", "mnist/train-images-idx3-ubyte.gz", "checks/x.json", "notes/mine.txt"):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_bytes(bytes(1000))
+    return entry_of(config).name[:12]
+
+
+def test_ic_cache_lists_what_is_there(ic, mapped):
+    assert ic() == (0, f"0 bytes in {mapped.cache_dir}\n", "")
+    name = filled(mapped)
+    code, out, err = ic("--json")
+    entries = {entry["kind"]: entry for entry in json.loads(out)["entries"]}
+    assert (code, err, {kind: entry["name"] for kind, entry in entries.items()}) == (
+        0, "", {"decoded images": name, "unpacked archive": "a" * 12, "download": "mnist", "findings": "checks"})
+    one = entries["decoded images"]
+    assert (one["data"], one["images"], one["complete"], one["in_use"]) == (mapped.root, 20, True, False) and one["bytes"] > 3840 and "T" in one["used"]
+    code, out, err = ic()
+    assert code == 0 and all(word in out for word in (name, "20 images", "download", "1 KB", mapped.root)) and out.count("\n") == 5
+
+
+def test_ic_cache_clears_all_but_downloads_and_what_is_not_ours(ic, mapped):
+    filled(mapped)
+    code, out, err = ic("--clear")
+    assert (code, err) == (0, "") and out.startswith("removed 3 of 3, ")
+    left = sorted(str(path.relative_to(mapped.cache_dir)) for path in Path(mapped.cache_dir).rglob("*") if path.is_file())
+    assert left == ["mnist/train-images-idx3-ubyte.gz", "notes/mine.txt"]
+    assert ic("--clear") == (0, "nothing to remove\n", "")
+    assert ic("--clear", "mnist", "--json") == (0, json.dumps({"folder": mapped.cache_dir, "removed": ["mnist"], "in_use": [], "bytes": 1000}) + "\n", "")
+    assert (Path(mapped.cache_dir) / "notes" / "mine.txt").exists()
+
+
+def test_ic_cache_clears_what_is_named(ic, mapped):
+    name = filled(mapped)
+    assert ic("--clear", name, "checks")[0] == 0
+    assert {entry.name for entry in contents(Path(mapped.cache_dir))} == {"a" * 12, "mnist"}
+
+
+def test_ic_cache_names_the_nearest_and_removes_nothing(ic, mapped):
+    name = filled(mapped)
+    assert ic("--clear", "checks", "mnits") == (2, "", "error: nothing in the cache is called mnits. did you mean mnist?\n")
+    assert ic("--clear", name[:-1])[2] == f"error: nothing in the cache is called {name[:-1]}. did you mean {name}?\n"
+    assert len(contents(Path(mapped.cache_dir))) == 4
+
+
+@pytest.mark.parametrize("words, line", [
+    (["mnist"], "error: mnist is named, but for what. add --clear to remove it\n"),
+    (["epochs=3"], "error: epochs=3 has no meaning here. only data.cache_dir=FOLDER has\n"),
+    (["--clear", "../../etc"], "error: nothing in the cache is called ../../etc. the cache is empty\n"),
+    (["--claer"], "error: unknown option --claer. did you mean --clear?\n")])
+def test_ic_cache_says_what_is_wrong_with_its_words(ic, words, line):
+    code, out, err = ic(*words)
+    assert (code, out, err) == (2, "", line)
+
+
+def test_ic_cache_leaves_what_is_in_use(ic, mapped):
+    name = filled(mapped)
+    splits = load_data(mapped)
+    assert "in use" in ic()[1]
+    code, out, err = ic("--clear")
+    assert code == 0 and f"in use: {name}" in out
+    code, out, err = ic("--clear", name)
+    assert code == 2 and err.startswith(f"error: in use by another process: {name} (") and len(splits.train)
+    del splits
+    assert ic("--clear", name)[0] == 0
+
+
+def test_ic_cache_needs_neither_torch_nor_hydra():
+    code = "import sys; from image_classifier.cli import main; assert main(['cache']) == 0; assert not {'torch', 'hydra'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
