@@ -22,7 +22,10 @@ from image_classifier.config import compose
 from image_classifier.data import Dataset, Splits, batches, load_data
 from image_classifier.images import Preprocess
 from image_classifier.models import Architecture, build_model
-from image_classifier.training import History, choose_device, exactly, fit, prepare, train_step
+from image_classifier.devices import choose_device, exactly
+from image_classifier.state import History
+from image_classifier.steps import prepare, train_step
+from image_classifier.training import fit
 
 MOST_SAVING = 0.05  # of the time of a training
 MOST_SLOWER = 1.25  # a step's time with deterministic operations to one without

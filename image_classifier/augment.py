@@ -28,13 +28,14 @@ class Draws:
     contrast: torch.Tensor
     saturation: torch.Tensor
 
-# %% ../nbs/16_augment.ipynb #fec92054
+# %% ../nbs/16_augment.ipynb #06c8eb4b
 def draw(indices: torch.Tensor,  # (B,) int64, which images
          seed: int,  # of the run
          epoch: int,
         ) -> Draws:
     "The draws that belong to these images in this epoch."
-    return Draws(*draws(indices, seed, epoch, "augment", 7).T.contiguous())
+    first = draws(indices, seed, 0, "flip", 1)[:, 0]
+    return Draws(1 - first if epoch % 2 else first, *draws(indices, seed, epoch, "augment", 6).T.contiguous())
 
 # %% ../nbs/16_augment.ipynb #3ab3fdfb
 def between(share: torch.Tensor,  # 0..1

@@ -137,8 +137,9 @@ def _read_file(path: str | Path) -> dict[str, Any]:
                               "a file holds values; choose from groups on the command line, e.g. model=resnet")
     return _read_pairs([pair for pair in pairs if pair.name not in SECTIONS], Path()).values
 
-# %% ../nbs/05_config.ipynb #b26d9bc9
+# %% ../nbs/05_config.ipynb #68f0a9dd
 _AUGMENT = {"digits": "none", "mnist": "digits"}  # data to preset; all other data: photos
+_QUICK = {"digits": "none", "mnist": "shift"}  # for trainings of few epochs, where rotation and jitter cost more than they bring; else quick
 
 def _combine(layer: _Layer, stored: Mapping[str, Any] = MappingProxyType({})) -> Config:
     "The configuration that a layer on top of a file's values makes, checked."
@@ -150,7 +151,8 @@ def _combine(layer: _Layer, stored: Mapping[str, Any] = MappingProxyType({})) ->
     data = given.get("data.name") or picks.get("data", "digits")
     picks.setdefault("data", data)
     if picks.get("augment", "auto") == "auto":
-        picks["augment"] = _AUGMENT.get(data, "photos")
+        speed = picks.get("hyperparameters") == "speed"
+        picks["augment"] = _QUICK.get(data, "quick") if speed else _AUGMENT.get(data, "photos")
     return check_config(build({**_presets(*(f"{group}={name}" for group, name in sorted(picks.items()))), **given}))
 
 # %% ../nbs/05_config.ipynb #25392201

@@ -6,7 +6,8 @@
 __all__ = ['BUILDERS', 'GROUP', 'EXTRAS', 'SIZES', 'Architecture', 'register_model', 'conv_block', 'GridPool', 'simple_cnn',
            'count_parameters', 'BasicBlock', 'resnet', 'offered', 'load_builder', 'torchvision_names', 'find_head',
            'set_dropout', 'set_channels', 'torchvision_model', 'timm_model', 'model_names', 'check_model',
-           'find_builder', 'seeded', 'logits_without_values', 'try_model', 'works', 'working_size', 'build_model']
+           'find_builder', 'seeded', 'logits_without_values', 'try_model', 'works', 'working_size', 'Mirrored',
+           'one_sided', 'build_model']
 
 # %% ../nbs/20_models.ipynb #6a445cec
 import contextlib
@@ -19,7 +20,7 @@ from torch import nn
 
 from .errors import ConfigError, quoted, require, suggestion
 
-# %% ../nbs/20_models.ipynb #1594dd68
+# %% ../nbs/20_models.ipynb #119c9bdf
 @dataclass(frozen=True)
 class Architecture:
     "What has to be known to build a network."
@@ -29,6 +30,7 @@ class Architecture:
     size: int = 32  # side of the inputs in pixels
     dropout: float = 0.0  # share of the features that is dropped before the head, in training
     library: str = "auto"  # auto: registered names, then torchvision's; timm: timm's
+    mirror: bool = False  # predict by the mean over an image and its mirror image
 
     def __post_init__(self):
         for key in ("channels", "classes", "size"):
@@ -318,7 +320,28 @@ def working_size(builder: Callable[[Architecture], nn.Module],
     sizes = [size for size in SIZES if size > architecture.size] + [size for size in reversed(SIZES) if size < architecture.size]
     return next((size for size in sizes if works(builder, replace(architecture, size=size))), None)
 
-# %% ../nbs/20_models.ipynb #1964208b
+# %% ../nbs/20_models.ipynb #364b83c1
+class Mirrored(nn.Module):
+    "A network that looks at an image and its mirror image when it predicts."
+    def __init__(self,
+                 network: nn.Module,  # (B,C,H,W) -> (B,K)
+                ):
+        super().__init__()
+        self.network = network
+        if hasattr(network, "look_at"):
+            self.look_at = network.look_at
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        "(B,C,H,W) -> (B,K): in training the network's logits, else the mean over both sides."
+        logits = self.network(inputs)
+        return logits if self.training else (logits + self.network(inputs.flip(-1))) / 2
+
+
+def one_sided(model: nn.Module) -> nn.Module:
+    "The network without its mirror."
+    return model.network if isinstance(model, Mirrored) else model
+
+# %% ../nbs/20_models.ipynb #b9c37847
 def build_model(architecture: Architecture,
                 seed: int = 0,  # the weights are a function of it
                ) -> nn.Module:  # on the CPU, in training mode, with .architecture
@@ -335,6 +358,8 @@ def build_model(architecture: Architecture,
             raise _refusal(builder, architecture, problem) from problem
     if not isinstance(model, nn.Module):
         raise ConfigError(f"the builder returned {type(model).__name__}, not a network", architecture.name, "return a torch.nn.Module")
+    if architecture.mirror:
+        model = Mirrored(model)
     model.architecture = architecture
     return model.train()
 

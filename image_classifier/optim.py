@@ -4,18 +4,19 @@
 
 # %% auto #0
 __all__ = ['OPTIMIZERS', 'WARM_SHARE', 'WARM_DIVISOR', 'SCHEDULES', 'parameter_groups', 'make_optimizer', 'set_learning_rate',
-           'step_schedule', 'half_cosine', 'cosine_schedule', 'floor', 'onecycle_schedule', 'plateau_schedule',
-           'learning_rate', 'warmup']
+           'step_schedule', 'half_cosine', 'cosine_schedule', 'linear_schedule', 'floor', 'onecycle_schedule',
+           'plateau_schedule', 'learning_rate', 'warmup']
 
-# %% ../nbs/22_optim.ipynb #85bafa3c
+# %% ../nbs/22_optim.ipynb #6cb7628c
 import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
-from .schema import Hyperparameters
 from .errors import ConfigError, quoted, suggestion
+from .muon import Muon, muon_groups
+from .schema import Hyperparameters
 
 # %% ../nbs/22_optim.ipynb #ff300f86
 def parameter_groups(model: nn.Module,  # any network
@@ -29,21 +30,23 @@ def parameter_groups(model: nn.Module,  # any network
               {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 
-# %% ../nbs/22_optim.ipynb #1e0585a1
+# %% ../nbs/22_optim.ipynb #f66d581d
 OPTIMIZERS: dict[str, Callable] = {
     "adam": lambda groups, h: torch.optim.Adam(groups, lr=h.learning_rate, fused=True),
     "adamw": lambda groups, h: torch.optim.AdamW(groups, lr=h.learning_rate, fused=True),
-    "sgd": lambda groups, h: torch.optim.SGD(groups, lr=h.learning_rate, momentum=h.momentum, fused=True),
+    "sgd": lambda groups, h: torch.optim.SGD(groups, lr=h.learning_rate, momentum=h.momentum, nesterov=h.nesterov and h.momentum > 0, fused=True),
 }
 
-# %% ../nbs/22_optim.ipynb #fc7c58d6
+# %% ../nbs/22_optim.ipynb #141fd5e2
 def make_optimizer(model: nn.Module,  # on the device where it will be trained
                    hyperparameters: Hyperparameters,  # optimizer, learning_rate, weight_decay, momentum
                   ) -> torch.optim.Optimizer:
     "The optimiser that `hyperparameters` name, over the trainable parameters of `model`."
     name = hyperparameters.optimizer
+    if name == "muon":
+        return Muon(muon_groups(model), hyperparameters.learning_rate)
     if name not in OPTIMIZERS:
-        raise ConfigError(f"unknown optimizer {quoted(name)}", todo=suggestion(name, OPTIMIZERS))
+        raise ConfigError(f"unknown optimizer {quoted(name)}", todo=suggestion(name, [*OPTIMIZERS, "muon"]))
     return OPTIMIZERS[name](parameter_groups(model, hyperparameters.weight_decay), hyperparameters)
 
 # %% ../nbs/22_optim.ipynb #781c65dc
@@ -78,6 +81,14 @@ def cosine_schedule(h: Hyperparameters,
     "From the rate down to `min_lr` over all epochs."
     return half_cosine(h.learning_rate, floor(h), time / h.num_epochs)
 
+# %% ../nbs/22_optim.ipynb #59dec288
+def linear_schedule(h: Hyperparameters,
+                    time: float,  # epochs since the start
+                    history: Sequence = (),  # not used
+                   ) -> float:
+    "From the rate down to `min_lr` over all epochs, in a straight line."
+    return floor(h) + (h.learning_rate - floor(h)) * max(0.0, 1 - time / h.num_epochs)
+
 # %% ../nbs/22_optim.ipynb #990a8c54
 def floor(h: Hyperparameters) -> float:
     "The rate below which a schedule does not go."
@@ -110,9 +121,9 @@ def plateau_schedule(h: Hyperparameters,
             rate, waited = rate * h.gamma, 0
     return rate
 
-# %% ../nbs/22_optim.ipynb #e506b7ab
+# %% ../nbs/22_optim.ipynb #c34a5ba9
 SCHEDULES: dict[str, Callable] = {
-    "step": step_schedule, "cosine": cosine_schedule, "plateau": plateau_schedule, "onecycle": onecycle_schedule,
+    "step": step_schedule, "cosine": cosine_schedule, "linear": linear_schedule, "plateau": plateau_schedule, "onecycle": onecycle_schedule,
     "none": lambda h, time, history=(): h.learning_rate,
 }
 

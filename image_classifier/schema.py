@@ -69,7 +69,7 @@ class ModelConfig:
     library: str = _setting("auto", "where the name is looked up; auto: registered networks, then torchvision's", choices=("auto", "timm"))
     name: str = _setting("simple_cnn", "name of the network, which starts untrained", pattern=(r"[A-Za-z_][\w.-]{0,199}", "a plain name such as resnet18"), example="resnet18")
 
-# %% ../nbs/03_schema.ipynb #dbd13948
+# %% ../nbs/03_schema.ipynb #83883ee8
 @dataclass(slots=True)
 class AugmentConfig:
     "What may change in a training image without its label changing."
@@ -77,27 +77,34 @@ class AugmentConfig:
     shift: float = _setting(0.0, "largest shift, as a fraction of the side", at_least=0, at_most=1)
     rotation: float = _setting(0.0, "largest rotation to either side, in degrees", at_least=0, at_most=180)
     jitter: float = _setting(0.0, "largest change of brightness, contrast and saturation, as a fraction", at_least=0, at_most=1)
+    mirror: bool = _setting(False, "predict by the mean over an image and its mirror image")
 
-# %% ../nbs/03_schema.ipynb #d7a1efdf
+# %% ../nbs/03_schema.ipynb #9fa09679
 @dataclass(slots=True)
 class Hyperparameters:
     "How the weights move, and for how long."
     learning_rate: float = _setting(1e-3, "learning rate at its highest", above=0)
-    weight_decay: float = _setting(1e-4, "pull of the weights towards zero; norms and biases are left alone", at_least=0)
+    weight_decay: float = _setting(1e-4, "pull of the weights towards zero, but for norms and biases; muon has none", at_least=0)
     momentum: float = _setting(0.9, "momentum of sgd", at_least=0, below=1)
-    optimizer: str = _setting("adam", "rule that moves the weights", choices=("adam", "adamw", "sgd"))
+    precision: str = _setting("auto", "of convolutions and products; auto: bfloat16 on GPUs that have it; fast: on CPUs as well; else float32",
+                              choices=("auto", "float32", "bfloat16", "fast"))
+    first_size: float = _setting(1.0, "side of the images at the start of training, as a fraction; it grows to 1", above=0, at_most=1)
+    nesterov: bool = _setting(False, "sgd: look ahead along the momentum")
+    optimizer: str = _setting("adam", "rule that moves the weights", choices=("adam", "adamw", "sgd", "muon"))
     num_epochs: int = _setting(50, "most passes over the training images", at_least=1)
     batch_size: int = _setting(64, "images that one step of the optimiser sees", at_least=1)
-    scheduler_type: str = _setting("step", "how the learning rate changes", choices=("step", "cosine", "plateau", "onecycle", "none"))
+    scheduler_type: str = _setting("step", "how the learning rate changes", choices=("step", "cosine", "linear", "plateau", "onecycle", "none"))
     warmup_epochs: float = _setting(0.0, "epochs in which the learning rate rises from zero; onecycle has a rise of its own", at_least=0)
     step_size: int = _setting(10, "step: epochs between two cuts; plateau: epochs without progress before a cut", at_least=1)
     gamma: float = _setting(0.1, "step and plateau: factor of a cut", above=0, at_most=1)
-    min_lr: float = _setting(1e-6, "step, cosine, plateau: the learning rate falls no lower; onecycle: where it ends", at_least=0)
+    min_lr: float = _setting(1e-6, "step, cosine, linear, plateau: the learning rate falls no lower; onecycle: where it ends", at_least=0)
     dropout: float = _setting(0.5, "share of the features dropped before the head", at_least=0, below=1)
     label_smoothing: float = _setting(0.0, "share of the target spread over all classes", at_least=0, below=1)
     clip_grad_norm: float = _setting(1.0, "largest norm of the gradient; 0: no limit", at_least=0)
+    ema: float = _setting(0.0, "share that a running average of the weights keeps at each step; 0: no average", at_least=0, below=1)
+    accumulate: int = _setting(1, "parts that a batch is cut into to save memory, one after the other", at_least=1)
 
-# %% ../nbs/03_schema.ipynb #dd3f102d
+# %% ../nbs/03_schema.ipynb #98b57c61
 ALLOWED = ("leaks", "corrupt", "links", "empty_class", "change")
 LEAKS, CORRUPT, LINKS, EMPTY_CLASS, CHANGE = ALLOWED
 
@@ -110,8 +117,11 @@ class Config:
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     seed: int = _setting(42, "seed of weights, order, augmentation and dropout", at_least=0, at_most=2**63 - 1)
     device: str = _setting("auto", "where to compute: auto, cpu, cuda, cuda:1, mps", pattern=(r"auto|cpu|mps|cuda(:\d{1,3})?", "auto, cpu, mps, cuda or cuda:N"))
+    compile: bool = _setting(False, "let torch.compile make the network faster, which takes a while at the start")
+    threads: int = _setting(0, "CPU threads to compute with; 0: torch's choice, one for each core", at_least=0, at_most=1024)
     deterministic: bool = _setting(False, "only operations that give the same bits again on a GPU, or an error")
     near_duplicates: bool = _setting(True, "look for images that nearly repeat each other before training")
+    max_minutes: float = _setting(0.0, "time for the training, which has as many of its epochs as fit; 0: no limit", at_least=0)
     early_stopping_patience: int = _setting(10, "epochs without a better valid_loss before stopping; 0: never stop early", at_least=0)
     resume: str = _setting("auto", "auto: reuse a finished run, go on with an unfinished one; never: ask for a new folder; or a run folder")
     save_steps: int = _setting(0, "steps between two checkpoints, beside those at the ends of epochs; 0: only those", at_least=0)

@@ -28,7 +28,7 @@ from image_classifier.data import load_data
 from image_classifier.errors import ResourceError
 from image_classifier.files import tidy
 from image_classifier.runs import Run, train
-from image_classifier.training import Callback
+from image_classifier.state import Callback
 
 torch.set_num_threads(1)
 

@@ -36,7 +36,8 @@ from image_classifier.errors import ArtefactError, ConfigError, DataError
 from image_classifier.files import MANIFEST, check_manifest, sha256_of
 from image_classifier.models import BUILDERS, Architecture, build_model
 from image_classifier.runs import Clock, Run
-from image_classifier.training import describe, fit
+from image_classifier.state import describe
+from image_classifier.training import fit
 
 SAMPLE = SAMPLES[-1]
 

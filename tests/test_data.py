@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 from folders import every_id, folder, pets, picture, refused, save, warned  # noqa: F401
 
-from image_classifier.schema import DataConfig
 from image_classifier.data import _reader, _write_decoded, batches, load_data, load_test
-from image_classifier.splitting import carve, digests, priorities_of, ties
 from image_classifier.errors import DataError, ResourceError
+from image_classifier.schema import DataConfig
 from image_classifier.sources import File
+from image_classifier.splitting import carve, digests, priorities_of, ties
 
 REAL = Path(os.environ.get("IMAGE_CLASSIFIER_DATA", Path(__file__).resolve().parents[1] / ".." / "shared" / "data"))
 

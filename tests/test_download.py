@@ -9,10 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from image_classifier.schema import DataConfig
 from image_classifier.data import load_data
 from image_classifier.downloads import IDX_FILES, IDX_SETS, Remote, fetch
 from image_classifier.errors import ConfigError, DataError
+from image_classifier.schema import DataConfig
 
 CONTENT = bytes(range(256)) * 400
 

@@ -2,9 +2,10 @@
 import threading
 import warnings
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from image_classifier.errors import ConfigError, DataError, ImageClassifierError
 from image_classifier.models import seeded
 from image_classifier.runs import train
 from image_classifier.schema import ALLOWED, CHANGE, build, check_config, keys, settings
-from image_classifier.training import Callback, fit
+from image_classifier.state import Callback
+from image_classifier.training import fit
 
 EXPERIMENTS = {}
 
@@ -100,10 +102,11 @@ def vector(model):
     return nn.utils.parameters_to_vector(model.parameters()).detach().clone()
 
 
-def trained(splits=None, **changes):
-    "What a small network, always the same, goes through."
+def trained(splits=None, fully=False, **changes):
+    "What a small network, always the same, goes through; `fully`: one that takes images of any size, and has filters."
     with seeded(0):
-        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+        model = (nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)) if fully else
+                 nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10)))
     watch = Watch()
     history = fit(model, splits or digits(), configured(**changes), [watch])
     return SimpleNamespace(model=model, history=history, step=watch.weights[1] - watch.weights[0], **vars(watch))
@@ -144,9 +147,44 @@ def second_step_goes_on_with_the_first(key, folder):
     torch.testing.assert_close(heavy.weights[2], plain().weights[2] + 0.5 * plain().step)
 
 
+@experiment("hyperparameters.precision")
+def products_have_fewer_digits(key, folder):
+    rough = trained(precision="bfloat16").step
+    assert torch.equal(trained(precision="float32").step, plain().step) and not torch.equal(rough, plain().step)
+    torch.testing.assert_close(rough, plain().step, rtol=0, atol=0.01)
+
+
+@experiment("hyperparameters.first_size")
+def images_grow(key, folder):
+    grown = trained(first_size=0.5, num_epochs=3, fully=True)
+    assert [inputs.shape[-1] for inputs in grown.learnt] == [4, 4, 6, 6, 8, 8] and {inputs.shape[-1] for inputs in grown.looked_at} == {8}
+
+
+@experiment("hyperparameters.nesterov")
+def first_step_already_looks_ahead(key, folder):
+    torch.testing.assert_close(trained(momentum=0.5, nesterov=True).step, 1.5 * plain().step)
+
+
+@experiment("hyperparameters.ema")
+def average_is_measured_and_kept(key, folder):
+    averaged = trained(ema=0.9)
+    assert same(averaged.weights, plain().weights) and not torch.allclose(vector(averaged.model), averaged.weights[-1])
+    expected, keeps = plain().weights[0], (1 / 10, 2 / 11)
+    for weights, keep in zip(plain().weights[1:], keeps):
+        expected = torch.lerp(expected, weights, 1 - keep)
+    torch.testing.assert_close(vector(averaged.model), expected)
+
+
+@experiment("hyperparameters.accumulate")
+def parts_are_seen_one_after_the_other(key, folder):
+    cut = trained(accumulate=4)
+    assert [len(inputs) for inputs in cut.learnt] == [8] * 8 and len(cut.rates) == 2
+    torch.testing.assert_close(cut.step, plain().step)
+
+
 @experiment("hyperparameters.optimizer")
 def each_optimizer_steps_in_its_own_way(key, folder):
-    steps = [trained(optimizer=name, weight_decay=0.5).step for name in settings()["hyperparameters.optimizer"].limits["choices"]]
+    steps = [trained(optimizer=name, weight_decay=0.5, fully=True).step for name in settings()["hyperparameters.optimizer"].limits["choices"]]
     assert not any(torch.allclose(a, b) for i, a in enumerate(steps) for b in steps[:i])
 
 
@@ -225,6 +263,16 @@ def images_are_changed_in_training_alone(key, folder):
         assert (here | mirrored).all() and here.any() and mirrored.any()
 
 
+@experiment("augment.mirror")
+def prediction_is_the_same_for_the_mirror_image(key, folder):
+    runs = {wanted: ran(folder / str(wanted), mirror=wanted) for wanted in (False, True)}
+    models = {wanted: run.classifier().model for wanted, run in runs.items()}
+    inputs = torch.rand(4, 1, 8, 8)
+    for wanted, model in models.items():
+        assert torch.allclose(model(inputs), model(inputs.flip(-1)), atol=1e-5) == wanted
+    assert runs[True].evaluation("test").metrics != runs[False].evaluation("test").metrics
+
+
 # the run
 
 
@@ -256,6 +304,13 @@ def order_augmentation_and_first_weights_are_others(key, folder):
 
 def digits_of(count):
     return replace(digits(), train=digits().train.take(range(count)))
+
+
+@experiment("max_minutes")
+def epochs_are_as_many_as_fit(key, folder):
+    rushed = trained(max_minutes=0.01, num_epochs=10_000, early_stopping_patience=0, scheduler_type="cosine", min_lr=0.0)
+    assert 1 <= len(rushed.history) < 10_000 and sum(result.seconds for result in rushed.history) < 5
+    assert rushed.rates[-1] < rushed.rates[0] or len(rushed.history) == 1
 
 
 @experiment("early_stopping_patience")
@@ -292,6 +347,29 @@ def device_is_used_or_refused(key, folder):
     else:
         with pytest.raises(ConfigError, match="no CUDA device"):
             trained(device="cuda")
+
+
+@experiment("compile")
+def network_is_compiled(key, folder):
+    "Captured by torch, that is; turning it into machine code would take a minute and is not ours to test."
+    with patch("torch.compile", partial(torch.compile, backend="eager")):
+        torch.testing.assert_close(trained(compile=True).step, plain().step)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    torch._dynamo.reset()
+
+
+@experiment("threads")
+def one_thread_computes(key, folder):
+    before = torch.get_num_threads()
+    seen = Threads()
+    fit(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), digits(), configured(threads=1), [seen])
+    assert seen.count == 1 and torch.get_num_threads() == before
+
+
+class Threads(Callback):
+    "How many threads compute in the training."
+    def on_step_end(self, training):
+        self.count = torch.get_num_threads()
 
 
 class Putting(nn.Module):

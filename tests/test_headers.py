@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from pictures import EVERY, PICTURES, SIGNATURE, bmp, chunk, drawn, header, noted, patched, png, riff, saved
 
-from image_classifier.headers import DecodeError, ImageFacts, Limits, inspect, orientation, parts, sniff
+from image_classifier.headers import DecodeError, ImageFacts, inspect, orientation, parts, sniff
 from image_classifier.images import decode
 
 

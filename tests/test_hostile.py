@@ -27,7 +27,7 @@ from image_classifier.images import Preprocess
 from image_classifier.models import Architecture, build_model
 from image_classifier.runs import Run
 from image_classifier.schema import DataConfig
-from image_classifier.training import EpochResult
+from image_classifier.state import EpochResult
 
 # weights
 

@@ -17,7 +17,7 @@ CUT = """
 import sys
 from image_classifier.config import compose
 from image_classifier.runs import train
-from image_classifier.training import Callback
+from image_classifier.state import Callback
 
 class Cut(Callback):
     "Says how much memory is in use before the first step, and ends after the first epoch."

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from image_classifier.schema import Hyperparameters
 from image_classifier.optim import OPTIMIZERS, SCHEDULES, learning_rate, make_optimizer
+from image_classifier.schema import Hyperparameters
 
 
 def choices(name):

@@ -23,7 +23,8 @@ from image_classifier.files import LOCK, locked, write_manifest
 from image_classifier.models import Architecture, build_model
 from image_classifier.runs import Run, train
 from image_classifier.signals import Stop
-from image_classifier.training import Callback, fit
+from image_classifier.state import Callback
+from image_classifier.training import fit
 
 IC = str(Path(sys.executable).with_name("ic"))
 
@@ -417,17 +418,17 @@ def test_second_signal_leaves_at_once(tmp_path):
 def test_without_a_folder_the_line_names_the_one_that_was_made(tmp_path, monkeypatch, capsys):
     (tmp_path / "settings.ini").write_text("")
     monkeypatch.chdir(tmp_path)
-    from image_classifier import training
+    from image_classifier import progress
 
     class Asks(Callback):
         def on_step_end(self, training):
             signal.raise_signal(signal.SIGINT)
-    monkeypatch.setattr(training, "progress", Asks)
+    monkeypatch.setattr(progress, "progress", Asks)
     assert main(["train", "epochs=2"]) == 130
     folder, = (tmp_path / "runs").iterdir()
     assert capsys.readouterr().err.splitlines()[-1] == f"error: interrupted. go on with: ic train epochs=2 --out runs/{folder.name}"
     assert Checkpoints(folder / "checkpoints").steps_there() == [1]
-    monkeypatch.setattr(training, "progress", Callback)
+    monkeypatch.setattr(progress, "progress", Callback)
     assert main(["train", "epochs=2", "--out", f"runs/{folder.name}", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["resumed"] == 1
     assert main(["train", "epochs=2", "--out", f"runs/{folder.name}"]) == 0

@@ -16,7 +16,7 @@ from image_classifier.data import load_data
 from image_classifier.errors import ArtefactError, ConfigError, DataError, DivergedError
 from image_classifier.files import atomic_write
 from image_classifier.runs import Run, git_commit, train
-from image_classifier.training import Callback, snapshot
+from image_classifier.state import Callback, snapshot
 
 
 @cache

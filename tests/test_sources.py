@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 from folders import every_id, folder, pets, picture, refused, save, warned  # noqa: F401
 
-from image_classifier.schema import SOURCES, DataConfig, settings
 from image_classifier.data import load_data
 from image_classifier.downloads import CIFAR_SETS
 from image_classifier.errors import ConfigError, DataError
+from image_classifier.schema import SOURCES, DataConfig, settings
 from image_classifier.sources import READERS, Source, list_files, suffixes_of
 
 

@@ -12,7 +12,9 @@ from image_classifier.config import compose
 from image_classifier.data import load_data
 from image_classifier.errors import DivergedError
 from image_classifier.models import seeded
-from image_classifier.training import Callback, epoch_order, fit, snapshot
+from image_classifier.state import Callback, snapshot
+from image_classifier.steps import epoch_order
+from image_classifier.training import fit
 
 
 @cache

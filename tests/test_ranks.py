@@ -1,0 +1,113 @@
+"What happens when several processes train one model: the same images in the same steps, and one of them writes."
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from literate import ROOT
+
+from image_classifier.ranks import Ranks
+from image_classifier.runs import Run
+
+pytest.importorskip("accelerate", reason="the extra parallel is not installed")
+WORDS = ["data=digits", "hyperparameters=fast", "epochs=2", "batch_size=100", "device=cpu"]
+
+
+def launched(words, processes=2, **options):
+    "A training in several processes, as a user starts it."
+    return subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone", *words], text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, **options)
+
+
+def ended(process, seconds=300):
+    "What a launched training printed, once it has ended well."
+    out, err = process.communicate(timeout=seconds)
+    assert process.returncode == 0, err
+    return out, err
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    "A run in one process and the same in two, and what the two printed."
+    place = tmp_path_factory.mktemp("ranks")
+    out, err = ended(launched(["-m", "image_classifier.cli", "train", *WORDS, "--out", str(place / "two")]))
+    ended(launched(["-m", "image_classifier.cli", "train", *WORDS, "--out", str(place / "one")], processes=1))
+    return Run(place / "one"), Run(place / "two"), out, err
+
+
+def test_two_processes_learn_what_one_learns(pair):
+    one, two, out, err = pair
+    assert two.metrics["epochs"] == 2 and two.metrics["data"] == one.metrics["data"]
+    assert two.metrics["test"]["accuracy"]["low"] <= one.metrics["test"]["accuracy"]["value"] <= two.metrics["test"]["accuracy"]["high"]
+    for first, second in zip(one.history, two.history):
+        assert first.step == second.step and first.lr == second.lr
+        assert second.train_loss == pytest.approx(first.train_loss, rel=0.05)
+
+
+def test_one_of_them_speaks_and_writes(pair):
+    one, two, out, err = pair
+    assert out.count("test accuracy") == 1 and err.count("epoch 1/2") == 1
+    assert {file.name for file in two.path.iterdir()} == {file.name for file in one.path.iterdir()}
+    assert two.classifier().predict(np.zeros((8, 8), np.uint8)).predicted_class in "0123456789"
+
+
+def test_a_finished_run_comes_back_in_all_processes(pair):
+    one, two, *_ = pair
+    out, err = ended(launched(["-m", "image_classifier.cli", "train", *WORDS, "--out", str(two.path)]))
+    assert "an equal run was already finished" in out and out.count("test accuracy") == 1
+
+
+def test_any_number_of_processes_sees_the_same_batches():
+    order = np.random.default_rng(0).permutation(1003)
+    for count in (1, 2, 4):
+        shares, lasts = zip(*(Ranks(rank, count).rows(order, 100) for rank in range(count)))
+        for start in range(0, 1000, 100):
+            mine = slice(start // count, (start + 100) // count)
+            assert np.concatenate([share[mine] for share in shares]).tolist() == order[start:start + 100].tolist()
+        assert all(last.tolist() == order[1000:].tolist() for last in lasts)  # three images: all compute them
+
+
+def test_what_two_began_one_ends(pair, tmp_path):
+    "Stopped by a signal in the middle, saved by the first process, gone on with by a single one, which must be allowed."
+    place = tmp_path / "run"
+    words = [*WORDS[:2], "epochs=200", *WORDS[3:], "early_stopping_patience=0", "--out", str(place)]
+    process = launched(["-m", "image_classifier.cli", "train", *words])
+    deadline = time.monotonic() + 120
+    while not list(place.glob("history.jsonl")) or len((place / "history.jsonl").read_text().splitlines()) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    state = json.loads((max((place / "checkpoints").glob("step_*")) / "state.json").read_text())
+    assert state["made_with"]["processes"] == 2
+    alone = {"capture_output": True, "text": True, "cwd": ROOT, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+    command = [sys.executable, "-m", "image_classifier.cli", "train"]
+    refused = subprocess.run([*command, *words], **alone)
+    assert refused.returncode == 2 and "processes 2 then, 1 now" in refused.stderr
+    before = (place / "history.jsonl").read_text().splitlines()
+    stopped = subprocess.Popen([*command, *words, "allow=[change]"], text=True, stderr=subprocess.PIPE, cwd=ROOT, env=alone["env"])
+    while len((place / "history.jsonl").read_text().splitlines()) < len(before) + 2:
+        assert stopped.poll() is None and time.monotonic() < deadline + 120
+        time.sleep(0.1)
+    stopped.send_signal(signal.SIGTERM)
+    assert "the run goes on with something else than it was made with" in stopped.communicate(timeout=60)[1] and stopped.returncode == 143
+    assert (place / "history.jsonl").read_text().splitlines()[:len(before) - 1] == before[:-1]
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
+    process = launched(["-m", "image_classifier.cli", "train", *WORDS[:-2], "batch_size=101", "--out", str(tmp_path / "run")])
+    out, err = process.communicate(timeout=120)
+    assert process.returncode != 0 and "batch_size=101 cannot be shared by 2 processes" in err and "use batch_size=100" in err
+
+
+def test_a_launch_that_started_one_process_is_said_aloud(tmp_path):
+    found = subprocess.run([sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--cpu", "-m", "image_classifier.cli", "train",
+                            *WORDS[:2], "epochs=1", "--out", str(tmp_path / "run")], capture_output=True, text=True, cwd=ROOT)
+    assert found.returncode == 0 and "accelerate launch started one process" in found.stderr
+    assert torch.distributed.is_available() and Path(tmp_path / "run" / "metrics.json").exists()
