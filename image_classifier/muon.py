@@ -23,7 +23,7 @@ def pulled(value: float | torch.Tensor,  # singular values, 0..1
         value = a * value + b * value**3 + c * value**5
     return value
 
-# %% ../nbs/22_muon.ipynb #3062b43a
+# %% ../nbs/22_muon.ipynb #b592dce8
 def orthogonalised(matrix: torch.Tensor,  # (rows, columns)
                    steps: int = 3,  # of Newton and Schulz's iteration
                   ) -> torch.Tensor:  # (rows, columns)
@@ -32,10 +32,12 @@ def orthogonalised(matrix: torch.Tensor,  # (rows, columns)
         return orthogonalised(matrix.T, steps).T
     a, b, c = COEFFICIENTS
     x = matrix / (matrix.norm() + 1e-7)
+    gram, turn = x @ x.T, torch.eye(len(x), dtype=x.dtype, device=x.device)
+    start = turn
     for _ in range(steps):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x
+        factor = a * start + b * gram + c * gram @ gram
+        gram, turn = factor @ gram @ factor, factor @ turn
+    return turn @ x
 
 # %% ../nbs/22_muon.ipynb #53caf096
 HEAD_SHARE, VECTOR_SHARE = 0.02, 110.0  # rates of the head, and of biases and norms, over that of the filters

@@ -1,0 +1,117 @@
+"""The network for small pictures and its optimiser, where a notebook would not go: every size, a resumed step, the package's own metadata."""
+import subprocess
+import sys
+
+import pytest
+import torch
+from test_project import run_setup
+from torch.nn import functional as F
+
+from image_classifier.checkpoints import load_optimizer, optimizer_tensors
+from image_classifier.models import GROUP, Architecture, build_model
+from image_classifier.muon import Muon, muon_groups
+from image_classifier.speednet import SpeedNet
+
+
+def network(**changes) -> SpeedNet:
+    "Built by its function, so that it does not matter how the package was installed."
+    model = build_model(Architecture("speednet", **changes), seed=3)
+    generator = torch.Generator().manual_seed(0)
+    model.look_at(torch.randn(50, model.architecture.channels, model.architecture.size, model.architecture.size, generator=generator))
+    return model
+
+
+def step(model, optimizer, seed=0, **changes):
+    "One step on random pictures; the loss."
+    architecture = model.architecture
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(8, architecture.channels, architecture.size, architecture.size, generator=generator)
+    targets = torch.randint(architecture.classes, (8,), generator=generator)
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model(inputs), targets)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def test_speednet_is_found_by_name_without_an_import(tmp_path, monkeypatch):
+    "What setup.py offers is enough: nobody imports the room."
+    offers = run_setup(monkeypatch)["entry_points"][GROUP]
+    info = tmp_path / "offered-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: offered\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("\n".join([f"[{GROUP}]", *offers]))
+    code = ("import sys; from image_classifier.models import *; assert 'speednet' in model_names(); check_model('speednet');"
+            "assert 'image_classifier.speednet' not in sys.modules; print(type(build_model(Architecture('speednet', size=28, channels=1))).__name__)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}; {code}"], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("SpeedNet", 0), done.stderr
+
+
+@pytest.mark.parametrize("size", range(16, 65, 3))
+def test_speednet_trains_at_every_small_size(size):
+    model = network(channels=1, classes=3, size=size)
+    optimizer = Muon(muon_groups(model), lr=0.01)
+    assert all(step(model, optimizer, seed) < 20 for seed in range(2))
+
+
+@pytest.mark.parametrize("channels, classes", [(1, 2), (3, 100), (4, 10)])
+def test_speednet_takes_any_channels_and_classes(channels, classes):
+    model = network(channels=channels, classes=classes, size=28)
+    assert model.eval()(torch.rand(2, channels, 28, 28)).shape == (2, classes)
+
+
+def test_first_layer_travels_with_the_weights():
+    first, second = network(), build_model(Architecture("speednet"), seed=9)
+    second.load_state_dict(first.state_dict())
+    inputs = torch.rand(2, 3, 32, 32)
+    assert torch.equal(first.eval()(inputs), second.eval()(inputs))
+
+
+def test_a_look_at_pictures_of_one_grey_gives_a_network_that_still_computes():
+    model = build_model(Architecture("speednet"))
+    model.look_at(torch.zeros(4, 3, 32, 32))
+    assert model.eval()(torch.rand(2, 3, 32, 32)).isfinite().all()
+
+
+def test_half_precision_changes_little():
+    model = network().eval()
+    inputs = torch.rand(4, 3, 32, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model(inputs)
+    assert torch.allclose(half.float(), model(inputs), atol=0.02 * model(inputs).abs().max().item())
+
+
+def test_muon_goes_on_where_it_stopped():
+    whole = network(size=16)
+    optimizer = Muon(muon_groups(whole), lr=0.01)
+    step(whole, optimizer, 0)
+    resumed = network(size=16)
+    resumed.load_state_dict(whole.state_dict())
+    again = Muon(muon_groups(resumed), lr=0.01)
+    load_optimizer(again, optimizer_tensors(optimizer))
+    assert step(whole, optimizer, 1) == step(resumed, again, 1)
+    assert all(torch.equal(one, other) for one, other in zip(whole.parameters(), resumed.parameters()))
+
+
+def test_muon_gives_the_same_weights_twice():
+    def trained():
+        model = network(size=16)
+        optimizer = Muon(muon_groups(model), lr=0.01)
+        for seed in range(3):
+            step(model, optimizer, seed)
+        return model
+    assert all(torch.equal(one, other) for one, other in zip(trained().parameters(), trained().parameters()))
+
+
+def test_an_optimiser_that_is_told_of_a_bad_loss_keeps_weights_and_momentum():
+    model = network(size=16)
+    optimizer = Muon(muon_groups(model), lr=0.01)
+    step(model, optimizer)
+    before = [p.clone() for p in model.parameters()], {name: tensor.clone() for name, tensor in optimizer_tensors(optimizer).items()}
+    for weight in model.parameters():
+        weight.grad = None if weight.grad is None else torch.full_like(weight, float("inf"))
+    optimizer.found_inf = torch.tensor(1.0)
+    optimizer.step()
+    assert all(torch.equal(one, other) for one, other in zip(before[0], model.parameters()))
+    assert all(torch.equal(before[1][name], tensor) for name, tensor in optimizer_tensors(optimizer).items())
