@@ -58,7 +58,7 @@ def check_unchanged(training: Training,
     raise kind(f"the run was made with something else: {together(changed)}", checkpoint.path or "",
                f"restore that, or go on all the same with allow=[{CHANGE}]")
 
-# %% ../nbs/26_resuming.ipynb #d81d16b9
+# %% ../nbs/26_resuming.ipynb #7338b329
 def go_on(training: Training,
           checkpoint: Checkpoint,
          ) -> None:
@@ -78,8 +78,9 @@ def go_on(training: Training,
         if not any(text.startswith("hyperparameters.optimizer ") for text in changed):
             load_optimizer(t.optimizer, {name: tensor for name, tensor in checkpoint.optimizer.items() if not name.startswith(AVERAGE)}, checkpoint.path)
         t.step, t.epoch, t.lr, t.stop, t.best_step = checkpoint.step, state["epoch"], state["lr"], state["stop"], state["best_step"]
-        t.deadline = state.get("deadline") or t.deadline
-        t.epochs, t.sums, t.seconds, t.history = state.get("epochs", t.epochs), t.sums.new_tensor(state["sums"]) * t.ranks.main, state["seconds"], History(EpochResult(**row) for row in state["history"])
+        if t.config.max_minutes and state.get("deadline"):
+            t.epochs, t.deadline = state["epochs"], state["deadline"]
+        t.sums, t.seconds, t.history = t.sums.new_tensor(state["sums"]) * t.ranks.main, state["seconds"], History(EpochResult(**row) for row in state["history"])
         for name in t.average:
             t.average[name].copy_(average[name])
         t.best = checkpoint.best or (first if t.best_step == 0 else snapshot(t.model))

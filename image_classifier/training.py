@@ -75,7 +75,7 @@ def validate(training: Training) -> tuple[float, float]:  # mean cross-entropy, 
             training.best, training.best_step = snapshot(training.model), training.step
     return loss, (logits.argmax(1) == targets).double().mean().item()
 
-# %% ../nbs/28_training.ipynb #030caca6
+# %% ../nbs/28_training.ipynb #a1998edf
 def fit(model: nn.Module,  # any network from (B, C, S, S) float32 inputs to (B, K) logits
         splits: Splits,
         config: Config,  # hyperparameters, augment and what is not about data and model
@@ -92,7 +92,7 @@ def fit(model: nn.Module,  # any network from (B, C, S, S) float32 inputs to (B,
         told(ranks)  # all have looked before one writes
         if found:
             go_on(training, found)
-        elif config.max_minutes:
+        if config.max_minutes and training.deadline == math.inf:
             expected = forecast(model, splits, config, ranks)
             training.epochs = -largest(ranks, -epochs_within(expected, config.max_minutes))
             training.deadline = seconds_within(expected, config.max_minutes)

@@ -507,7 +507,7 @@ def test_every_verb_that_a_room_defines_is_in_the_command():
     (["ic", "train", "--js"], ["--json"]),
     (["ic", "train", "hyperparameters.opt"], ["hyperparameters.optimizer="]),
     (["ic", "train", "model", "=", "res"], ["resnet"]),
-    (["ic", "train", "hyperparameters", "="], ["default", "fast"]),
+    (["ic", "train", "hyperparameters", "="], ["default", "fast", "speed"]),
     (["ic", "train", "epochs", "=", "3", "hyperparameters.optimizer", "=", "s"], ["sgd"]),
 ])
 def test_the_tab_key_completes_in_bash(words, found):

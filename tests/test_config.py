@@ -76,7 +76,7 @@ def test_override_never_runs_code(tmp_path, monkeypatch):
 
 def test_added_key_is_refused_with_the_keys_that_exist():
     assert refused("+x.y=1") == ("unknown key x.y. top-level keys are data, model, augment, hyperparameters, seed, device, "
-                                 "deterministic, near_duplicates, early_stopping_patience, resume, save_steps, save_minutes, save_keep, allow")
+                                 "compile, threads, deterministic, near_duplicates, max_minutes, early_stopping_patience, resume, save_steps, save_minutes, save_keep, allow")
 
 @pytest.mark.parametrize("text", ["a=${oc.env:AWS_SECRET}", "data.root=${oc.env:AWS_SECRET}", "data=${oc.env:AWS_SECRET,x}", "seed=${oc.decode:${oc.env:AWS_SECRET}}",
                                   "data.root=x${ oc.env : AWS_SECRET }", "allow=[${oc.env:AWS_SECRET}]", "model=${env:AWS_SECRET}"])
@@ -220,7 +220,8 @@ def test_random_text_is_stored_exactly(tmp_path):
 
 OTHER = {int: "7", float: "0.5", bool: "false", str: "other", Optional[str]: "other", int | str: "3"}
 CHANGED = {"data.name": "mnist", "data.resize": "pad", "data.formats": "[png]", "model.library": "timm", "augment.flip": "true", "hyperparameters.optimizer": "sgd",
-           "hyperparameters.scheduler_type": "cosine", "hyperparameters.dropout": "0.4", "device": "cpu", "deterministic": "true", "allow": "[links,corrupt]"}
+           "hyperparameters.scheduler_type": "cosine", "hyperparameters.dropout": "0.4", "hyperparameters.precision": "bfloat16", "hyperparameters.nesterov": "true",
+           "augment.mirror": "true", "compile": "true", "device": "cpu", "deterministic": "true", "allow": "[links,corrupt]"}
 
 @pytest.mark.parametrize("key", keys())
 def test_every_key_can_be_set_from_text_and_changes_the_hash_unless_results_do_not_depend_on_it(key):

@@ -16,7 +16,7 @@ def choices(name):
 
 
 def test_every_name_that_config_accepts_exists_here():
-    assert set(choices("optimizer")) == set(OPTIMIZERS)
+    assert set(choices("optimizer")) == {*OPTIMIZERS, "muon"}
     assert set(choices("scheduler_type")) == set(SCHEDULES)
 
 

@@ -144,7 +144,7 @@ def test_6a_14_rare_kinds_of_pixels_give_one_table(pets):
 def test_6a_15_link_out_of_the_root_is_refused_unless_allowed(pets, tmp_path):
     outside = save(tmp_path / "elsewhere.png", picture(99))
     (pets / "cat" / "b.png").symlink_to(outside)
-    refused(pets, f"cat/b.png: link leaves the dataset -> {outside}", "allow=[links]")
+    refused(pets, "cat/b.png: link leaves the dataset -> ", "allow=[links]")
     assert "cat/b.png" in every_id(load_data(folder(pets), allow=["links"]))
 
 
@@ -200,10 +200,10 @@ def test_6a_17_unreadable_files_are_counted(pets):
     for name in ("1.png", "2.png"):
         (pets / "cat" / name).chmod(0)
     (pets / "fox").mkdir(mode=0)
-    with as_nobody(pets, *list(pets.parents)[:3]) if os.geteuid() == 0 else nullcontext():
+    with as_nobody(pets, *list(pets.parents)[:4]) if os.geteuid() == 0 else nullcontext():
         refused(pets, "1 of 21 files cannot be used: fox: permission denied")
     (pets / "fox").rmdir()
-    with as_nobody(pets, *list(pets.parents)[:3]) if os.geteuid() == 0 else nullcontext():
+    with as_nobody(pets, *list(pets.parents)[:4]) if os.geteuid() == 0 else nullcontext():
         refused(pets, "2 of 20 files cannot be used (2 permission denied)", allow=["corrupt"])
 
 
