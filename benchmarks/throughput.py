@@ -5,6 +5,7 @@
 Both train the network of 620,810 parameters in batches of 128 on the same random pixels, with flip, rotation of 10 degrees and colour jitter
 of 0.2. The other side is the reference script, looked for in $IMAGE_CLASSIFIER_BENCH or ../shared/bench. The two run in turn, each for
 60 batches a round after 10 that are not counted. The last line is one JSON object; the exit code is 1 where a bar is missed."""
+import contextlib
 import importlib.util
 import itertools
 import json
@@ -24,6 +25,7 @@ from torchvision import transforms as T
 from image_classifier.augment import make_augment
 from image_classifier.config import compose
 from image_classifier.data import batches
+from image_classifier.devices import memory_kept
 from image_classifier.runs import new_model
 from image_classifier.steps import epoch_order, prepare, train_step
 
@@ -94,7 +96,8 @@ if __name__ == "__main__":
     rates = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
-            rates[name].append(rate(lambda: next(way)))
+            with contextlib.nullcontext() if name == "reference" else memory_kept():  # as `fit` does it
+                rates[name].append(rate(lambda: next(way)))
     found = {name: median(values) for name, values in rates.items()}
     ratio = median(ours / theirs for ours, theirs in zip(rates["ours"], rates["reference"]))
     good = ratio >= FASTER and found["data_alone"] >= ALONE

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Dataset', 'html_table', 'Splits', 'Rows', 'mean_and_deviation', 'statistics', 'fingerprint_of', 'load_data',
-           'load_test', 'Batch', 'batches']
+           'load_test', 'Batch', 'resident', 'batches']
 
 # %% ../nbs/15_data.ipynb #9e6cfbfd
 import copy
@@ -34,11 +34,11 @@ from .splitting import PARTS, check_classes, check_groups, divide, gather, refus
 if TYPE_CHECKING:
     import torch
 
-# %% ../nbs/15_data.ipynb #dc6750a2
+# %% ../nbs/15_data.ipynb #1a66b28e
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     "Images with their labels, in memory or in a memory-mapped file."
-    images: np.ndarray  # (N,C,H,W) uint8; `Rows` of an array where that is mapped
+    images: np.ndarray  # (N,C,H,W) uint8; `Rows` of an array where that is mapped, a tensor where it is `resident`
     targets: np.ndarray  # (N,) int64, positions in `classes`
     classes: tuple[str, ...]  # K names, sorted
     ids: tuple[str, ...]  # N names: the path below the root, or the place in the source
@@ -328,6 +328,31 @@ def _in_parts(work: Callable[[slice], object],  # called with some of the images
     shares = range(0, n, share)
     list((map if len(shares) == 1 else pool.map)(_several, shares))
 
+# %% ../nbs/15_data.ipynb #70da2715
+def resident(dataset: Dataset,
+             device: "torch.device",
+             room: Optional[int] = None,  # bytes to spend; None: a quarter of what is free on a GPU, nothing elsewhere
+            ) -> Dataset:
+    "The dataset with its images on the device, or as it is where there is no room for them."
+    import torch
+    if room is None:
+        room = torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else 0
+    if math.prod(dataset.images.shape) > room:
+        return dataset
+    images = torch.empty(dataset.images.shape, dtype=torch.uint8, device=device)
+    step = max(1, (1 << 26) // max(1, math.prod(images.shape[1:])))
+    for start in range(0, len(dataset), step):
+        rows = np.arange(start, min(start + step, len(dataset)))
+        images[start:start + step] = torch.from_numpy(np.take(dataset.images, rows, axis=0))
+    return replace(dataset, images=images)
+
+
+def _sent(array: np.ndarray, device: "torch.device") -> "torch.Tensor":
+    "The array on the device; a GPU fetches it when it comes to it."
+    import torch
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
 # %% ../nbs/15_data.ipynb #fce9eb9c
 def _normalise(pixels: "torch.Tensor",  # (B,C,S,S) float32, 0..255
                preprocess: Preprocess,
@@ -338,35 +363,36 @@ def _normalise(pixels: "torch.Tensor",  # (B,C,S,S) float32, 0..255
     for start in range(0, len(pixels), step):
         inputs[start:start + step].copy_(preprocess.inputs(pixels[start:start + step]))
 
-# %% ../nbs/15_data.ipynb #fa14d2c8
+# %% ../nbs/15_data.ipynb #3f8cd0aa
 def batches(dataset: Dataset,
             preprocess: Preprocess,
             batch_size: int = 256,  # the last batch may be smaller
             order: Optional[np.ndarray] = None,  # row numbers; None: all, in their order
             augment: Optional[Callable] = None,  # (pixels (B,C,S,S) float32 0..255, indices (B,)) -> pixels
-            device: object = "cpu",  # where the tensors are wanted
+            device: "torch.device | str" = "cpu",  # where the tensors are wanted, and the images are if they are resident
             reuse: bool = False,  # the inputs of a batch are overwritten when the next one is asked for
            ) -> Iterator[Batch]:
     "Cut `dataset` into batches."
     import torch
-    here, last, threads = torch.device(device).type == "cpu", {"memory_format": torch.channels_last}, torch.get_num_threads()
+    device, last, threads = torch.device(device), {"memory_format": torch.channels_last}, torch.get_num_threads()
+    here, held = device.type == "cpu", isinstance(dataset.images, torch.Tensor)
     order = np.arange(len(dataset))[slice(None) if order is None else np.asarray(order, np.int64)]
     shape, inputs = (min(batch_size, len(order)), *dataset.images.shape[1:]), None
+    all_targets, all_indices = _sent(dataset.targets[order], device), _sent(order, device)
     floats = torch.empty(shape, **last) if augment and here else None
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(order), batch_size):
-            rows = order[start:start + batch_size]
-            targets, indices = (torch.from_numpy(values).to(device) for values in (dataset.targets[rows], rows.copy()))
+            rows, targets, indices = (values[start:start + batch_size] for values in (order, all_targets, all_indices))
             if here and (inputs is None or not reuse):
                 inputs = torch.empty(shape, **last)
             ready = inputs[:len(rows)] if here else None
-            if here and not augment:
+            if here and not augment and not held:
                 def _make(part):
                     preprocess.inputs(np.take(dataset.images, rows[part], axis=0), ready.numpy()[part])
                 _in_parts(_make, len(rows), math.prod(shape[1:]), pool, threads)
                 yield Batch(ready, targets, indices)
                 continue
-            pixels = torch.from_numpy(np.take(dataset.images, rows, axis=0)).to(device)
+            pixels = dataset.images[indices] if held else _sent(np.take(dataset.images, rows, axis=0), device)
             pixels = pixels.to(torch.float32, **last) if floats is None else floats[:len(rows)].copy_(pixels)
             pixels = augment(pixels, indices) if augment else pixels
             if here:

@@ -62,15 +62,15 @@ def register_model(name: str,  # the name to ask for
         return builder
     return register
 
-# %% ../nbs/20_models.ipynb #985c5ed3
+# %% ../nbs/20_models.ipynb #c4767cf0
 def conv_block(channels: int,  # coming in
                width: int,  # channels going out
               ) -> list[nn.Module]:  # (B,channels,H,W) -> (B,width,H/2,W/2)
-    "Convolution, normalisation, ReLU, and pooling to half the side."
+    "Convolution, normalisation, pooling to half the side, and ReLU."
     convolution = nn.Conv2d(channels, width, 3, padding=1)
     with torch.no_grad():
         convolution.weight.mul_(0.5)
-    return [convolution, nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
+    return [convolution, nn.BatchNorm2d(width), nn.MaxPool2d(2), nn.ReLU()]
 
 # %% ../nbs/20_models.ipynb #8258fb8d
 class GridPool(nn.Module):

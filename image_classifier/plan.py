@@ -6,7 +6,7 @@
 __all__ = ['MARGIN', 'Forecast', 'duration', 'time_steps', 'peak_memory', 'step_seconds', 'forecast', 'epochs_within',
            'seconds_within']
 
-# %% ../nbs/27_plan.ipynb #adb246de
+# %% ../nbs/27_plan.ipynb #5ce41321
 import copy
 import itertools
 import math
@@ -22,7 +22,8 @@ from torch import nn
 
 from .augment import make_augment
 from .data import Splits, batches
-from .devices import advice, threads
+from .devices import advice, memory_kept, threads
+from .models import one_sided
 from .ranks import Ranks
 from .schema import Config
 from .state import Training
@@ -105,23 +106,23 @@ def step_seconds(training: Training,  # whose step counter is moved
     first, last = ends[min(sizes)], ends[full]
     return statistics.mean(last if size == full else first + (last - first) * (size**2 - min(sizes)**2) / (full**2 - min(sizes)**2) for size in sizes)
 
-# %% ../nbs/27_plan.ipynb #08de15a0
+# %% ../nbs/27_plan.ipynb #3a58ff94
 def forecast(model: nn.Module,  # left as it is
              splits: Splits,
              config: Config,
              ranks: Ranks = Ranks(),  # of which each times its share
             ) -> Forecast:
     "Time a few steps of a training that is not begun."
-    with threads(config.threads), advice(config.hyperparameters.batch_size):
+    with threads(config.threads), memory_kept(), advice(config.hyperparameters.batch_size):
         training = prepare(copy.deepcopy(model), splits, config)
         hyper, data, device = config.hyperparameters, splits.preprocess, training.device
         order = epoch_order(len(splits.train), hyper.batch_size, config.seed, 0)
         augment = make_augment(config.augment, config.seed, 0)
         training.model.train()
-        endless = itertools.chain.from_iterable(batches(splits.train, data, hyper.batch_size // ranks.count, order, augment, device) for _ in itertools.count())
+        endless = itertools.chain.from_iterable(batches(splits.train, data, hyper.batch_size // ranks.count, order, augment, device, reuse=True) for _ in itertools.count())
         step = step_seconds(training, lambda: train_step(training, next(endless)))
         few = splits.valid.take(range(min(1024, len(splits.valid))))
-        look = time_steps(lambda: predict_logits(training.model, few, data), device, 3, 0.5) * len(splits.valid) / len(few) / ranks.count
+        look = time_steps(lambda: predict_logits(one_sided(training.model), few, data, training.precision), device, 3, 0.5) * len(splits.valid) / len(few) / ranks.count
     return Forecast(training.steps_per_epoch, hyper.num_epochs, step, look, peak_memory(device))
 
 # %% ../nbs/27_plan.ipynb #6b4db54f

@@ -94,7 +94,7 @@ def go_on(training: Training,
         raise ConfigError(f"the run was made with the callback {quoted(remembered[0][0])}, which is not among those given", checkpoint.path or "",
                           "give the same callbacks in the same order")
 
-# %% ../nbs/26_resuming.ipynb #38d3cf8e
+# %% ../nbs/26_resuming.ipynb #1590fa3b
 SAVE, STOP = 1, 2  # what a process may ask of all
 
 
@@ -121,7 +121,7 @@ class Keeper(Callback):
 
     def on_step_end(self, training: Training) -> None:
         "Save or end within an epoch."
-        if training.steps_done < training.steps_per_epoch:
+        if training.steps_done < training.steps_per_epoch and (training.ranks.count == 1 or training.looks):
             self._look(training, epoch_ended=False)
 
     def on_epoch_end(self, training: Training) -> None:

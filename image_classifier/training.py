@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['largest_number', 'train_epoch', 'validate', 'fit']
 
-# %% ../nbs/28_training.ipynb #ac67ed02
+# %% ../nbs/28_training.ipynb #ab71750a
 import itertools
 import math
 import time
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from .augment import make_augment
 from .checkpoints import Checkpoints
 from .data import Splits, batches
-from .devices import advice, exactly, threads
+from .devices import advice, exactly, memory_kept, threads
 from .models import one_sided
 from .plan import epochs_within, forecast, seconds_within
 from .ranks import align, gathered, largest, start, told, total
@@ -33,7 +33,7 @@ def largest_number(model: nn.Module) -> float:
     "The largest absolute value among all weights and buffers."
     return max(tensor.abs().max().item() for tensor in model.state_dict().values() if tensor.is_floating_point() and tensor.numel())
 
-# %% ../nbs/28_training.ipynb #d6fdd997
+# %% ../nbs/28_training.ipynb #3ded6594
 def train_epoch(training: Training) -> EpochResult:
     "Show the model every training image that the epoch has left, then measure it on the validation images."
     config, data = training.config, training.splits
@@ -48,7 +48,7 @@ def train_epoch(training: Training) -> EpochResult:
         train_step(training, batch, counts=ranks.main or ranks.divides(rows))
         training.seconds = time.perf_counter() - begun
         tell(training, "on_step_end")
-        if training.deadline < math.inf and largest(ranks, training.spent > training.deadline):
+        if training.deadline < math.inf and training.looks and largest(ranks, training.spent > training.deadline):
             training.stop = True
             break
     check_diverged(training)
@@ -75,7 +75,7 @@ def validate(training: Training) -> tuple[float, float]:  # mean cross-entropy, 
             training.best, training.best_step = snapshot(training.model), training.step
     return loss, (logits.argmax(1) == targets).double().mean().item()
 
-# %% ../nbs/28_training.ipynb #a1998edf
+# %% ../nbs/28_training.ipynb #728735ef
 def fit(model: nn.Module,  # any network from (B, C, S, S) float32 inputs to (B, K) logits
         splits: Splits,
         config: Config,  # hyperparameters, augment and what is not about data and model
@@ -98,7 +98,7 @@ def fit(model: nn.Module,  # any network from (B, C, S, S) float32 inputs to (B,
             training.deadline = seconds_within(expected, config.max_minutes)
         try:
             tell(training, "on_fit_start")
-            with advice(config.hyperparameters.batch_size), exactly(config.deterministic), stop.watched():
+            with advice(config.hyperparameters.batch_size), exactly(config.deterministic), memory_kept(), stop.watched():
                 while training.epoch < training.epochs and training.history.waited() < patience and not training.stop:
                     tell(training, "on_epoch_start")
                     training.history.append(train_epoch(training))

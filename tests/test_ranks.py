@@ -2,6 +2,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -111,3 +112,33 @@ def test_a_launch_that_started_one_process_is_said_aloud(tmp_path):
                             *WORDS[:2], "epochs=1", "--out", str(tmp_path / "run")], capture_output=True, text=True, cwd=ROOT)
     assert found.returncode == 0 and "accelerate launch started one process" in found.stderr
     assert torch.distributed.is_available() and Path(tmp_path / "run" / "metrics.json").exists()
+
+
+def test_a_notebook_starts_several(tmp_path):
+    "Accelerate's launcher copies a process that has trained before."
+    script = """
+import os, sys
+from accelerate import notebook_launcher
+from image_classifier.config import compose
+from image_classifier.runs import train
+
+def training(*words):
+    train(compose(words[:-1]), words[-1])
+    if "RANK" in os.environ:
+        open(f"{os.path.dirname(words[-1])}/rank{os.environ['RANK']}", "x").close()
+
+if __name__ == "__main__":
+    *words, alone, two, port = sys.argv[1:]
+    training(*words, alone)
+    notebook_launcher(training, (*words, two), num_processes=2, use_port=port)
+"""
+    (tmp_path / "cells.py").write_text(script)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [*WORDS, str(tmp_path / "one"), str(tmp_path / "two"), str(port)]
+    done = subprocess.run([sys.executable, str(tmp_path / "cells.py"), *words], text=True, capture_output=True, timeout=300, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    one, two = Run(tmp_path / "one"), Run(tmp_path / "two")
+    assert two.metrics["test"]["accuracy"]["low"] <= one.metrics["test"]["accuracy"]["value"] <= two.metrics["test"]["accuracy"]["high"]
+    assert sorted(file.name for file in tmp_path.glob("rank*")) == ["rank0", "rank1"]
