@@ -70,7 +70,7 @@ def _short(value: float) -> str:
     "A number with four significant digits, a count as it is."
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
-# %% ../nbs/24_state.ipynb #d78f52a5
+# %% ../nbs/24_state.ipynb #605f909d
 FULL_SHARE = 1 / 6  # of the training has images of full size, where it began with smaller ones
 GROWTH = 1.5  # the power of time that their side grows with until then
 LOOK_EVERY = {"cuda": 50}  # steps between two looks at the device; on other devices there is one after each
@@ -104,10 +104,11 @@ class Training:
 
     @property
     def size(self) -> int:
-        "The side of the images in the step under way: it grows by two pixels at a time, slowly at first, and has its full size for the last sixth."
+        "The side of the images in the step under way: it grows by eighths, slowly at first, and has its full size for the last sixth."
         full, first = self.splits.preprocess.size, self.config.hyperparameters.first_size
         done = self.step / (self.epochs * self.steps_per_epoch) / (1 - FULL_SHARE)
-        return full if done >= 1 or first == 1 else min(full, max(1, 2 * round(full * (first + (1 - first) * done**GROWTH) / 2)))
+        share = 1.0 if done >= 1 else first + (1 - first) * done**GROWTH
+        return max(1, round(full * max(first, round(8 * share) / 8)))
 
     @property
     def looks(self) -> bool:
