@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['Ranks', 'gathered', 'total', 'largest', 'align', 'told', 'joined', 'start', 'leave', 'check_share']
 
-# %% ../nbs/21_ranks.ipynb #218b5434
+# %% ../nbs/21_ranks.ipynb #1f4a754a
 import atexit
+import inspect
 import os
 import warnings
 from dataclasses import dataclass
@@ -86,14 +87,17 @@ def largest(ranks: Ranks,
         code = int(said)
     return code
 
-# %% ../nbs/21_ranks.ipynb #196e84f0
+# %% ../nbs/21_ranks.ipynb #d94541e7
+@torch.no_grad()
 def align(ranks: Ranks,
           model: nn.Module,
          ) -> None:
-    "Give all ranks the buffers of the first, such as the averages of batch normalisation, which each has from its own images."
-    if ranks.count > 1:
-        for buffer in model.buffers():
-            together.broadcast(buffer, 0)
+    "Give all ranks the mean of what their normalisations have seen, which is each one's own images."
+    seen = [buffer for module in model.modules() if isinstance(module, nn.modules.batchnorm._NormBase)
+            for buffer in (module.running_mean, module.running_var) if buffer is not None]
+    if ranks.count > 1 and seen:
+        means = total(ranks, torch.cat(seen)) / ranks.count
+        torch._foreach_copy_(seen, list(means.split([len(buffer) for buffer in seen])))
 
 
 def told(ranks: Ranks,
@@ -108,12 +112,16 @@ def told(ranks: Ranks,
         text = bytes(data.tolist()).decode("utf-8", "surrogateescape")
     return text
 
-# %% ../nbs/21_ranks.ipynb #404468d8
+# %% ../nbs/21_ranks.ipynb #e041edf9
 def joined(ranks: Ranks,
            model: nn.Module,
           ) -> nn.Module:
     "The model as it is called in training: its gradients are the mean over all ranks."
-    return nn.parallel.DistributedDataParallel(model, device_ids=[torch.device(ranks.device)] if ranks.device != "cpu" else None) if ranks.count > 1 else model
+    if ranks.count == 1:
+        return model
+    kind, devices = nn.parallel.DistributedDataParallel, [torch.device(ranks.device)] if ranks.device != "cpu" else None
+    renamed = "forward_sync_buffers" in inspect.signature(kind).parameters  # since torch 2.15
+    return kind(model, devices, gradient_as_bucket_view=True, **{"forward_sync_buffers" if renamed else "broadcast_buffers": False})
 
 # %% ../nbs/21_ranks.ipynb #fd1abe2c
 def start() -> Ranks:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['largest_number', 'train_epoch', 'validate', 'fit']
 
-# %% ../nbs/28_training.ipynb #ab71750a
+# %% ../nbs/28_training.ipynb #72ef9063
 import itertools
 import math
 import time
@@ -21,7 +21,7 @@ from .data import Splits, batches
 from .devices import advice, exactly, memory_kept, threads
 from .models import one_sided
 from .plan import epochs_within, forecast, seconds_within
-from .ranks import align, gathered, largest, start, told, total
+from .ranks import gathered, largest, start, told, total
 from .resuming import Keeper, go_on
 from .schema import Config
 from .signals import Stop
@@ -58,12 +58,11 @@ def train_epoch(training: Training) -> EpochResult:
     training.sums, training.seconds = no_sums(training.device), 0.0
     return EpochResult(training.epoch, training.step, training.lr, *(total / seen for total in sums), loss, accuracy, time.perf_counter() - begun)
 
-# %% ../nbs/28_training.ipynb #37659beb
+# %% ../nbs/28_training.ipynb #c8842e2d
 def validate(training: Training) -> tuple[float, float]:  # mean cross-entropy, accuracy
     "Measure on the validation images; where the network becomes the best of all, keep its weights."
     data = training.splits
     with averaged(training):
-        align(training.ranks, training.model)
         mine = data.valid.take(training.ranks.share(len(data.valid)))
         logits = gathered(training.ranks, predict_logits(one_sided(training.model), mine, data.preprocess, training.precision), len(data.valid)).double()
         targets = torch.from_numpy(data.valid.targets)
