@@ -158,7 +158,7 @@ class Rows:
             start += len(array)
         return images
 
-# %% ../nbs/15_data.ipynb #c2f19e87
+# %% ../nbs/15_data.ipynb #6211a674
 class _Sorted(NamedTuple):
     "Decoded images in the order train, valid, test."
     images: np.ndarray  # (N,C,S,S) uint8
@@ -184,8 +184,7 @@ def _sort_by_split(found: Decoded,  # the images, whose rows are moved where the
     order = np.concatenate([np.flatnonzero(parts == part) for part in PARTS])
     rows, images = kept[order], found.images
     if isinstance(images, np.memmap):
-        some = Rows([images], rows)
-        images = some if images.nbytes > config.memory_limit else np.asarray(some)
+        images = Rows([images], rows)
     else:
         _reorder(images, np.concatenate([rows, skipped]).astype(np.int64))
         images = images[:len(rows)]

@@ -81,7 +81,7 @@ def conversions(facts: Sequence[ImageFacts],  # of all images
     parts += [f"animated | {animated} | first frame"] if animated else []
     return f"images that are converted (mode | count | how): {'; '.join(parts)}" if parts else ""
 
-# %% ../nbs/15_decoding.ipynb #c99a84b8
+# %% ../nbs/15_decoding.ipynb #30d733a0
 def measured(images: np.ndarray,  # (N,C,H,W) uint8
             ) -> tuple[np.ndarray, np.ndarray]:  # (N,) `digests`; (N,C,2) int64
     "A hash of each image, and for each of its channels the sum of the values and of their squares."
@@ -89,7 +89,7 @@ def measured(images: np.ndarray,  # (N,C,H,W) uint8
     step = max(1, (1 << 18) // max(1, images[:1].size))
     for start in range(0, len(images), step):
         values = images[start:start + step].astype(np.float32 if images.shape[3] <= 256 else np.float64)
-        rows = np.stack([values.sum(3), np.einsum("nchw,nchw->nch", values, values)], 3)
+        rows = np.stack([np.einsum("nchw->nch", values), np.einsum("nchw,nchw->nch", values, values)], 3)
         sums[start:start + step] = rows.sum(2, dtype=np.float64)
     return digests(images), sums
 

@@ -89,20 +89,20 @@ def _planes(image: Image.Image,  # a loaded image of Pillow's
     mode = ("L" if image.mode in ("1", "L", "LA", "La") else "RGB") + ("A" if image.has_transparency_data else "")
     return np.atleast_3d(image if image.mode == mode else image.convert(mode))
 
-# %% ../nbs/11_images.ipynb #f6aac1f1
+# %% ../nbs/11_images.ipynb #baf11dc2
 _Turn = Image.Transpose
 _TURNS = {2: _Turn.FLIP_LEFT_RIGHT, 3: _Turn.ROTATE_180, 4: _Turn.FLIP_TOP_BOTTOM, 5: _Turn.TRANSPOSE, 6: _Turn.ROTATE_270,
           7: _Turn.TRANSVERSE, 8: _Turn.ROTATE_90}
 
 
-def _from_pillow(image: Image.Image,  # an image of Pillow's, loaded or not
-                 exif: bytes = b"",  # its EXIF block, where `image` does not hold it
-                ) -> np.ndarray:
-    "Its pixels, upright, as (C,H,W) uint8 with 1 to 4 channels."
+def _upright(image: Image.Image,  # an image of Pillow's, loaded or not
+             exif: bytes = b"",  # its EXIF block, where `image` does not hold it
+            ) -> Image.Image:
+    "The image decoded and turned."
     with parsing(image.format or "image"):
         image.load()
         turn = _TURNS.get(orientation(exif or image.info.get("exif") or b""))
-        return _planes(image if turn is None else image.transpose(turn)).transpose(2, 0, 1)
+        return image if turn is None else image.transpose(turn)
 
 # %% ../nbs/11_images.ipynb #91db56a3
 def _from_array(array: np.ndarray,  # (H,W), (H,W,C) or (C,H,W) uint8
@@ -119,19 +119,28 @@ def _from_array(array: np.ndarray,  # (H,W), (H,W,C) or (C,H,W) uint8
     check_size(image.shape[2], image.shape[1], limits)
     return image
 
-# %% ../nbs/11_images.ipynb #2df04001
-def _pixels(picture: Any,  # bytes, an image of Pillow's, or a uint8 array
-            limits: Limits,  # what is allowed
-           ) -> np.ndarray:
-    "The pixels of `picture` as (C,H,W) uint8 with 1 to 4 channels."
+# %% ../nbs/11_images.ipynb #7b124743
+def _taken(picture: Any,  # bytes, an image of Pillow's, or a uint8 array
+           limits: Limits,  # what is allowed
+          ) -> Image.Image | np.ndarray:
+    "An upright image of Pillow's, or the pixels of an array as (C,H,W) uint8 with 1 to 4 channels."
     if isinstance(picture, (bytes, bytearray, memoryview)):
-        return _from_pillow(*_opened(bytes(picture), limits))
+        return _upright(*_opened(bytes(picture), limits))
     if isinstance(picture, Image.Image):
         check_size(*picture.size, limits)
-        return _from_pillow(picture)
+        return _upright(picture)
     if isinstance(picture, np.ndarray):
         return _from_array(picture, limits)
     raise DecodeError(f"not an image but {type(picture).__name__}", todo="pass a file's bytes, a Pillow image or a uint8 array")
+
+
+def _pixels(image: Image.Image | np.ndarray,  # as `_taken` gave it
+           ) -> np.ndarray:
+    "Its pixels as (C,H,W) uint8 with 1 to 4 channels."
+    if isinstance(image, np.ndarray):
+        return image
+    with parsing(image.format or "image"):
+        return _planes(image).transpose(2, 0, 1)
 
 # %% ../nbs/11_images.ipynb #ef0f5d32
 def _over_white(image: np.ndarray,  # (C+1,H,W) uint8, alpha last
@@ -158,13 +167,13 @@ def to_channels(image: np.ndarray,  # (C,H,W) uint8: grey, grey and alpha, colou
         return np.asarray(Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).convert("L"))[None]
     return image[[0, 0, 0]] if channels == 3 and len(image) == 1 else image
 
-# %% ../nbs/11_images.ipynb #54416b64
+# %% ../nbs/11_images.ipynb #9ccdd38b
 def decode(data: bytes,  # a file's content
            channels: Optional[int] = None,  # 1, 3 or 4; None: the image's own, 1 for grey and 3 for colour
            limits: Limits = Limits(),  # what is allowed
           ) -> np.ndarray:
     "The pixels of `data`, upright, as (C,H,W) uint8, or a `DecodeError`."
-    return np.ascontiguousarray(to_channels(_pixels(data, limits), channels))
+    return np.ascontiguousarray(to_channels(_pixels(_taken(data, limits)), channels))
 
 # %% ../nbs/11_images.ipynb #151560eb
 def _stretch(image: np.ndarray,  # (C,H,W) uint8
@@ -178,28 +187,33 @@ def _stretch(image: np.ndarray,  # (C,H,W) uint8
     done = [np.asarray(Image.fromarray(np.ascontiguousarray(part)).resize((width, height), Image.Resampling.BILINEAR)) for part in parts]
     return done[0].transpose(2, 0, 1) if len(image) == 3 else np.stack(done)
 
-# %% ../nbs/11_images.ipynb #b76e2f98
-def _crop(image: np.ndarray,  # (C,H,W) uint8
-          size: int,  # wanted side
-         ) -> np.ndarray:
-    "The middle square of `image`, resized."
-    side = min(image.shape[1:])
-    top, left = (image.shape[1] - side) // 2, (image.shape[2] - side) // 2
-    return _stretch(image[:, top:top + side, left:left + side], size, size)
+# %% ../nbs/11_images.ipynb #4d6c37ef
+def _crop(width: int, height: int, size: int) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
+    "The middle square, as left, top, right and bottom; and its new width and height."
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return (left, top, left + side, top + side), (size, size)
 
 
-def _pad(image: np.ndarray,  # (C,H,W) uint8
-         size: int,  # wanted side
-        ) -> np.ndarray:
-    "All of `image` in the middle of a black square."
-    height, width = (max(1, round(side * size / max(image.shape[1:]))) for side in image.shape[1:])
+def _pad(width: int, height: int, size: int) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
+    "All of it, with its longer side as long as the square's."
+    return (0, 0, width, height), tuple(max(1, round(side * size / max(width, height))) for side in (width, height))
+
+
+RESIZE_RULES = {"stretch": lambda width, height, size: ((0, 0, width, height), (size, size)), "crop": _crop, "pad": _pad}
+
+# %% ../nbs/11_images.ipynb #ca7c1478
+def _centred(image: np.ndarray,  # (C,H,W) uint8
+             size: int,  # side of the square
+            ) -> np.ndarray:
+    "`image` in the middle of a black square."
+    _, height, width = image.shape
+    if (height, width) == (size, size):
+        return image
     top, left = (size - height) // 2, (size - width) // 2
     square = np.zeros((len(image), size, size), np.uint8)
-    square[:, top:top + height, left:left + width] = _stretch(image, height, width)
+    square[:, top:top + height, left:left + width] = image
     return square
-
-
-RESIZE_RULES = {"stretch": lambda image, size: _stretch(image, size, size), "crop": _crop, "pad": _pad}
 
 
 def resize(image: np.ndarray,  # (C,H,W) uint8
@@ -211,7 +225,22 @@ def resize(image: np.ndarray,  # (C,H,W) uint8
         raise ConfigError(f"unknown resize rule {quoted(rule)}", "data.resize", suggestion(rule, RESIZE_RULES))
     if size < 1:
         raise ConfigError(f"an image cannot have {size} pixels a side", "data.size")
-    return RESIZE_RULES[rule](image, size)
+    (left, top, right, bottom), (width, height) = RESIZE_RULES[rule](image.shape[2], image.shape[1], size)
+    return _centred(_stretch(image[:, top:bottom, left:right], height, width), size)
+
+# %% ../nbs/11_images.ipynb #04439cc3
+_PLAIN = {1: "L", 3: "RGB"}  # Pillow's names for images of so many channels
+
+
+def _resize_pillow(image: Image.Image,  # of a plain mode
+                   size: int,  # wanted side, pixels
+                   rule: str,  # stretch, crop or pad
+                  ) -> np.ndarray:  # (C,size,size) uint8
+    "As `resize`."
+    box, inner = RESIZE_RULES[rule](*image.size, size)
+    part = image if box == (0, 0, *image.size) else image.crop(box)
+    part = part if part.size == inner else part.resize(inner, Image.Resampling.BILINEAR)
+    return _centred(np.atleast_3d(part).transpose(2, 0, 1), size)
 
 # %% ../nbs/11_images.ipynb #fa0b5507
 def _within(value: object,  # a value from outside
@@ -254,7 +283,7 @@ def _normalised(images: Any,  # (..., C, H, W), numpy or torch, 0..255
     images *= images.new_tensor(scale.tolist())
     return images
 
-# %% ../nbs/11_images.ipynb #6c5b9574
+# %% ../nbs/11_images.ipynb #90fe72a0
 @dataclass(frozen=True)
 class Preprocess:
     "From any picture to what a network sees: size, channels, resize rule and normalisation."
@@ -276,7 +305,10 @@ class Preprocess:
                limits: Limits = Limits(),  # what is allowed
               ) -> np.ndarray:
         "One picture as (C,S,S) uint8, or a `DecodeError`."
-        return np.ascontiguousarray(resize(to_channels(_pixels(picture, limits), self.channels), self.size, self.resize))
+        image = _taken(picture, limits)
+        if isinstance(image, Image.Image) and image.mode == _PLAIN.get(self.channels) and not image.has_transparency_data:
+            return np.ascontiguousarray(_resize_pillow(image, self.size, self.resize))
+        return np.ascontiguousarray(resize(to_channels(_pixels(image), self.channels), self.size, self.resize))
 
     def inputs(self,
                images: Any,  # (N,C,S,S) or (C,S,S), uint8 or float 0..255, numpy or torch

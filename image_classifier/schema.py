@@ -35,7 +35,7 @@ def _setting(default: Any,  # the value where nobody says otherwise
         return field(default_factory=default.copy, metadata=about)
     return field(default=default, metadata=about)
 
-# %% ../nbs/03_schema.ipynb #6fa7c864
+# %% ../nbs/03_schema.ipynb #df326c48
 SOURCES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "folder", "csv")
 FORMATS = ("png", "jpeg", "webp", "bmp", "gif", "tiff")
 
@@ -58,7 +58,7 @@ class DataConfig:
     formats: list[str] = _setting(["png", "jpeg", "webp", "bmp"], "image formats that are read, by content", choices=FORMATS)
     max_pixels: int = _setting(50_000_000, "most pixels of one image", at_least=1)
     max_bytes: int = _setting(50_000_000, "most bytes of one image file", at_least=1)
-    memory_limit: int = _setting(4_000_000_000, "bytes of decoded images held in memory; above, they are mapped from disk", at_least=0)
+    memory_limit: int = _setting(4_000_000_000, "bytes of decoded images that may be held in memory; more are kept in the cache folder and mapped from there", at_least=0)
     cache_dir: Optional[str] = _setting(None, "folder for downloads and decoded images; null: the platform's cache folder")
     cache_limit: int = _setting(50_000_000_000, "most bytes of decoded images kept in the cache folder; those used longest ago go first", at_least=0)
     download: bool = _setting(True, "fetch a public data set that is not there")
