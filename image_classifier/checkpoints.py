@@ -263,7 +263,7 @@ def check_agreement(checkpoint: Checkpoint) -> None:
     state, ends = checkpoint.state, [row["step"] for row in checkpoint.state["history"]] or [0]
     numbers, per_epoch = [state["lr"], state["seconds"], *state["sums"]], state["steps_per_epoch"]
     if not (type(state["stop"]) is bool and len(numbers) == 4 and all(map(is_number, numbers)) and state["epoch"] == len(state["history"])
-            and 0 <= checkpoint.step - state["epoch"] * per_epoch < per_epoch
+            and (-per_epoch if state["stop"] else 0) <= checkpoint.step - state["epoch"] * per_epoch < per_epoch  # a last epoch may have been cut
             and state["best_step"] in ends and (checkpoint.best is None) == (state["best_step"] in (0, checkpoint.step))):
         raise ValueError("its numbers do not agree")
 
@@ -279,6 +279,10 @@ class Checkpoints:
         self.folder, self.keep, self.steps, self.minutes = Path(folder), keep, steps, minutes
         self.saved_at, self.duration, self.attempts = time.monotonic(), 0.0, Attempts()
 
+    def named(self, step: int) -> bool:
+        "Whether `steps` asks for this one."
+        return self.steps > 0 and step % self.steps == 0
+
     def due(self,
             step: int,
             epoch_ended: bool,  # and its result is in
@@ -286,7 +290,7 @@ class Checkpoints:
         "Whether it is time to save."
         passed = time.monotonic() - self.saved_at
         timely = self.minutes > 0 and passed >= 60 * self.minutes
-        return timely or (self.steps > 0 and step % self.steps == 0) or (epoch_ended and passed >= 20 * self.duration)
+        return timely or self.named(step) or (epoch_ended and passed >= 20 * self.duration)
 
     def save(self, checkpoint: Checkpoint) -> None:
         "Save and tidy up; a failure is a warning, the third in a row a `ResourceError`."

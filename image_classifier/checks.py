@@ -29,7 +29,7 @@ from .headers import ImageFacts
 from .near_duplicates import near_duplicates, thumbnails
 from .schema import ALLOWED, CORRUPT, EMPTY_CLASS, LEAKS, DataConfig
 from .sources import Source
-from .splitting import PARTS, as_line, digests, divide, gather, missing_classes, repeats, torn_groups
+from .splitting import PARTS, as_line, divide, gather, missing_classes, repeats, torn_groups
 
 # %% ../nbs/18_checks.ipynb #49c32934
 NOTHING = "nothing"  # what lifts a refusal that no word of `allow` lifts
@@ -197,7 +197,7 @@ def check(splits: Splits,
     images = np.concatenate([thumbnails(part.images) for part in parts.values()])
     pile = Pile([id for part in parts.values() for id in part.ids], np.concatenate([part.targets for part in parts.values()]),
                 np.repeat(PARTS, [len(part) for part in parts.values()]), splits.classes,
-                np.concatenate([digests(part.images) for part in parts.values()]), images)
+                np.concatenate([part.digests for part in parts.values()]), images)
     counts = ", ".join(f"{len(part):,} {name}" for name, part in parts.items())
     return _keep(place, Checked(splits.name, tuple(_look(pile, near)), {"images": f"{counts}; {len(splits.classes)} classes"}))
 

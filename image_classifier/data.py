@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 import numpy as np
@@ -29,7 +30,7 @@ from .headers import DecodeError, ImageFacts
 from .images import Preprocess
 from .schema import CORRUPT, DataConfig
 from .sources import READERS, Source, refuse
-from .splitting import PARTS, check_classes, check_groups, divide, gather, refuse_repeats
+from .splitting import PARTS, check_classes, check_groups, digests, divide, gather, refuse_repeats
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +57,11 @@ class Dataset:
     def counts(self) -> dict[str, int]:
         "How many images each class has."
         return dict(zip(self.classes, np.bincount(self.targets, minlength=len(self.classes)).tolist()))
+
+    @cached_property
+    def digests(self) -> np.ndarray:
+        "A short hash of each image's pixels, (N,) of 16 bytes; found once."
+        return digests(self.images)
 
     def take(self,
              indices: Sequence[int] | np.ndarray,  # row numbers, or a mask (N,)
@@ -245,6 +251,8 @@ def load_data(config: DataConfig | str = "digits",  # a name stands for that sou
     everything, parts, hashes, sums = _load(source, config, allow, divide)
     refuse_repeats(everything.ids, parts, hashes, config.root or config.name, allow)
     datasets = {part: _slice(everything, np.flatnonzero(parts == part)) for part in PARTS}
+    for part, dataset in datasets.items():
+        vars(dataset)["digests"] = hashes[parts == part]  # found while decoding
     _, channels, size, _ = everything.images.shape
     measures = mean_and_deviation(sums[parts == "train"].sum(0), size**2 * len(datasets["train"]))
     preprocess = Preprocess(size, channels, config.resize, *measures)
@@ -336,7 +344,7 @@ def resident(dataset: Dataset,
     import torch
     if room is None:
         room = torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else 0
-    if math.prod(dataset.images.shape) > room:
+    if isinstance(dataset.images, torch.Tensor) or math.prod(dataset.images.shape) > room:
         return dataset
     images = torch.empty(dataset.images.shape, dtype=torch.uint8, device=device)
     step = max(1, (1 << 26) // max(1, math.prod(images.shape[1:])))
@@ -346,11 +354,19 @@ def resident(dataset: Dataset,
     return replace(dataset, images=images)
 
 
-def _sent(array: np.ndarray, device: "torch.device") -> "torch.Tensor":
-    "The array on the device; a GPU fetches it when it comes to it."
+def _sent(array: np.ndarray,
+          device: "torch.device",
+          rows: Optional[np.ndarray] = None,  # (B,) of it; None: all
+         ) -> "torch.Tensor":
+    "The array, or rows of it, on the device; a GPU fetches them from pinned memory, which torch uses again, when it comes to them."
     import torch
-    tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+    shape, dtype = (len(array) if rows is None else len(rows), *array.shape[1:]), torch.from_numpy(np.empty(0, array.dtype)).dtype
+    place = torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda")
+    if rows is None:
+        place.numpy()[:] = array
+    else:
+        np.take(array, rows, axis=0, out=place.numpy(), mode="clip")
+    return place.to(device, non_blocking=True)
 
 # %% ../nbs/15_data.ipynb #fce9eb9c
 def _normalise(pixels: "torch.Tensor",  # (B,C,S,S) float32, 0..255
@@ -391,7 +407,7 @@ def batches(dataset: Dataset,
                 _in_parts(_make, len(rows), math.prod(shape[1:]), pool, threads)
                 yield Batch(ready, targets, indices)
                 continue
-            pixels = dataset.images[indices] if held else _sent(np.take(dataset.images, rows, axis=0), device)
+            pixels = dataset.images[indices] if held else _sent(dataset.images, device, rows)
             pixels = pixels.to(torch.float32, **last) if floats is None else floats[:len(rows)].copy_(pixels)
             pixels = augment(pixels, indices) if augment else pixels
             if here:

@@ -8,6 +8,7 @@ __all__ = ['RESIZE_RULES', 'to_channels', 'decode', 'resize', 'Preprocess']
 # %% ../nbs/11_images.ipynb #551dbbc7
 import zlib
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from io import BytesIO
 from typing import Any, Optional
 
@@ -273,15 +274,25 @@ def _normalised(images: Any,  # (..., C, H, W), numpy or torch, 0..255
                 out: Optional[np.ndarray] = None,  # where numpy is to write it, float32
                ) -> Any:
     "`(images - 255 mean) / (255 std)` in float32, of the same kind as `images`."
-    shift = np.float32(255 * np.asarray(mean, np.float64)).reshape(-1, 1, 1)
-    scale = np.float32(1 / (255 * np.asarray(std, np.float64))).reshape(-1, 1, 1)
     if isinstance(images, np.ndarray):
+        shift, scale = _shift_and_scale(mean, std)
         images = images.astype(np.float32, copy=False) - shift
         return np.multiply(images, scale, out=images if out is None else out)
-    images = images.float()
-    images = images - images.new_tensor(shift.tolist())
-    images *= images.new_tensor(scale.tolist())
+    shift, scale = _shift_and_scale(mean, std, images.device)
+    images = images.float() - shift
+    images *= scale
     return images
+
+
+@lru_cache(64)
+def _shift_and_scale(mean: tuple[float, ...], std: tuple[float, ...], device: Any = None) -> list:
+    "What is subtracted and what is multiplied with, (C,1,1) float32: numpy's, or torch's on a device, sent there once so that no batch waits for them."
+    numbers = [np.float32(values).reshape(-1, 1, 1) for values in (255 * np.asarray(mean, np.float64), 1 / (255 * np.asarray(std, np.float64)))]
+    if device is None:
+        return numbers
+    import torch
+    with torch.inference_mode(False):
+        return [torch.from_numpy(values).to(device) for values in numbers]
 
 # %% ../nbs/11_images.ipynb #90fe72a0
 @dataclass(frozen=True)

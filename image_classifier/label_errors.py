@@ -28,7 +28,7 @@ from .models import Architecture, build_model
 from .plots import Picture, plot_images, plot_message
 from .schema import Config, check_config
 from .seeds import mix, shuffled
-from .splitting import as_line, carve, digests, ties
+from .splitting import as_line, carve, ties
 from .state import Callback
 from .steps import predict_logits
 from .training import fit
@@ -110,7 +110,7 @@ def plan_folds(splits: Splits,
     if type(folds) is not int or folds < 2:
         raise ConfigError(f"folds must be a whole number >= 2, got {quoted(folds)}", todo="5 is usual")
     everything = all_images(splits)
-    hashes = np.concatenate([digests(part.images) for part in (splits.train, splits.valid, splits.test)])
+    hashes = np.concatenate([part.digests for part in (splits.train, splits.valid, splits.test)])
     units = ties(hashes, everything.groups or hashes)
     priorities = shuffled(len(units), mix(seed, "folds"), 0)[units]
     tested = np.arange(len(units)) >= len(splits.train) + len(splits.valid)

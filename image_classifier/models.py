@@ -83,16 +83,18 @@ class GridPool(nn.Module):
 
     def averages(self,
                  size: int,  # pixels of the map in one direction
-                ) -> list[list[float]]:  # side rows of size weights
+                 device: torch.device | None = None,
+                ) -> torch.Tensor:  # (side, size) float32, made on the device, so that nothing is sent there and waited for
         "What each pixel gives to each cell."
-        spans = [(cell * size // self.side, -(-(cell + 1) * size // self.side)) for cell in range(self.side)]
-        return [[(start <= pixel < stop) / (stop - start) for pixel in range(size)] for start, stop in spans]
+        cells, pixels = torch.arange(self.side, device=device)[:, None], torch.arange(size, device=device)
+        start, stop = cells * size // self.side, ((cells + 1) * size + self.side - 1) // self.side
+        return ((start <= pixels) & (pixels < stop)) / (stop - start)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         "(B,C,H,W) -> (B,C,side,side)"
         if maps.shape[2:] == (self.side, self.side):
             return maps
-        rows, columns = (maps.new_tensor(self.averages(size)) for size in maps.shape[2:])
+        rows, columns = (self.averages(size, maps.device).to(maps.dtype) for size in maps.shape[2:])
         return rows @ maps @ columns.T
 
 # %% ../nbs/20_models.ipynb #920b6b1c

@@ -32,9 +32,11 @@ def parameter_groups(model: nn.Module,  # any network
 
 # %% ../nbs/22_optim.ipynb #f66d581d
 OPTIMIZERS: dict[str, Callable] = {
-    "adam": lambda groups, h: torch.optim.Adam(groups, lr=h.learning_rate, fused=True),
-    "adamw": lambda groups, h: torch.optim.AdamW(groups, lr=h.learning_rate, fused=True),
-    "sgd": lambda groups, h: torch.optim.SGD(groups, lr=h.learning_rate, momentum=h.momentum, nesterov=h.nesterov and h.momentum > 0, fused=True),
+    "adam": lambda model, h: torch.optim.Adam(parameter_groups(model, h.weight_decay), lr=h.learning_rate, fused=True),
+    "adamw": lambda model, h: torch.optim.AdamW(parameter_groups(model, h.weight_decay), lr=h.learning_rate, fused=True),
+    "sgd": lambda model, h: torch.optim.SGD(parameter_groups(model, h.weight_decay), lr=h.learning_rate, momentum=h.momentum,
+                                            nesterov=h.nesterov and h.momentum > 0, fused=True),
+    "muon": lambda model, h: Muon(muon_groups(model), h.learning_rate),
 }
 
 # %% ../nbs/22_optim.ipynb #141fd5e2
@@ -43,11 +45,9 @@ def make_optimizer(model: nn.Module,  # on the device where it will be trained
                   ) -> torch.optim.Optimizer:
     "The optimiser that `hyperparameters` name, over the trainable parameters of `model`."
     name = hyperparameters.optimizer
-    if name == "muon":
-        return Muon(muon_groups(model), hyperparameters.learning_rate)
     if name not in OPTIMIZERS:
-        raise ConfigError(f"unknown optimizer {quoted(name)}", todo=suggestion(name, [*OPTIMIZERS, "muon"]))
-    return OPTIMIZERS[name](parameter_groups(model, hyperparameters.weight_decay), hyperparameters)
+        raise ConfigError(f"unknown optimizer {quoted(name)}", todo=suggestion(name, OPTIMIZERS))
+    return OPTIMIZERS[name](model, hyperparameters)
 
 # %% ../nbs/22_optim.ipynb #781c65dc
 def set_learning_rate(optimizer: torch.optim.Optimizer,

@@ -10,7 +10,6 @@ __all__ = ['MARGIN', 'Forecast', 'duration', 'time_steps', 'peak_memory', 'step_
 import copy
 import itertools
 import math
-import resource
 import statistics
 import sys
 import time
@@ -22,9 +21,9 @@ from torch import nn
 
 from .augment import make_augment
 from .data import Splits, batches
-from .devices import advice, memory_kept, threads
+from .devices import advice, exactly, memory_kept, threads
 from .models import one_sided
-from .ranks import Ranks
+from .ranks import Ranks, largest
 from .schema import Config
 from .state import Training
 from .steps import epoch_order, predict_logits, prepare, train_step
@@ -37,7 +36,7 @@ class Forecast:
     epochs: int  # asked for
     step_seconds: float
     valid_seconds: float  # of one look at the validation images
-    memory: int  # bytes: the most that was used, of the GPU's memory if there is one
+    memory: int  # bytes: the most that was used, of the GPU's memory if there is one; 0 where the system does not say
 
     @property
     def epoch_seconds(self) -> float:
@@ -55,7 +54,7 @@ class Forecast:
 
     def __str__(self) -> str:
         return (f"{self.epochs} epochs of {self.steps} steps: about {duration(self.seconds)} at most "
-                f"({duration(self.epoch_seconds)} an epoch), {self.memory / 1e9:.1f} GB of memory")
+                f"({duration(self.epoch_seconds)} an epoch){f', {self.memory / 1e9:.1f} GB of memory' if self.memory else ''}")
 
 # %% ../nbs/27_plan.ipynb #8dcce40e
 def duration(seconds: float) -> str:
@@ -68,32 +67,37 @@ def duration(seconds: float) -> str:
 # %% ../nbs/27_plan.ipynb #6fb03e1f
 def time_steps(step: Callable[[], object],  # makes one step
                device: torch.device,
-               least: int = 5,  # steps to time
-               seconds: float = 2.0,  # to go on for
+               groups: int = 5,  # of at least one step
+               seconds: float = 2.0,  # for all of them
+               ranks: Ranks = Ranks(),  # that make the steps together
               ) -> float:
     "The median time of a step in seconds."
-    wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
-    for _ in range(3):
-        step()
-    wait()
-    times, begun = [], time.perf_counter()
-    while len(times) < least or time.perf_counter() - begun < seconds:
+    def several(count):
         start = time.perf_counter()
-        step()
-        wait()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+        for _ in range(count):
+            step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return (time.perf_counter() - start) / count
+    several(2)
+    count = largest(ranks, max(1, int(seconds / groups / several(1))))
+    return statistics.median(several(count) for _ in range(groups))
 
 # %% ../nbs/27_plan.ipynb #e8fea89f
 def peak_memory(device: torch.device) -> int:
-    "The most bytes that this process has used so far, on the device if it has memory of its own."
+    "The most bytes that this process has used so far, on the device if it has memory of its own; 0 where the system does not say."
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
-# %% ../nbs/27_plan.ipynb #7611909c
+# %% ../nbs/27_plan.ipynb #39edff87
 def step_seconds(training: Training,  # whose step counter is moved
                  step: Callable[[], object],  # makes one step of it
+                 seconds: float,  # for each of two sizes
                 ) -> float:
     "The mean time of the steps of a training."
     steps, full = training.epochs * training.steps_per_epoch, training.splits.preprocess.size
@@ -101,29 +105,35 @@ def step_seconds(training: Training,  # whose step counter is moved
     ends = {}
     for size, start in ((min(sizes), 0), (full, steps)):
         if size not in ends:
-            training.step = start
-            ends[size] = time_steps(step, training.device)
+            def at_start():
+                training.step = start
+                step()
+            ends[size] = time_steps(at_start, training.device, seconds=seconds, ranks=training.ranks)
     first, last = ends[min(sizes)], ends[full]
     return statistics.mean(last if size == full else first + (last - first) * (size**2 - min(sizes)**2) / (full**2 - min(sizes)**2) for size in sizes)
 
-# %% ../nbs/27_plan.ipynb #3a58ff94
+# %% ../nbs/27_plan.ipynb #06083114
 def forecast(model: nn.Module,  # left as it is
              splits: Splits,
              config: Config,
-             ranks: Ranks = Ranks(),  # of which each times its share
+             ranks: Ranks = Ranks(),  # who trains together, and times together
+             seconds: float = 2.0,  # to time steps of one size
             ) -> Forecast:
     "Time a few steps of a training that is not begun."
-    with threads(config.threads), memory_kept(), advice(config.hyperparameters.batch_size):
-        training = prepare(copy.deepcopy(model), splits, config)
-        hyper, data, device = config.hyperparameters, splits.preprocess, training.device
-        order = epoch_order(len(splits.train), hyper.batch_size, config.seed, 0)
+    hyper, batch_size = config.hyperparameters, config.hyperparameters.batch_size
+    with threads(config.threads), memory_kept(), exactly(config.deterministic), advice(batch_size):
+        training = prepare(copy.deepcopy(model), splits, config, ranks)
+        data, device = training.splits, training.device
+        rows, _ = ranks.rows(epoch_order(len(data.train), batch_size, config.seed, 0), batch_size)
         augment = make_augment(config.augment, config.seed, 0)
+        again = (batches(data.train, data.preprocess, batch_size // ranks.count, rows, augment, device, reuse=True) for _ in itertools.count())
+        endless = itertools.chain.from_iterable(again)
         training.model.train()
-        endless = itertools.chain.from_iterable(batches(splits.train, data, hyper.batch_size // ranks.count, order, augment, device, reuse=True) for _ in itertools.count())
-        step = step_seconds(training, lambda: train_step(training, next(endless)))
-        few = splits.valid.take(range(min(1024, len(splits.valid))))
-        look = time_steps(lambda: predict_logits(one_sided(training.model), few, data, training.precision), device, 3, 0.5) * len(splits.valid) / len(few) / ranks.count
-    return Forecast(training.steps_per_epoch, hyper.num_epochs, step, look, peak_memory(device))
+        step = step_seconds(training, lambda: train_step(training, next(endless)), seconds)
+        share = len(data.valid) / ranks.count
+        few = range(max(1, min(1024, int(share))))
+        look = time_steps(lambda: predict_logits(one_sided(training.model), data.valid, data.preprocess, training.precision, few), device, 3, seconds / 4)
+    return Forecast(training.steps_per_epoch, hyper.num_epochs, step, look * share / len(few), peak_memory(device))
 
 # %% ../nbs/27_plan.ipynb #6b4db54f
 MARGIN = 0.05  # of the time, for checkpoints and what the forecast does not see

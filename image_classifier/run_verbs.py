@@ -81,9 +81,9 @@ def train(overrides: tuple[str, ...], file: str | None, out: str | None, only_pl
     from image_classifier import progress, ranks, runs
     if only_plan:
         expected = runs.plan(config)
-        return Answer(str(expected), expected.as_dict())
+        return Answer(str(expected), expected.as_dict()) if ranks.start(config.device).main else Answer(data=None)
     run = runs.train(config, absolute(out), callbacks=[progress.progress()], stop=click.get_current_context().obj)
-    if not ranks.start().main:
+    if not ranks.start(config.device).main:
         return Answer(data=None)  # the first of several processes speaks
     note = f"{run.note}\n" if run.note else ""
     return Answer(note + summary(run), {"run": str(run.path), "reused": run.reused, "resumed": run.resumed, "metrics": run.metrics})

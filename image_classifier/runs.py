@@ -11,6 +11,7 @@ __all__ = ['IMAGES', 'BEFORE_TRAINING', 'Run', 'default_run_dir', 'resolve_run_d
 import contextlib
 import io
 import json
+import math
 import platform
 import subprocess
 import time
@@ -43,6 +44,7 @@ from .schema import CHANGE, Config, check_config, differences
 from .signals import Stop
 from .splitting import PARTS, digests
 from .state import Callback, EpochResult, History, Training
+from .steps import epoch_images
 from .training import fit
 
 # %% ../nbs/42_runs.ipynb #c26618e0
@@ -147,7 +149,7 @@ IMAGES = "images.safetensors"  # what the run saw
 def image_marks(splits: Splits) -> dict[str, torch.Tensor]:
     "For each image of train, valid and test: `names` (N,) and `pixels` (N,2), both int64."
     parts = [getattr(splits, part) for part in PARTS]
-    pixels = np.concatenate([digests(part.images) for part in parts])
+    pixels = np.concatenate([part.digests for part in parts])
     return {"names": torch.from_numpy(id_hashes(id for part in parts for id in part.ids)),
             "pixels": torch.from_numpy(np.frombuffer(pixels.tobytes(), "<i8").reshape(-1, 2).copy())}
 
@@ -278,13 +280,15 @@ def summarise(config: Config,
               seconds: float,  # from making the weights to the last validation
              ) -> dict:
     "The content of metrics.json."
+    images, size = epoch_images(len(splits.train), config.hyperparameters.batch_size), config.hyperparameters.batch_size
+    steps = math.ceil(images / size)  # in an epoch; the last one may have been cut short
     return {"format": 1,
             "data": {"name": splits.name, "fingerprint": splits.fingerprint,
                      "train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test),
                      "test_seen": seen_before_testing(checked, splits.test.ids) if config.near_duplicates else None},
             "model": {"name": config.model.name, "parameters": count_parameters(model)},
             "epochs": len(history), "best_epoch": history.best.epoch, "valid": valid.metrics, "test": test.metrics,
-            "time": {"train_seconds": seconds, "images_per_second": len(splits.train) * len(history) / seconds}}
+            "time": {"train_seconds": seconds, "images_per_second": history[-1].step * images / steps / seconds}}
 
 # %% ../nbs/42_runs.ipynb #bbe2de22
 def write_figures(run_dir: Path,
@@ -316,7 +320,7 @@ def plan(config: Config,
     "What training would take on this machine; nothing is written."
     check_config(config)
     splits = splits or load_data(config.data, allow=config.allow)
-    return forecast(new_model(config, splits), splits, config)
+    return forecast(new_model(config, splits), splits, config, start(config.device))
 
 # %% ../nbs/42_runs.ipynb #f8f05b37
 def train(config: Config,
@@ -328,7 +332,7 @@ def train(config: Config,
          ) -> Run:
     "Train, measure and save one classifier, go on with the unfinished run that is there, or return the finished one."
     check_config(config)
-    ranks, resume = start(), resume or config.resume
+    ranks, resume = start(config.device), resume or config.resume
     if not ranks.main:
         return _follow(config, ranks, splits, callbacks, stop)
     if resume not in ("auto", "never"):
@@ -408,7 +412,7 @@ def _follow(config: Config, ranks: Ranks, splits: Splits | None, callbacks: Iter
     news, _, path = told(ranks).partition(" ")
     if news == "finished":
         return Run(path, reused=True)
-    splits, checkpoints = splits or load_data(config.data, allow=config.allow), Checkpoints(Path(path) / "checkpoints", config.save_keep)
+    splits, checkpoints = splits or load_data(config.data, allow=config.allow), Checkpoints(Path(path) / "checkpoints", config.save_keep, config.save_steps)
     clock = Clock()
     fit(new_model(config, splits), splits, config, [clock, HistoryFile(Path(path) / "history.jsonl"), *callbacks], checkpoints, stop)
     told(ranks)  # the first has written everything

@@ -21,12 +21,12 @@ def patches(inputs: torch.Tensor,  # (B,C,H,W)
     return windows.permute(0, 2, 3, 1, 4, 5).reshape(-1, inputs.shape[1] * side * side)
 
 # %% ../nbs/29_speednet.ipynb #aa4861ce
-def whitening(rows: torch.Tensor,  # (number, D), as `patches` gives them
+def whitening(products: torch.Tensor,  # (D,D): mean products of the D numbers of rows, as `patches` gives them
               count: int,  # of directions, at most D
               floor: float = 5e-4,  # added to each variance
              ) -> torch.Tensor:  # (count, D), strongest first
-    "Directions along which `rows` do not correlate, scaled so that they vary alike."
-    variances, directions = torch.linalg.eigh((rows.T @ rows / len(rows)).double())
+    "Directions along which the rows do not correlate, scaled so that they vary alike."
+    variances, directions = torch.linalg.eigh(products.double())
     scaled = directions / (variances.clamp(min=0) + floor).sqrt()
     signs = scaled.sum(0).sign()
     return (scaled * torch.where(signs == 0, 1.0, signs)).T.flip(0)[:count].float()
@@ -42,6 +42,7 @@ class Whitening(nn.Module):
         super().__init__()
         self.count = channels * self.side**2
         self.register_buffer("weight", torch.randn(self.count, channels, self.side, self.side) / self.count**0.5)
+        self.register_buffer("looked", torch.tensor(False))  # whether it has seen pictures
 
     @torch.no_grad()
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -91,10 +92,13 @@ class SpeedNet(nn.Sequential):
     def look_at(self,
                 inputs: torch.Tensor,  # (B,C,H,W) float32 normalised inputs of the training split; a thousand are plenty
                ) -> None:
-        "Set the first layer from pictures. To be called once, before the first step."
+        "Set the first layer from pictures, once: a network that has looked before stays as it is."
         first = self[0]
-        rows = patches(inputs, first.side)
-        first.weight.copy_(whitening(rows, first.count).view_as(first.weight))
+        if first.looked:
+            return
+        products = torch.stack([rows.T @ rows / len(rows) for rows in (patches(image[None], first.side) for image in inputs)]).mean(0)
+        first.weight.copy_(whitening(products, first.count).view_as(first.weight))
+        first.looked.fill_(True)
 
 # %% ../nbs/29_speednet.ipynb #9f0b9288
 STAGES = ((32, 64), (128, 128), (256, 256))  # channels of the two blocks of each

@@ -73,7 +73,7 @@ def _short(value: float) -> str:
 # %% ../nbs/24_state.ipynb #605f909d
 FULL_SHARE = 1 / 6  # of the training has images of full size, where it began with smaller ones
 GROWTH = 1.5  # the power of time that their side grows with until then
-LOOK_EVERY = {"cuda": 50}  # steps between two looks at the device; on other devices there is one after each
+LOOK_EVERY = 50  # steps between two looks at a device that computes by itself; on a CPU there is one after each
 
 @dataclass
 class Training:
@@ -113,7 +113,7 @@ class Training:
     @property
     def looks(self) -> bool:
         "Whether the step that was made last is one after which the device is asked how it stands, and other processes what they want."
-        return self.step % LOOK_EVERY.get(self.device.type, 1) == 0
+        return self.device.type == "cpu" or self.step % LOOK_EVERY == 0
 
     @property
     def spent(self) -> float:

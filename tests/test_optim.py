@@ -16,7 +16,7 @@ def choices(name):
 
 
 def test_every_name_that_config_accepts_exists_here():
-    assert set(choices("optimizer")) == {*OPTIMIZERS, "muon"}
+    assert set(choices("optimizer")) == set(OPTIMIZERS)
     assert set(choices("scheduler_type")) == set(SCHEDULES)
 
 
@@ -50,7 +50,7 @@ def test_diverged_validation_counts_as_no_progress():
     assert [learning_rate(h, 0, 1, history[:count]) for count in range(6)] == [1, 1, 1, 0.5, 0.5, 0.5]
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", ("adam", "adamw", "sgd"))
 def test_optimizer_agrees_with_torch_where_everything_decays(name):
     h = Hyperparameters(optimizer=name, learning_rate=0.05, weight_decay=0.1, momentum=0.8)
     plain = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[name]

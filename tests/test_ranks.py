@@ -101,6 +101,29 @@ def test_what_two_began_one_ends(pair, tmp_path):
     assert (place / "history.jsonl").read_text().splitlines()[:len(before) - 1] == before[:-1]
 
 
+def test_processes_that_see_different_data_are_all_refused(tmp_path):
+    "Two machines whose disks do not hold the same: here one process is told to divide the images otherwise."
+    script = """
+import os, sys
+from image_classifier.config import compose
+from image_classifier.data import load_data
+from image_classifier.errors import ConfigError
+from image_classifier.runs import new_model
+from image_classifier.training import fit
+
+config = compose(["data=digits", "epochs=1", "batch_size=2", "device=cpu"])
+splits = load_data(compose(["data=digits", f"data.split_seed={os.environ['RANK']}"]).data)
+try:
+    fit(new_model(config, splits), splits, config)
+except ConfigError as problem:
+    open(f"{sys.argv[1]}/{os.environ['RANK']}", "w").write(str(problem))
+"""
+    (tmp_path / "two.py").write_text(script)
+    ended(launched([str(tmp_path / "two.py"), str(tmp_path)]))
+    said = [(tmp_path / name).read_text() for name in "01"]
+    assert all("see different data or checkpoints" in line for line in said) and said[0] != said[1]
+
+
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
     process = launched(["-m", "image_classifier.cli", "train", *WORDS[:-2], "batch_size=101", "--out", str(tmp_path / "run")])
     out, err = process.communicate(timeout=120)

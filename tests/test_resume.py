@@ -158,6 +158,38 @@ def test_best_epoch_is_remembered_across_interruptions(tmp_path):
     assert weights[0] == weights[1]
 
 
+def test_best_average_is_remembered_where_a_run_stopped_between_epochs(tmp_path):
+    "What is best then is the running average, not the weights that it follows."
+    class Spoiler(Callback):
+        def on_epoch_start(self, training):
+            for weight in training.model.parameters() if training.epoch else []:
+                weight.data.mul_(0)
+    words, stop = ("epochs=3", "hyperparameters.ema=0.9"), Stop()
+    with pytest.raises(KeyboardInterrupt):
+        train(configured(*words), tmp_path / "cut", callbacks=[AskAt(40, stop), Spoiler()], splits=digits(), stop=stop)
+    assert Checkpoints(tmp_path / "cut" / "checkpoints").steps_there() == [40]
+    runs = [train(configured(*words), tmp_path / name, callbacks=[Spoiler()], splits=digits()) for name in ("whole", "cut")]
+    assert [run.metrics["best_epoch"] for run in runs] == [1, 1]
+    weights = [(run.path / "classifier" / "model.safetensors").read_bytes() for run in runs]
+    assert weights[0] == weights[1]
+
+
+def test_a_run_whose_time_was_up_is_measured_by_the_next_process(tmp_path):
+    "It was cut in its second epoch, and killed before it was measured."
+    class Late(Callback):
+        def on_step_end(self, training):
+            training.deadline = 0.0 if training.step == 45 else training.deadline
+    words = ("epochs=2", "max_minutes=10", "save_steps=45")
+    run = train(configured(*words), tmp_path / "run", callbacks=[Late()], splits=digits())
+    assert [result.step for result in run.history] == [40, 45]
+    expected = {name: value for name, value in run.metrics.items() if name != "time"}
+    assert run.metrics["time"]["images_per_second"] * run.metrics["time"]["train_seconds"] == pytest.approx(45 * 8)
+    (run.path / "metrics.json").unlink()
+    again = train(configured(*words), run.path, splits=digits())
+    assert [result.step for result in again.history] == [40, 45]
+    assert {name: value for name, value in again.metrics.items() if name != "time"} == expected
+
+
 def test_history_is_cut_back_to_the_checkpoint(whole, tmp_path):
     folder = only(whole[0], tmp_path / "run", 30)
     shutil.copy(whole[0] / "history.jsonl", folder)
