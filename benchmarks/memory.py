@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py [IMAGES [ROUNDS]]   # 10,000 of the large set and 2 by default
 
-The small set has a tenth of the large one's images and fits into `data.memory_limit`, which is a quarter of what the large set takes. A child process
+The small set has a tenth of the large one's images. Each takes four times its `data.memory_limit`, so both are mapped. A child process
 decodes each, checks it for near duplicates and trains a small network for an epoch, small and large in turn; the anonymous memory of the child (RssAnon: mapped pages
 belong to the system) is watched from outside. The last line is one JSON object; the exit code is 1 where a bar is missed."""
 import json
@@ -79,17 +79,17 @@ def measure(images: int, rounds: int) -> dict:
     with tempfile.TemporaryDirectory() as place:
         for name, count in (("small", images // 10), ("large", images)):
             draw(Path(place, name), count)
-        runs, limit = {"small": [], "large": []}, images * 3 * SIZE**2 // 4
+        runs, limits = {"small": [], "large": []}, {"small": images // 10 * 3 * SIZE**2 // 4, "large": images * 3 * SIZE**2 // 4}
         for _ in range(rounds):
             for name, done in runs.items():
-                done.append(watched(Path(place, name), Path(place, "cache"), limit))
+                done.append(watched(Path(place, name), Path(place, "cache"), limits[name]))
                 shutil.rmtree(Path(place, "cache"), ignore_errors=True)
                 print(f"{name}: {done[-1]['peak'] / 1e6:.0f} MB, " + ", ".join(f"{what} {value:.1f} s" for what, value in done[-1]["seconds"].items()), flush=True)
-    assert all(one["mapped"] for one in runs["large"]) and not any(one["mapped"] for one in runs["small"])
+    assert all(one["mapped"] for several in runs.values() for one in several)
     ratios = {what: median(large["seconds"][what] / small["seconds"][what] for small, large in zip(*runs.values())) for what in ("decode", "check", "train")}
     total = median(sum(large["seconds"].values()) / sum(small["seconds"].values()) for small, large in zip(*runs.values()))
     more = max(large["peak"] for large in runs["large"]) - max(small["peak"] for small in runs["small"])
-    return {"ratio": total, "ratios": ratios, "more_memory": more, "memory_limit": limit, "images": images, "runs": runs}
+    return {"ratio": total, "ratios": ratios, "more_memory": more, "memory_limit": limits["large"], "images": images, "runs": runs}
 
 
 if __name__ == "__main__":

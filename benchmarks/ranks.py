@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from statistics import mean, median
 
-from checkpoints import machine
+from checkpoints import machine, skipped
 
 LEAST = 0.85  # images a second, to one process's
 ALONE = [sys.executable, "-m", "image_classifier.cli"]
@@ -34,7 +34,7 @@ def trained(command: list[str], images: str, place: Path, words: list[str]) -> d
 if __name__ == "__main__":
     images = os.environ.get("IMAGE_CLASSIFIER_CIFAR10")
     if not images:
-        sys.exit("skipped: set IMAGE_CLASSIFIER_CIFAR10 to a folder with train/ and test/")
+        skipped("set IMAGE_CLASSIFIER_CIFAR10 to a folder with train/ and test/")
     rounds, epochs = (int(given) if given else default for given, default in zip([*sys.argv[1:], "", ""], (3, 3)))
     with tempfile.TemporaryDirectory() as folder:
         facts, pairs = machine(), []

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from statistics import mean, median
 
-from checkpoints import machine
+from checkpoints import machine, skipped
 
 from image_classifier.config import compose
 from image_classifier.runs import train
@@ -45,7 +45,7 @@ def ours(images: str, seed: int, more: list[str]) -> tuple[float, float]:
 if __name__ == "__main__":
     images = os.environ.get("IMAGE_CLASSIFIER_CIFAR10")
     if not images or not BENCH.exists():
-        sys.exit("skipped: set IMAGE_CLASSIFIER_CIFAR10 to a folder with train/ and test/, and IMAGE_CLASSIFIER_BENCH to that of reference_baseline.py")
+        skipped("set IMAGE_CLASSIFIER_CIFAR10 to a folder with train/ and test/, and IMAGE_CLASSIFIER_BENCH to that of reference_baseline.py")
     seeds, others = (int(given) if given else default for given, default in zip([*sys.argv[1:], "", ""], (3, 1)))
     facts, references, runs = machine(), [], {name: [] for name in CASES | BUDGETS}
     for seed in range(seeds):

@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import torch
-from checkpoints import machine, random_colours
+from checkpoints import machine, random_colours, skipped
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import transforms as T
@@ -37,7 +38,7 @@ def reference() -> object:
     "The reference script as a module."
     path = Path(os.environ.get("IMAGE_CLASSIFIER_BENCH", Path(__file__).resolve().parents[2] / "shared" / "bench")) / "reference_baseline.py"
     if not path.exists():
-        sys.exit(f"skipped: no {path}. set IMAGE_CLASSIFIER_BENCH to the folder that holds it")
+        skipped(f"no {path}. set IMAGE_CLASSIFIER_BENCH to the folder that holds it")
     spec = importlib.util.spec_from_file_location("reference_baseline", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -48,7 +49,7 @@ def their_steps(images, targets) -> Iterator[None]:
     "Steps of the reference's training, without end."
     module = reference()
     data = module.Arrays.__new__(module.Arrays)
-    data.images, data.labels = images.transpose(0, 2, 3, 1), targets.tolist()
+    data.images, data.labels = np.ascontiguousarray(images.transpose(0, 2, 3, 1)), targets.tolist()
     data.transform = T.Compose([T.Resize((32, 32)), T.RandomHorizontalFlip(), T.RandomRotation(10), T.ColorJitter(0.2, 0.2, 0.2), T.ToTensor(),
                                 T.Normalize((0.5,) * 3, (0.5,) * 3)])
     model, loss = module.network(), nn.CrossEntropyLoss()
