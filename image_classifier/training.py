@@ -82,7 +82,7 @@ def fit_into(training: Training,
             ) -> None:
     "Time a few steps, for a twentieth of the minutes at most, and plan as many epochs as fit into what is left."
     begun = time.perf_counter()
-    expected = forecast(training.model, training.splits, training.config, training.ranks, seconds=min(2.0, minutes * 60 / 50))
+    expected = forecast(training.model, training.splits, training.config, training.ranks, seconds=min(3.0, minutes * 60 / 30))
     left = minutes - (time.perf_counter() - begun) / 60
     training.epochs = -largest(training.ranks, -epochs_within(expected, left))
     training.deadline = seconds_within(expected, left)
