@@ -131,7 +131,23 @@ def taken(folder: Path,  # of an entry
         with contextlib.suppress(OSError):
             os.utime(folder / ABOUT)  # when it was used last
         problems = {int(row): DecodeError(what) for row, what in about["problems"].items()}
-        return Decoded(np.memmap(file, np.uint8, "r", shape=tuple(about["shape"])), digests, sums, problems)
+        found = Decoded(np.memmap(file, np.uint8, "r", shape=tuple(about["shape"])), digests, sums, problems)
+        if _as_noted(found):
+            return found
+        warnings.warn(f"decoded images in the cache are damaged; they are looked at and decoded again ({folder})", UserWarning)
+        with contextlib.suppress(ImageClassifierError):
+            write_json(folder / ABOUT, {**about, "complete": False})
+        return None
+
+
+_LOOKED_AT = 64  # images
+
+
+def _as_noted(found: Decoded) -> bool:
+    "Whether some of the images, from all over the file, still have the digests that were noted."
+    known = np.flatnonzero(found.digests != np.zeros(1, "V16"))
+    rows = known[np.linspace(0, len(known) - 1, min(_LOOKED_AT, len(known))).astype(int)]
+    return all(measured(found.images[row:row + 1])[0] == found.digests[row:row + 1] for row in rows)
 
 # %% ../nbs/16_cache.ipynb #49db2d62
 def _prepared(file: FileIO,  # images.bin, held alone

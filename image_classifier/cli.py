@@ -124,8 +124,9 @@ def way_on(words: Sequence[str],  # of the command that was interrupted
            run: Path | None,  # the run's folder, where one was begun
           ) -> str:
     "The command that goes on."
-    named = any(word == "--out" or word.startswith("--out=") for word in words)
-    return escaped(shlex.join(["ic", *words, *(["--out", shown_path(run)] if run and not named else [])]))
+    named, local = any(word == "--out" or word.startswith("--out=") for word in words), os.environ.get("LOCAL_WORLD_SIZE", "1")
+    started = ["ic"] if local == "1" else ["torchrun", "--nproc-per-node", local, "-m", "image_classifier.cli"]
+    return escaped(shlex.join([*started, *words, *(["--out", shown_path(run)] if run and not named else [])]))
 
 # %% ../nbs/99_cli.ipynb #c06c5775
 def main(words: Sequence[str] | None = None,  # the command line without its first word; None: this process's
@@ -137,7 +138,8 @@ def main(words: Sequence[str] | None = None,  # the command line without its fir
             return ic.main(args=words, prog_name="ic", standalone_mode=False, obj=stop) or 0
     except (KeyboardInterrupt, click.Abort) as problem:
         wish = problem.__cause__ or problem  # click wraps it
-        click.echo(f"error: interrupted. go on with: {way_on(words, getattr(wish, 'run', None))}", err=True)
+        if os.environ.get("RANK", "0") == "0":  # of several processes one says it
+            click.echo(f"error: interrupted. go on with: {way_on(words, getattr(wish, 'run', None))}", err=True)
         return 143 if isinstance(wish, Terminated) else 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at the end

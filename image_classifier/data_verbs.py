@@ -148,7 +148,8 @@ def cache(words: tuple[str, ...], clear: bool) -> Answer:
       ic cache --clear 3f0c8a51b2de mnist              these two
       ic cache data.cache_dir=/scratch/cache           another cache folder
 
-    All of it comes back by itself when it is needed. What a process is using is never removed."""
+    All of it comes back by itself when it is needed. What a process is using is never removed. Decoded images are kept where decoding
+    takes seconds: a few hundred small pictures are not."""
     names, overrides = [word for word in words if "=" not in word], [word for word in words if "=" in word]
     if other := [word for word in overrides if not word.startswith("data.cache_")]:
         raise ConfigError(f"{quoted(other[0])} has no meaning here", todo="only data.cache_dir=FOLDER has")

@@ -37,6 +37,7 @@ class Forecast:
     epochs: int  # asked for
     step_seconds: float
     valid_seconds: float  # of one look at the validation images
+    size: int  # side of the images, pixels
     memory: int  # bytes: the most that was used, of the GPU's memory if there is one; 0 where the system does not say
 
     @property
@@ -54,7 +55,7 @@ class Forecast:
         return {**asdict(self), "epoch_seconds": self.epoch_seconds, "seconds": self.seconds}
 
     def __str__(self) -> str:
-        return (f"{self.epochs} epochs of {self.steps} steps: about {duration(self.seconds)} at most "
+        return (f"{self.epochs} epoch{'s' * (self.epochs != 1)} of {self.steps} steps at {self.size} px: about {duration(self.seconds)} at most "
                 f"({duration(self.epoch_seconds)} an epoch){f', {self.memory / 1e9:.1f} GB of memory' if self.memory else ''}")
 
 # %% ../nbs/27_plan.ipynb #8dcce40e
@@ -73,8 +74,11 @@ def time_steps(steps: Sequence[Callable[[], object]],  # each makes one step of 
                device: torch.device,
                seconds: float,  # for all of them, where one step of each does not take longer
                ranks: Ranks = Ranks(),  # that make the steps together
-              ) -> list[float]:
+              ) -> list[float]:  # of the first kinds, of all where there is time
     "The mean time of a step of each kind in seconds."
+    begun = time.perf_counter()
+    def late(times):
+        return largest(ranks, int(time.perf_counter() - begun > times * seconds)) == 1
     def several(step, count):
         start = time.perf_counter()
         for _ in range(count):
@@ -82,7 +86,14 @@ def time_steps(steps: Sequence[Callable[[], object]],  # each makes one step of 
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         return (time.perf_counter() - start) / count
-    firsts = [min(several(step, 1) for _ in range(2)) for step in steps]
+    firsts = []
+    for step in steps:
+        if firsts and late(2):
+            return firsts
+        once = several(step, 1)
+        firsts.append(once if late(1) else min(once, several(step, 1)))
+    if late(2):
+        return firsts
     counts = [largest(ranks, max(1, int(seconds / TURNS / len(steps) / first))) for first in firsts]
     turns = [[several(step, count) for step, count in zip(steps, counts)] for _ in range(TURNS)]
     return [statistics.mean(times) for times in zip(*turns)]
@@ -106,12 +117,13 @@ def step_seconds(training: Training,  # whose step counter is moved
     "The mean time of the steps of a training."
     total = training.epochs * training.steps_per_epoch
     numbers = range(0, total, max(1, total // 100))
-    first = {replace(training, step=number).size: number for number in reversed(numbers)}  # step at which a size begins
+    begins = {replace(training, step=number).size: number for number in reversed(numbers)}  # each size, the largest first, and the step at which it begins
     def at(number):
         training.step = number
         step()
-    took = dict(zip(first, time_steps([partial(at, number) for number in first.values()], training.device, seconds, training.ranks)))
-    return statistics.mean(took[replace(training, step=number).size] for number in numbers)
+    took = dict(zip(begins, time_steps([partial(at, number) for number in begins.values()], training.device, seconds, training.ranks)))
+    least = min(took)
+    return statistics.mean(took.get(size, took[least] * (size / least)**2) for size in (replace(training, step=number).size for number in numbers))
 
 # %% ../nbs/27_plan.ipynb #06083114
 def forecast(model: nn.Module,  # left as it is
@@ -134,7 +146,7 @@ def forecast(model: nn.Module,  # left as it is
         share = len(data.valid) / ranks.count
         few = range(max(1, min(1024, int(share))))
         [look] = time_steps([lambda: predict_logits(one_sided(training.model), data.valid, data.preprocess, training.precision, few)], device, seconds / 6)
-    return Forecast(training.steps_per_epoch, hyper.num_epochs, step, look * share / len(few), peak_memory(device))
+    return Forecast(training.steps_per_epoch, hyper.num_epochs, step, look * share / len(few), data.preprocess.size, peak_memory(device))
 
 # %% ../nbs/27_plan.ipynb #6b4db54f
 MARGIN = 0.05  # of the time, for checkpoints and what the forecast does not see
@@ -146,7 +158,7 @@ def epochs_within(expected: Forecast,
     "How many of the epochs fit, at least one."
     if not minutes:
         return expected.epochs
-    return min(expected.epochs, max(1, math.floor(60 * minutes * (1 - MARGIN) / expected.epoch_seconds)))
+    return max(1, math.floor(min(expected.epochs, 60 * minutes * (1 - MARGIN) / expected.epoch_seconds)))
 
 
 def seconds_within(expected: Forecast,

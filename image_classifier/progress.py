@@ -18,6 +18,13 @@ class Lines(Callback):
     def __init__(self, stream=None):  # a text stream; the standard error by default
         self.stream = stream or sys.stderr
 
+    def on_fit_start(self, training: Training) -> None:
+        "Say where the time allows fewer epochs than were asked for."
+        config = training.config
+        if training.epochs < config.hyperparameters.num_epochs:
+            self.stream.write(f"{training.epochs} of {config.hyperparameters.num_epochs} epochs fit into max_minutes={config.max_minutes:g}\n")
+            self.stream.flush()
+
     def on_epoch_end(self, training: Training) -> None:
         "Show the epoch's result."
         self.stream.write(describe(training.history[-1], training.epochs) + "\n")

@@ -75,6 +75,7 @@ def train(overrides: tuple[str, ...], file: str | None, out: str | None, only_pl
       ic train data=./photos model=resnet18 lr=0.01 --out runs/photos
       ic train --config runs/photos/config.yaml seed=7
       ic train data=./photos model=resnet18 --plan    how long would it take?
+      torchrun --nproc-per-node 2 -m image_classifier.cli train data=cifar10    in two processes
 
     With the same --out, a run that was interrupted goes on, and one that is finished is returned as it is."""
     config = composed(overrides, file)

@@ -39,7 +39,7 @@ from .models import Architecture, build_model, check_model, count_parameters
 from .pages import REPORT_FILES
 from .plan import Forecast, forecast
 from .plots import plot_confusion, plot_history, plot_reliability
-from .ranks import Ranks, start, told
+from .ranks import Ranks, company, start, told
 from .schema import CHANGE, Config, check_config, differences
 from .signals import Stop
 from .splitting import PARTS, digests
@@ -332,9 +332,15 @@ def train(config: Config,
          ) -> Run:
     "Train, measure and save one classifier, go on with the unfinished run that is there, or return the finished one."
     check_config(config)
-    ranks, resume = start(config.device), resume or config.resume
-    if not ranks.main:
+    ranks = start(config.device)
+    with company(ranks):
+        if ranks.main:
+            return _lead(config, run_dir, resume or config.resume, callbacks, splits, stop, ranks)
         return _follow(config, ranks, splits, callbacks, stop)
+
+# %% ../nbs/42_runs.ipynb #7bef2f99
+def _lead(config: Config, run_dir: str | Path | None, resume: str, callbacks: Iterable[Callback], splits: Splits | None, stop: Stop | None, ranks: Ranks) -> Run:
+    "The run, in the first process."
     if resume not in ("auto", "never"):
         run_dir, resume = _named_run(resume, run_dir), "auto"
     if splits is not None and splits.config != config.data:

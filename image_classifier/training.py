@@ -9,6 +9,7 @@ __all__ = ['largest_number', 'train_epoch', 'validate', 'fit_into', 'fit']
 import itertools
 import math
 import time
+import warnings
 from collections.abc import Iterable
 
 import torch
@@ -86,6 +87,10 @@ def fit_into(training: Training,
     left = minutes - (time.perf_counter() - begun) / 60
     training.epochs = -largest(training.ranks, -epochs_within(expected, left))
     training.deadline = seconds_within(expected, left)
+    hyper = training.config.hyperparameters
+    if hyper.scheduler_type == "step" and training.epochs * hyper.step_size < hyper.num_epochs:
+        warnings.warn(f"{training.epochs} of {hyper.num_epochs} epochs fit into max_minutes, and the rate falls as often as it would in all of them: "
+                      "ask for about as many epochs as fit, or take hyperparameters.scheduler_type=onecycle", UserWarning)
 
 # %% ../nbs/28_training.ipynb #8903c0b3
 def fit(model: nn.Module,  # any network from (B, C, S, S) float32 inputs to (B, K) logits
