@@ -256,7 +256,7 @@ def test_of_two_processes_one_decodes(many):
 def test_waiting_for_one_that_is_killed_ends_with_the_rest_of_its_work(many, asked):
     with begun(many) as other:
         wait_for(lambda: decoded_by_now(many) >= 20)
-        threading.Timer(0.5, other.kill).start()
+        threading.Timer(1.5, other.kill).start()
         splits, lines = warned(many)
     assert lines == ["another process is decoding these images; waiting for it"]
     assert len(asked[0]) < 200 and splits.fingerprint == load_data(folder(many.root)).fingerprint

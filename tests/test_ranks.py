@@ -84,7 +84,8 @@ def test_what_two_began_one_ends(pair, tmp_path):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    said = process.communicate(timeout=60)[1]
+    assert said.count("error: interrupted. go on with: torchrun --nproc-per-node 2 -m image_classifier.cli train data=digits") == 1
     state = json.loads((max((place / "checkpoints").glob("step_*")) / "state.json").read_text())
     assert state["made_with"]["processes"] == 2
     alone = {"capture_output": True, "text": True, "cwd": ROOT, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}

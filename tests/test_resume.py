@@ -427,7 +427,7 @@ def test_signal_saves_and_says_how_to_go_on(tmp_path, number, code):
         rest = process.communicate(timeout=120)[1].splitlines()
     finally:
         process.kill()
-    assert process.returncode == code
+    assert process.returncode == code, rest
     assert "stopping after this step; once more to leave at once" in rest
     assert rest[-1] == f"error: interrupted. go on with: ic {' '.join(words)}"
     found, rows = Checkpoints(tmp_path / "run" / "checkpoints").latest(), len(Run(tmp_path / "run").history)
