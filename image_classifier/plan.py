@@ -77,9 +77,9 @@ def time_steps(steps: Sequence[Callable[[], object]],  # each makes one step of 
               ) -> list[float]:  # of the first kinds, of all where there is time
     "The mean time of a step of each kind in seconds."
     begun = time.perf_counter()
-    def late(times):
+    def _late(times):
         return largest(ranks, int(time.perf_counter() - begun > times * seconds)) == 1
-    def several(step, count):
+    def _several(step, count):
         start = time.perf_counter()
         for _ in range(count):
             step()
@@ -88,14 +88,14 @@ def time_steps(steps: Sequence[Callable[[], object]],  # each makes one step of 
         return (time.perf_counter() - start) / count
     firsts = []
     for step in steps:
-        if firsts and late(2):
+        if firsts and _late(2):
             return firsts
-        once = several(step, 1)
-        firsts.append(once if late(1) else min(once, several(step, 1)))
-    if late(2):
+        once = _several(step, 1)
+        firsts.append(once if _late(1) else min(once, _several(step, 1)))
+    if _late(2):
         return firsts
     counts = [largest(ranks, max(1, int(seconds / TURNS / len(steps) / first))) for first in firsts]
-    turns = [[several(step, count) for step, count in zip(steps, counts)] for _ in range(TURNS)]
+    turns = [[_several(step, count) for step, count in zip(steps, counts)] for _ in range(TURNS)]
     return [statistics.mean(times) for times in zip(*turns)]
 
 # %% ../nbs/27_plan.ipynb #e8fea89f
@@ -118,10 +118,10 @@ def step_seconds(training: Training,  # whose step counter is moved
     total = training.epochs * training.steps_per_epoch
     numbers = range(0, total, max(1, total // 100))
     begins = {replace(training, step=number).size: number for number in reversed(numbers)}  # each size, the largest first, and the step at which it begins
-    def at(number):
+    def _at(number):
         training.step = number
         step()
-    took = dict(zip(begins, time_steps([partial(at, number) for number in begins.values()], training.device, seconds, training.ranks)))
+    took = dict(zip(begins, time_steps([partial(_at, number) for number in begins.values()], training.device, seconds, training.ranks)))
     least = min(took)
     return statistics.mean(took.get(size, took[least] * (size / least)**2) for size in (replace(training, step=number).size for number in numbers))
 

@@ -33,7 +33,7 @@ from .steps import averaged, epoch_order, no_sums, predict_logits, prepare, trai
 def largest_number(model: nn.Module) -> float:
     "The largest absolute value among all weights and buffers."
     tensors = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point() and tensor.numel()]
-    return torch.stack([tensor.abs().max().double() for tensor in tensors]).max().item() if tensors else 0.0
+    return torch.stack([tensor.abs().max().float() for tensor in tensors]).max().item() if tensors else 0.0
 
 # %% ../nbs/28_training.ipynb #3ded6594
 def train_epoch(training: Training) -> EpochResult:
@@ -81,14 +81,14 @@ def validate(training: Training) -> tuple[float, float]:  # mean cross-entropy, 
 def fit_into(training: Training,
              minutes: float,
             ) -> None:
-    "Time a few steps, for a twentieth of the minutes at most, and plan as many epochs as fit into what is left."
+    "Time a few steps, for about a tenth of the minutes where a step is short, and plan as many epochs as fit into what is left."
     begun = time.perf_counter()
     expected = forecast(training.model, training.splits, training.config, training.ranks, seconds=min(3.0, minutes * 60 / 30))
     left = minutes - (time.perf_counter() - begun) / 60
     training.epochs = -largest(training.ranks, -epochs_within(expected, left))
     training.deadline = seconds_within(expected, left)
     hyper = training.config.hyperparameters
-    if hyper.scheduler_type == "step" and training.epochs * hyper.step_size < hyper.num_epochs:
+    if training.ranks.main and hyper.scheduler_type == "step" and training.epochs * hyper.step_size < hyper.num_epochs:
         warnings.warn(f"{training.epochs} of {hyper.num_epochs} epochs fit into max_minutes, and the rate falls as often as it would in all of them: "
                       "ask for about as many epochs as fit, or take hyperparameters.scheduler_type=onecycle", UserWarning)
 
