@@ -19,7 +19,7 @@ RUN pip install '.[report]'
 FROM python:3.12-slim
 
 LABEL org.opencontainers.image.title="image_classifier" \
-      org.opencontainers.image.description="From labelled images to a classifier you can trust" \
+      org.opencontainers.image.description="From labeled images to a classifier you can trust" \
       org.opencontainers.image.source="https://github.com/image-classifier/image_classifier" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/image_classifier /opt/image_classifier

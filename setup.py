@@ -27,14 +27,14 @@ setup(
     license_files=["LICENSE"],
     package_dir={"": "."},
     packages=find_packages(include=["image_classifier", "image_classifier.*"]),
-    package_data={"image_classifier": ["conf/*.yaml", "conf/*/*.yaml", "reports/*.ipynb"]},
+    package_data={"image_classifier": ["conf/*.yaml", "conf/*/*.yaml", "reports/*.ipynb", "py.typed", "*.pyi", "*/*.pyi"]},
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
     extras_require=extras,
     entry_points={
         "console_scripts": settings["console_scripts"].split(),
         "nbdev": ["image_classifier=image_classifier._modidx:d"],
-        "image_classifier.models": ["speednet = image_classifier.speednet:speednet"],
+        "image_classifier.models": ["speednet = image_classifier.models.speed_net:speednet"],
     },
     zip_safe=False,
 )

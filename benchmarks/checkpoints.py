@@ -17,21 +17,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from image_classifier.checkpoints import Checkpoint, Checkpoints
+from image_classifier.training import Checkpoint, Checkpoints
 from image_classifier.config import compose
 from image_classifier.data import Dataset, Splits, batches, load_data
-from image_classifier.images import Preprocess
+from image_classifier.data import Preprocess
 from image_classifier.models import Architecture, build_model
-from image_classifier.devices import choose_device, exactly
-from image_classifier.state import History
-from image_classifier.steps import prepare, train_step
+from image_classifier.core import choose_device, deterministic
+from image_classifier.training import History
+from image_classifier.training import setup_training, train_step
 from image_classifier.training import fit
 
 MOST_SAVING = 0.05  # of the time of a training
 MOST_SLOWER = 1.25  # a step's time with deterministic operations to one without
 
 
-def random_colours(n: int = 5000, size: int = 32) -> Splits:
+def random_colors(n: int = 5000, size: int = 32) -> Splits:
     "Random pixels in the shape of CIFAR-10; what is learnt from them does not matter here."
     rng = np.random.default_rng(0)
     def part(count: int) -> Dataset:
@@ -94,15 +94,15 @@ def saving(case: Case, pairs: int) -> dict:
 
 def exactness(case: Case, steps: int = 100) -> dict:
     "How much longer a step takes with deterministic operations."
-    training, seconds = prepare(case.model(), case.splits, case.config), {False: [], True: []}
-    batch = next(batches(case.splits.train, case.splits.preprocess, case.config.hyperparameters.batch_size, device=training.device))
+    state, seconds = setup_training(case.model(), case.splits, case.config), {False: [], True: []}
+    batch = next(batches(case.splits.train, case.splits.preprocess, case.config.hyperparameters.batch_size, device=state.device))
     for _ in range(steps):
         for wanted, times in seconds.items():
-            with exactly(wanted):
+            with deterministic(wanted):
                 begun = time.perf_counter()
-                train_step(training, batch)
-                if training.device.type == "cuda":
-                    torch.cuda.synchronize(training.device)
+                train_step(state, batch)
+                if state.device.type == "cuda":
+                    torch.cuda.synchronize(state.device)
                 times.append(time.perf_counter() - begun)
     usual, exact = median(seconds[False]), median(seconds[True])
     return {"ratio": exact / usual, "step_seconds": usual, "steps": steps}
@@ -123,7 +123,7 @@ def machine() -> dict:
 
 if __name__ == "__main__":
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    facts, cases = machine(), {"digits": Case(load_data("digits"), 50), "colours": Case(random_colours(), 5)}
+    facts, cases = machine(), {"digits": Case(load_data("digits"), 50), "colors": Case(random_colors(), 5)}
     replace(cases["digits"], epochs=1).train()  # to get warm
     saved = {name: saving(case, pairs) for name, case in cases.items()}
     exact = {name: exactness(case) for name, case in cases.items()}

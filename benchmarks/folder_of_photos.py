@@ -2,7 +2,7 @@
 
     python benchmarks/folder_of_photos.py [IMAGES [ROUNDS]]   # 5,000 and 3 by default
 
-Both deliver normalised float batches of 64, shuffled, without augmentation. A round is a first epoch (ours finds, checks, decodes and divides
+Both deliver normalized float batches of 64, shuffled, without augmentation. A round is a first epoch (ours finds, checks, decodes and divides
 the files, into an empty cache) and two that follow, of both in turn. The last line is one JSON object; the exit code is 1 where a bar is missed."""
 import json
 import os
@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from image_classifier.cache import pixels_key, taken
+from image_classifier.data import open_entry, pixels_key
 from image_classifier.data import Splits, batches, load_data
-from image_classifier.schema import DataConfig
-from image_classifier.seeds import shuffled
-from image_classifier.sources import find_source
+from image_classifier.config import DataConfig
+from image_classifier.core import permutation
+from image_classifier.data import read_source
 
 SIZE, BATCH = 224, 64
 LEAST_FIRST, LEAST_LATER = 0.9, 8.0  # images a second, to torchvision's
@@ -65,7 +65,7 @@ def ours(config: DataConfig) -> list[float]:
 
 def one_epoch(splits: Splits, epoch: int) -> list[int]:
     "Ask for all images, training images in another order each time; how many came."
-    order, count = shuffled(len(splits.train), 42, epoch), []
+    order, count = permutation(len(splits.train), 42, epoch), []
     for part, rows in ((splits.train, order), (splits.valid, None), (splits.test, None)):
         count += [len(batch.targets) for batch in batches(part, splits.preprocess, BATCH, rows, reuse=True)]
     return count
@@ -85,7 +85,7 @@ def theirs(root: Path, splits: Splits) -> list[float]:
 
 
 def agree(root: Path, splits: Splits) -> float:
-    "The share of values in which one of our images differs by more than two grey levels from a plain decoding with Pillow."
+    "The share of values in which one of our images differs by more than two gray levels from a plain decoding with Pillow."
     image = Image.open(root / splits.valid.ids[0]).convert("RGB")
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -112,7 +112,7 @@ if __name__ == "__main__":
             begun = time.perf_counter()
             splits = load_data(config)
             again = time.perf_counter() - begun
-            assert taken(Path(place, "cache", "decoded", pixels_key(find_source(config), config))) is not None and agree(root, splits) == 0
+            assert open_entry(Path(place, "cache", "decoded", pixels_key(read_source(config), config))) is not None and agree(root, splits) == 0
             rows.append({"ours": mine, "theirs": theirs(root, splits), "second_load_seconds": again})
             shutil.rmtree(f"{place}/cache")
             print(f"images a second, epoch by epoch: ours {[round(rate) for rate in mine]}, torchvision {[round(rate) for rate in rows[-1]['theirs']]}; "

@@ -8,26 +8,26 @@ import sys
 import time
 from statistics import median
 
-from checkpoints import machine, random_colours
+from checkpoints import machine, random_colors
 
 from image_classifier.config import compose
 from image_classifier.data import load_data
-from image_classifier.plan import forecast
+from image_classifier.training import estimate
 from image_classifier.runs import new_model
 from image_classifier.training import fit
 
 OFF = 0.2  # at most
 
 if __name__ == "__main__":
-    rounds, facts, colours = int(sys.argv[1]) if len(sys.argv) > 1 else 3, machine(), random_colours(10_000)
+    rounds, facts, colors = int(sys.argv[1]) if len(sys.argv) > 1 else 3, machine(), random_colors(10_000)
     cases = {"digits, simple_cnn, 20 epochs": (["epochs=20"], load_data("digits")),
-             "10,000 colours, simple_cnn, 2 epochs": (["hyperparameters=fast", "augment=photos", "epochs=2"], colours),
-             "10,000 colours, speednet, 3 epochs": (["model=speednet", "hyperparameters=speed", "augment=quick", "epochs=3"], colours)}
+             "10,000 colors, simple_cnn, 2 epochs": (["hyperparameters=fast", "augment=photos", "epochs=2"], colors),
+             "10,000 colors, speednet, 3 epochs": (["model=speednet", "hyperparameters=speed", "augment=quick", "epochs=3"], colors)}
     ratios = {name: [] for name in cases}
     for _ in range(rounds):
         for name, (words, splits) in cases.items():
             config = compose([*words, "early_stopping_patience=0", "device=cpu"])
-            expected = forecast(new_model(config, splits), splits, config).seconds
+            expected = estimate(new_model(config, splits), splits, config).seconds
             model, begun = new_model(config, splits), time.perf_counter()
             fit(model, splits, config)
             ratios[name].append(expected / (time.perf_counter() - begun))

@@ -18,10 +18,10 @@ from statistics import median
 from folder_of_photos import SIZE, draw, machine
 from torch import nn
 
-from image_classifier.checks import check
+from image_classifier.quality import check_splits
 from image_classifier.config import compose
-from image_classifier.data import Rows, load_data
-from image_classifier.schema import DataConfig
+from image_classifier.data import IndexedArrayView, load_data
+from image_classifier.config import DataConfig
 from image_classifier.training import fit
 
 MOST_MEMORY = 300e6  # bytes beyond the small set's
@@ -31,7 +31,7 @@ TIME = (9, 11)  # for ten times the images
 def child(root: str, cache: str, limit: str) -> None:
     "Decode, check and train; print the seconds that each took."
     digits = load_data("digits")
-    check(digits)
+    check_splits(digits)
     fit(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), digits, compose(["epochs=1", "device=cpu"]))  # what is imported on the way is not measured
     seconds, begun = {}, time.perf_counter()
     def done(what: str) -> None:
@@ -39,12 +39,12 @@ def child(root: str, cache: str, limit: str) -> None:
         seconds[what], begun = time.perf_counter() - begun, time.perf_counter()
     splits = load_data(DataConfig("folder", root, size=SIZE, cache_dir=cache, memory_limit=int(limit)))
     done("decode")
-    check(splits)
+    check_splits(splits)
     done("check")
     model = nn.Sequential(nn.Conv2d(3, 16, 8, 8), nn.ReLU(), nn.Conv2d(16, 32, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
     fit(model, splits, compose(["epochs=1", "batch_size=64", "device=cpu", f"data.cache_dir={cache}"]))
     done("train")
-    print(json.dumps({"seconds": seconds, "images": len(splits.train) + len(splits.valid) + len(splits.test), "mapped": isinstance(splits.train.images, Rows)}))
+    print(json.dumps({"seconds": seconds, "images": len(splits.train) + len(splits.valid) + len(splits.test), "mapped": isinstance(splits.train.images, IndexedArrayView)}))
 
 
 def watched(root: Path, cache: Path, limit: int) -> dict:

@@ -3,7 +3,7 @@
     python benchmarks/ranks.py [ROUNDS [EPOCHS]]   # 3 and 3 by default
 
 Both are `ic train` with `simple_cnn` and `hyperparameters=fast`; two of them started by torchrun, which gives each one thread. They run in turn,
-once for each seed, on images that are decoded already. The accuracies are compared in the mean: the two normalise other batches and so
+once for each seed, on images that are decoded already. The accuracies are compared in the mean: the two normalize other batches and so
 differ as two seeds do. The images are looked for in $IMAGE_CLASSIFIER_CIFAR10, a folder with train/ and test/. The last line is one
 JSON object; the exit code is 1 where a bar is missed."""
 import json
@@ -24,7 +24,7 @@ TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-p
 def trained(command: list[str], images: str, place: Path, words: list[str]) -> dict:
     "The measures of a run."
     run = place / "run"
-    subprocess.run([*command, "train", "--out", str(run), f"data={images}", f"data.cache_dir={place / 'cache'}", "hyperparameters=fast", "near_duplicates=false",
+    subprocess.run([*command, "train", "--out", str(run), f"data={images}", f"data.cache_dir={place / 'cache'}", "hyperparameters=fast", "check_near_duplicates=false",
                     "device=cpu", *words], check=True, capture_output=True)
     measures = json.loads((run / "metrics.json").read_text())
     run.rename(place / f"run{len(list(place.iterdir()))}")

@@ -37,7 +37,7 @@ def theirs(images: str, seed: int) -> tuple[float, float]:
 def ours(images: str, seed: int, more: list[str]) -> tuple[float, float]:
     "Test accuracy and seconds of a run."
     with tempfile.TemporaryDirectory() as folder:
-        words = [f"data={images}", "model=speednet", "hyperparameters=speed", f"seed={seed}", "near_duplicates=false", "device=cpu", *more]
+        words = [f"data={images}", "model=speednet", "hyperparameters=speed", f"seed={seed}", "check_near_duplicates=false", "device=cpu", *more]
         metrics = train(compose(words), f"{folder}/run").metrics
     return metrics["test"]["accuracy"]["value"], metrics["time"]["train_seconds"]
 

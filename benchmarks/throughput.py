@@ -2,7 +2,7 @@
 
     python benchmarks/throughput.py [ROUNDS]   # 5 by default
 
-Both train the network of 620,810 parameters in batches of 128 on the same random pixels, with flip, rotation of 10 degrees and colour jitter
+Both train the network of 620,810 parameters in batches of 128 on the same random pixels, with flip, rotation of 10 degrees and color jitter
 of 0.2. The other side is the reference script, looked for in $IMAGE_CLASSIFIER_BENCH or ../shared/bench. The two run in turn, each for
 60 batches a round after 10 that are not counted. The last line is one JSON object; the exit code is 1 where a bar is missed."""
 import contextlib
@@ -18,17 +18,17 @@ from statistics import median
 
 import numpy as np
 import torch
-from checkpoints import machine, random_colours, skipped
+from checkpoints import machine, random_colors, skipped
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import transforms as T
 
-from image_classifier.augment import make_augment
+from image_classifier.data import make_augment
 from image_classifier.config import compose
 from image_classifier.data import batches
-from image_classifier.devices import memory_kept
+from image_classifier.core import keep_freed_memory
 from image_classifier.runs import new_model
-from image_classifier.steps import epoch_order, prepare, train_step
+from image_classifier.training import epoch_order, setup_training, train_step
 
 FASTER, ALONE = 2.0, 20_000  # times the reference's images a second; images a second of the data path without a network
 COUNTED, WARM, BATCH = 60, 10, 128
@@ -72,10 +72,10 @@ def our_batches(splits, config) -> Iterator:
 
 def our_steps(splits, config) -> Iterator[None]:
     "Steps of ours, without end."
-    training = prepare(new_model(config, splits), splits, config)
-    training.model.train()
+    state = setup_training(new_model(config, splits), splits, config)
+    state.model.train()
     for batch in our_batches(splits, config):
-        train_step(training, batch)
+        train_step(state, batch)
         yield
 
 
@@ -91,13 +91,13 @@ def rate(step: Callable[[], object]) -> float:
 
 if __name__ == "__main__":
     rounds, facts = int(sys.argv[1]) if len(sys.argv) > 1 else 5, machine()
-    splits = random_colours(50 * BATCH * 10)
+    splits = random_colors(50 * BATCH * 10)
     config = compose(["model=simple_cnn", "hyperparameters=fast", "augment=photos", "device=cpu"])
     ways = {"reference": their_steps(splits.train.images, splits.train.targets), "ours": our_steps(splits, config), "data_alone": our_batches(splits, config)}
     rates = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
-            with contextlib.nullcontext() if name == "reference" else memory_kept():  # as `fit` does it
+            with contextlib.nullcontext() if name == "reference" else keep_freed_memory():  # as `fit` does it
                 rates[name].append(rate(lambda: next(way)))
     found = {name: median(values) for name, values in rates.items()}
     ratio = median(ours / theirs for ours, theirs in zip(rates["ours"], rates["reference"]))

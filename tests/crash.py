@@ -22,13 +22,13 @@ from pathlib import Path
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 import torch
 
-from image_classifier.checkpoints import Checkpoint, Checkpoints, optimizer_tensors
+from image_classifier.training import Checkpoint, Checkpoints, optimizer_tensors
 from image_classifier.config import compose
 from image_classifier.data import load_data
-from image_classifier.errors import ResourceError
-from image_classifier.files import tidy
+from image_classifier.core import ResourceError
+from image_classifier.core import remove_stale_temp
 from image_classifier.runs import Run, train
-from image_classifier.state import Callback
+from image_classifier.training import Callback
 
 torch.set_num_threads(1)
 
@@ -57,19 +57,19 @@ def ended(child):
 def small():
     "Digits for epochs of forty steps."
     splits = load_data("digits")
-    return replace(splits, train=splits.train.take(range(320)), valid=splits.valid.take(range(32)), test=splits.test.take(range(32)))
+    return replace(splits, train=splits.train.select(range(320)), valid=splits.valid.select(range(32)), test=splits.test.select(range(32)))
 
 
-CONFIG = compose(["epochs=2", "batch_size=8", "device=cpu", "save_steps=7"])
+CONFIG = compose(["epochs=2", "batch_size=8", "device=cpu", "checkpoint.every_steps=7"])
 
 
 class Witness(Callback):
-    "Writes down what the optimiser remembers at the end."
+    "Writes down what the optimizer remembers at the end."
     def __init__(self, path):
         self.path = path
 
-    def on_epoch_end(self, training):
-        parts = sorted(optimizer_tensors(training.optimizer).items())
+    def on_epoch_end(self, state):
+        parts = sorted(optimizer_tensors(state.optimizer).items())
         self.path.write_text(hashlib.sha256(b"".join(name.encode() + tensor.contiguous().numpy().tobytes() for name, tensor in parts)).hexdigest())
 
 
@@ -162,7 +162,7 @@ def saved_with(number, folder, strike):
 def state_of(folder):
     "The step of the newest checkpoint after a start that tidies up; its weights must be those of that step."
     store = Checkpoints(folder, keep=2)
-    tidy(folder)
+    remove_stale_temp(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = store.latest()

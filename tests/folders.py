@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from image_classifier.data import load_data
-from image_classifier.errors import DataError
-from image_classifier.schema import DataConfig
+from image_classifier.core import DataError
+from image_classifier.config import DataConfig
 
 
 def picture(seed, side=8, mode="RGB"):

@@ -1,4 +1,4 @@
-"""One small checkpoint and one small artefact of every version that wrote a format of its own, and what they answered.
+"""One small checkpoint and one small artifact of every version that wrote a format of its own, and what they answered.
 
     python tests/formats.py write   adds tests/data/<version>, made by today's code; what is there is never written again"""
 import json
@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 import image_classifier
-from image_classifier.checkpoints import load_state, read_checkpoint, save_tensors
-from image_classifier.classifier import Classifier
+from image_classifier.core import load_state, save_tensors
+from image_classifier.training import read_checkpoint
+from image_classifier.inference import Classifier
 from image_classifier.config import compose
 from image_classifier.data import load_data
-from image_classifier.models import BUILDERS, Architecture, build_model
+from image_classifier.models import Architecture, MODELS, build_model
 from image_classifier.runs import train
 
 DATA = Path(__file__).parent / "data"
@@ -33,7 +34,7 @@ def sample(architecture: Architecture) -> nn.Module:
 def splits():
     "Digits for two epochs of five steps."
     found = load_data("digits")
-    return replace(found, train=found.train.take(range(40)), valid=found.valid.take(range(16)), test=found.test.take(range(16)))
+    return replace(found, train=found.train.select(range(40)), valid=found.valid.select(range(16)), test=found.test.select(range(16)))
 
 
 def configured(*overrides):
@@ -53,9 +54,9 @@ def logits(model, preprocess, images):
 
 
 def make(folder):
-    "A checkpoint and an artefact of today, with images and what the two answer."
+    "A checkpoint and an artifact of today, with images and what the two answer."
     data = splits()
-    run = train(configured("save_steps=7", "save_keep=9"), folder / "run", splits=data).path
+    run = train(configured("checkpoint.every_steps=7", "checkpoint.keep=9"), folder / "run", splits=data).path
     (folder / "checkpoints").mkdir()
     shutil.move(run / "checkpoints" / CHECKPOINT, folder / "checkpoints")
     shutil.move(run / "classifier", folder)
@@ -75,7 +76,7 @@ def formats(folder):
 
 if __name__ == "__main__":
     target = DATA / image_classifier.__version__
-    BUILDERS["sample"] = sample
+    MODELS["sample"] = sample
     if sys.argv[1:] != ["write"]:
         sys.exit(__doc__)
     if target.exists():

@@ -29,14 +29,15 @@ from formats import CHECKPOINT, SAMPLES, configured, sample, splits
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from image_classifier.archives import unpack
-from image_classifier.checkpoints import Checkpoints, load_tensors
-from image_classifier.classifier import Classifier
-from image_classifier.errors import ArtefactError, ConfigError, DataError
-from image_classifier.files import MANIFEST, check_manifest, sha256_of
-from image_classifier.models import BUILDERS, Architecture, build_model
-from image_classifier.runs import Clock, Run
-from image_classifier.state import describe
+from image_classifier.data import unpack
+from image_classifier.core import load_tensors
+from image_classifier.training import Checkpoints
+from image_classifier.inference import Classifier
+from image_classifier.core import ArtifactError, ConfigError, DataError
+from image_classifier.core import MANIFEST, check_manifest, sha256_of
+from image_classifier.models import Architecture, MODELS, build_model
+from image_classifier.runs import Run, TimerCallback
+from image_classifier.training import format_epoch
 from image_classifier.training import fit
 
 SAMPLE = SAMPLES[-1]
@@ -228,7 +229,7 @@ def read_measures(data, place):
 
 
 @cache
-def training():
+def state():
     return splits(), configured("allow=[change]")
 
 
@@ -237,14 +238,14 @@ def read_state(data, place):
     store = Checkpoints(copied("checkpoints", place))
     store.duration = float("inf")  # nothing is saved
     put(store.folder / CHECKPOINT, "state.json", data)
-    fit(build_model(Architecture("sample", 1, 10, 8)), *training(), [Clock()], store)
+    fit(build_model(Architecture("sample", 1, 10, 8)), *state(), [TimerCallback()], store)
 
 
 def read_history(data, place):
     (place / "history.jsonl").write_bytes(data)
     for result in (found := Run(place).history):
-        describe(result)
-    found.waited(), found._repr_html_()
+        format_epoch(result)
+    found.epochs_since_best(), found._repr_html_()
 
 
 def read_archive(data, place):
@@ -267,7 +268,7 @@ class Kind(NamedTuple):
     errors: type | tuple[type, ...]  # what may come out
 
 
-def json_kind(share, path, reader, errors=ArtefactError):
+def json_kind(share, path, reader, errors=ArtifactError):
     return Kind(share, (SAMPLE / path).read_bytes(), json_files(json.loads((SAMPLE / path).read_text())), reader, errors)
 
 
@@ -280,12 +281,12 @@ def packed():
 
 ROWS = [{**json.loads((SAMPLE / "checkpoints" / CHECKPOINT / "state.json").read_text())["history"][0], "epoch": epoch} for epoch in (1, 2)]
 KINDS = {
-    "weights": Kind(5, (SAMPLE / "classifier" / "model.safetensors").read_bytes(), weight_files(), read_weights, ArtefactError),
+    "weights": Kind(5, (SAMPLE / "classifier" / "model.safetensors").read_bytes(), weight_files(), read_weights, ArtifactError),
     "manifest": json_kind(3, f"classifier/{MANIFEST}", read_manifest),
     "classifier": json_kind(4, "classifier/classifier.json", read_classifier),
     "measures": json_kind(1, "classifier/metrics.json", read_measures),
-    "state": json_kind(2, f"checkpoints/{CHECKPOINT}/state.json", read_state, (ArtefactError, ConfigError, DataError)),
-    "history": Kind(3, b"\n".join(map(as_json, ROWS)), st.tuples(*map(json_files, ROWS)).map(b"\n".join), read_history, ArtefactError),
+    "state": json_kind(2, f"checkpoints/{CHECKPOINT}/state.json", read_state, (ArtifactError, ConfigError, DataError)),
+    "history": Kind(3, b"\n".join(map(as_json, ROWS)), st.tuples(*map(json_files, ROWS)).map(b"\n".join), read_history, ArtifactError),
     "archive": Kind(2, packed(), archives(), read_archive, DataError),
 }
 
@@ -344,7 +345,7 @@ def share(name, number):
 
 
 if __name__ == "__main__":
-    BUILDERS["sample"] = sample
+    MODELS["sample"] = sample
     number, *names = sys.argv[1:]
     for name in names or KINDS:
         begun, counts = time.monotonic(), read(name, int(number) if names else share(name, int(number)))

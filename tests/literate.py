@@ -87,22 +87,22 @@ def run_against_module(path: Path, module: ModuleType) -> int:
     """Run a notebook's own cells, without those it exports, with the names of `module`; return how many ran.
 
     nbdev_test runs the export cells inside the notebook, so a fault that is only in the module goes unseen there."""
-    room = ModuleType(f"notebook_{path.stem}")
-    room.__dict__.update({name: value for name, value in vars(module).items() if not name.startswith("__")})
-    room.display = lambda *values, **_: [render(value) for value in values]
-    sys.modules[room.__name__] = room
+    namespace = ModuleType(f"notebook_{path.stem}")
+    namespace.__dict__.update({name: value for name, value in vars(module).items() if not name.startswith("__")})
+    namespace.display = lambda *values, **_: [render(value) for value in values]
+    sys.modules[namespace.__name__] = namespace
     ran = 0
     try:
         for number, cell in enumerate(nbformat.read(path, 4).cells):
             if cell.cell_type != "code" or exports(cell) or why_skipped(cell) or "default_exp" in directives(cell):
                 continue
             try:
-                run_cell(without_magics(cell.source), vars(room), f"<{path.name} cell {number}>")
+                run_cell(without_magics(cell.source), vars(namespace), f"<{path.name} cell {number}>")
             except Exception as problem:
                 raise ProofFailed(f"{path.name}, cell {number}: {type(problem).__name__}: {problem}\n\n{cell.source}") from problem
             ran += 1
     finally:
-        del sys.modules[room.__name__]
+        del sys.modules[namespace.__name__]
     return ran
 
 
@@ -132,5 +132,5 @@ def unchanged_package():
 
 
 def room(name: str) -> ModuleType:
-    "A module of the package by its short name."
+    "A module of the package by its short name, e.g. `data.cache`."
     return importlib.import_module(f"{PACKAGE}.{name}")

@@ -6,7 +6,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageDraw
 
-from image_classifier.headers import Limits
+from image_classifier.data import Limits
 
 EVERY = Limits(formats=("png", "jpeg", "webp", "bmp", "gif", "tiff", "jpeg2000", "avif", "ppm"))
 
@@ -44,12 +44,12 @@ def chunk(kind, payload, crc=None):
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def header(width, height, depth=8, colour=2):
-    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+def header(width, height, depth=8, color=2):
+    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
 
 
-def png(width, height, pixels=b"", depth=8, colour=2, before=b"", after=b""):
-    return SIGNATURE + header(width, height, depth, colour) + before + chunk(b"IDAT", zlib.compress(pixels)) + after + chunk(b"IEND", b"")
+def png(width, height, pixels=b"", depth=8, color=2, before=b"", after=b""):
+    return SIGNATURE + header(width, height, depth, color) + before + chunk(b"IDAT", zlib.compress(pixels)) + after + chunk(b"IEND", b"")
 
 
 def riff(*chunks):
@@ -57,9 +57,9 @@ def riff(*chunks):
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def bmp(width, height, bits=24, compression=0, header_size=40, colours=0, pixels=b""):
+def bmp(width, height, bits=24, compression=0, header_size=40, colors=0, pixels=b""):
     return (b"BM" + struct.pack("<IHHI", 0, 0, 0, 14 + header_size)
-            + struct.pack("<IiiHHIIiiII", header_size, width, height, 1, bits, compression, 0, 0, 0, colours, 0) + pixels)
+            + struct.pack("<IiiHHIIiiII", header_size, width, height, 1, bits, compression, 0, 0, 0, colors, 0) + pixels)
 
 
 def patched(data, position, new):
@@ -68,7 +68,7 @@ def patched(data, position, new):
 
 GRADIENT = np.arange(0, 65536, 37, dtype=np.uint16)[:1764].reshape(42, 42)
 PICTURES = {
-    "png": saved(drawn()), "alpha": saved(ghost()), "palette": saved(drawn().quantize(8), transparency=2), "grey": saved(drawn().convert("LA")),
+    "png": saved(drawn()), "alpha": saved(ghost()), "palette": saved(drawn().quantize(8), transparency=2), "gray": saved(drawn().convert("LA")),
     "deep": saved(Image.fromarray(GRADIENT)), "one bit": saved(drawn().convert("1")), "jpeg": saved(drawn(), "JPEG", exif=noted(6)),
     "progressive": saved(drawn(), "JPEG", progressive=True, comment=b"x" * 999), "cmyk": saved(drawn().convert("CMYK"), "JPEG"),
     "webp": saved(drawn(), "WEBP"), "film": saved(drawn(), "WEBP", save_all=True, append_images=[drawn().rotate(90)]),

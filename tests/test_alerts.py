@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from image_classifier.alerts import alert, parse_hook
-from image_classifier.errors import ConfigError
+from image_classifier.core import alert, parse_hook
+from image_classifier.core import ConfigError
 
 REPORT = {"text": "3 classes are missing: \u202ezoë", "success": False}
 

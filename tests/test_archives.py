@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 from folders import folder, pets, refused  # noqa: F401
 
-from image_classifier.archives import ArchiveLimits, opened, unpack, unpacked
+from image_classifier.data import ArchiveLimits, opened, unpack, unpacked
 from image_classifier.cli import main
 from image_classifier.config import compose
 from image_classifier.data import load_data
-from image_classifier.errors import DataError
-from image_classifier.schema import DataConfig
+from image_classifier.core import DataError
+from image_classifier.config import DataConfig
 
 
 def info(name, kind=tarfile.REGTYPE, **facts):
@@ -211,7 +211,7 @@ def test_file_that_is_no_archive_is_said_to_be_none(tmp_path):
 
 UNPACK = """
 import pathlib, sys
-from image_classifier.archives import unpacked
+from image_classifier.data import unpacked
 print("on", flush=True)
 unpacked(sys.argv[1], pathlib.Path(sys.argv[2]))
 """

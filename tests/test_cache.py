@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from folders import folder, pets, picture, refused, save, warned  # noqa: F401
 
-from image_classifier import cache
-from image_classifier.cache import contents, decoded, pixels_key, taken
-from image_classifier.checks import examine
+from image_classifier.data import cache
+from image_classifier.data import cache_entries, load_or_decode, open_entry, pixels_key
+from image_classifier.quality import check_source
 from image_classifier.cli import main
-from image_classifier.data import Rows, load_data, load_test
-from image_classifier.decoding import Decoded, SourceImages
-from image_classifier.errors import ConfigError, DataError, ResourceError
-from image_classifier.sources import find_source
+from image_classifier.data import IndexedArrayView, load_data, load_evaluation_set
+from image_classifier.data import DecodedImages, SourceImages
+from image_classifier.core import ConfigError, DataError, ResourceError
+from image_classifier.data import read_source
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def asked(monkeypatch):
 
 
 def entry_of(config):
-    return Path(config.cache_dir) / "decoded" / pixels_key(find_source(config), config)
+    return Path(config.cache_dir) / "decoded" / pixels_key(read_source(config), config)
 
 
 def same(first, second):
@@ -54,11 +54,11 @@ def test_second_run_decodes_nothing_whatever_the_split(mapped, asked):
     for change in ({}, {"valid": 0.3}, {"split_seed": 7}):
         again = load_data(folder(mapped.root, memory_limit=0, cache_dir=mapped.cache_dir, **change))
         assert (again.fingerprint == first.fingerprint) == (not change)
-    assert len(load_test(mapped)) == 20 and asked == [[*range(20)]]
+    assert len(load_evaluation_set(mapped)) == 20 and asked == [[*range(20)]]
 
 
 def test_check_and_training_decode_once(mapped, asked):
-    assert not examine(mapped).findings
+    assert not check_source(mapped).findings
     load_data(mapped)
     assert len(asked) == 1
 
@@ -68,9 +68,9 @@ def test_what_is_dear_is_kept_and_mapped_even_where_memory_would_hold_it(pets, t
     assert isinstance(load_data(config).train.images, np.ndarray) and not (tmp_path / "cache").exists()
     monkeypatch.setattr(cache, "_WORTH", 20 * 10_064)  # what these cost
     splits = [load_data(config), load_data(config)]
-    assert all(isinstance(part.train.images, Rows) for part in splits)
+    assert all(isinstance(part.train.images, IndexedArrayView) for part in splits)
     assert splits[0].fingerprint == splits[1].fingerprint and len(asked) == 2
-    assert contents(tmp_path / "cache")[0].in_use()
+    assert cache_entries(tmp_path / "cache")[0].in_use()
     load_data(folder(pets, cache_dir=str(tmp_path / "none"), cache_limit=0))
     assert not (tmp_path / "none").exists()
 
@@ -148,7 +148,7 @@ def test_file_that_cannot_be_read_today_may_be_tomorrow(pets, mapped, asked, mon
         self.read = _read
     monkeypatch.setattr(SourceImages, "__init__", _made)
     refused(pets, "1 of 20 files cannot be used: cat/7.png: permission denied", memory_limit=0, cache_dir=mapped.cache_dir)
-    assert not contents(Path(mapped.cache_dir))[0].complete
+    assert not cache_entries(Path(mapped.cache_dir))[0].complete
     forbidden.clear()
     assert load_data(mapped).fingerprint == load_data(folder(pets)).fingerprint
     assert asked[:2] == [[*range(20)], [7]]
@@ -160,8 +160,8 @@ def test_file_that_cannot_be_read_today_may_be_tomorrow(pets, mapped, asked, mon
 SLOW = """
 import sys, time
 from image_classifier.data import load_data
-from image_classifier.decoding import Preprocess
-from image_classifier.schema import DataConfig
+from image_classifier.data import Preprocess
+from image_classifier.config import DataConfig
 pixels = Preprocess.pixels
 Preprocess.pixels = lambda *args: (time.sleep({pause}), pixels(*args))[1]
 splits = load_data(DataConfig("folder", sys.argv[1], memory_limit=0, cache_dir=sys.argv[2]))
@@ -202,7 +202,7 @@ def test_killed_decoding_goes_on_where_it_was(many, asked, number):
         other.send_signal(number)
         other.communicate(timeout=60)
     done = decoded_by_now(many)
-    assert 40 <= done < 200 and taken(entry_of(many)) is None
+    assert 40 <= done < 200 and open_entry(entry_of(many)) is None
     again = load_data(many)
     assert len(asked) == 1 and len(asked[0]) <= 200 - done
     assert again.fingerprint == load_data(folder(many.root)).fingerprint
@@ -266,7 +266,7 @@ def test_waiting_for_one_that_is_killed_ends_with_the_rest_of_its_work(many, ask
 
 
 def sizes_kept(config):
-    return {tuple(json.loads((entry.place / "about.json").read_text())["shape"][2:])[0] for entry in contents(Path(config.cache_dir))}
+    return {tuple(json.loads((entry.place / "about.json").read_text())["shape"][2:])[0] for entry in cache_entries(Path(config.cache_dir))}
 
 
 def sized(config, size, **more):
@@ -299,15 +299,15 @@ def test_in_use_is_never_removed(mapped):
 
 
 def test_lock_of_another_process_counts(mapped):
-    code = ("import sys; from image_classifier.data import load_data; from image_classifier.schema import DataConfig\n"
+    code = ("import sys; from image_classifier.data.loading import load_data; from image_classifier.config.schema import DataConfig\n"
             "splits = load_data(DataConfig('folder', sys.argv[1], memory_limit=0, cache_dir=sys.argv[2])); print('ready', flush=True); sys.stdin.read()")
     with subprocess.Popen([sys.executable, "-c", code, mapped.root, mapped.cache_dir], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         other.stdout.readline()
-        [entry] = contents(Path(mapped.cache_dir))
-        assert entry.in_use() and not cache.remove(entry)
+        [entry] = cache_entries(Path(mapped.cache_dir))
+        assert entry.in_use() and not cache.remove_entry(entry)
         other.stdin.close()
         other.wait(60)
-    assert not entry.in_use() and cache.remove(entry)
+    assert not entry.in_use() and cache.remove_entry(entry)
 
 
 def test_too_small_a_disk_is_said_before_decoding(mapped, monkeypatch):
@@ -318,9 +318,9 @@ def test_too_small_a_disk_is_said_before_decoding(mapped, monkeypatch):
 
 def test_larger_than_memory_is_not_copied(mapped):
     splits = load_data(mapped)
-    assert isinstance(splits.train.images, Rows) and isinstance(splits.train.take([0, 1]).images, Rows)
-    found = decoded(find_source(mapped), mapped)
-    assert isinstance(found, Decoded) and isinstance(found.images, np.memmap) and not found.images.flags.writeable
+    assert isinstance(splits.train.images, IndexedArrayView) and isinstance(splits.train.select([0, 1]).images, IndexedArrayView)
+    found = load_or_decode(read_source(mapped), mapped)
+    assert isinstance(found, DecodedImages) and isinstance(found.images, np.memmap) and not found.images.flags.writeable
 
 
 # ic cache
@@ -372,14 +372,14 @@ def test_ic_cache_clears_all_but_downloads_and_what_is_not_ours(ic, mapped):
 def test_ic_cache_clears_what_is_named(ic, mapped):
     name = filled(mapped)
     assert ic("--clear", name, "checks")[0] == 0
-    assert {entry.name for entry in contents(Path(mapped.cache_dir))} == {"a" * 12, "mnist"}
+    assert {entry.name for entry in cache_entries(Path(mapped.cache_dir))} == {"a" * 12, "mnist"}
 
 
 def test_ic_cache_names_the_nearest_and_removes_nothing(ic, mapped):
     name = filled(mapped)
     assert ic("--clear", "checks", "mnits") == (2, "", "error: nothing in the cache is called mnits. did you mean mnist?\n")
     assert ic("--clear", name[:-1])[2] == f"error: nothing in the cache is called {name[:-1]}. did you mean {name}?\n"
-    assert len(contents(Path(mapped.cache_dir))) == 4
+    assert len(cache_entries(Path(mapped.cache_dir))) == 4
 
 
 @pytest.mark.parametrize("words, line", [
@@ -405,5 +405,5 @@ def test_ic_cache_leaves_what_is_in_use(ic, mapped):
 
 
 def test_ic_cache_needs_neither_torch_nor_hydra():
-    code = "import sys; from image_classifier.cli import main; assert main(['cache']) == 0; assert not {'torch', 'hydra'} & set(sys.modules)"
+    code = "import sys; from image_classifier.cli.app import main; assert main(['cache']) == 0; assert not {'torch', 'hydra'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -9,15 +9,15 @@ import pytest
 from folders import folder, picture, save, warned
 from PIL import Image, ImageEnhance
 
-from image_classifier.checks import check, examine, seen_before_testing
+from image_classifier.quality import check_source, check_splits, leaked_test_images
 from image_classifier.cli import main
 from image_classifier.config import compose
 from image_classifier.data import load_data
-from image_classifier.near_duplicates import candidates, distances, near_duplicates, spectra, thumbnails
+from image_classifier.quality import candidate_pairs, descriptors, find_near_duplicates, pair_distances, thumbnails
 from image_classifier.runs import train
-from image_classifier.schema import DataConfig
-from image_classifier.sources import find_source
-from image_classifier.splitting import digests, read_quarantine
+from image_classifier.config import DataConfig
+from image_classifier.data import read_source
+from image_classifier.data import pixel_digests, read_exclude_list
 
 
 def noisy(image, seed):
@@ -43,7 +43,7 @@ def planted(data_dir, tmp_path_factory):
     root = tmp_path_factory.mktemp("planted")
     archive = root / "mnist"
     shutil.unpack_archive(next(data_dir.glob("mnist*.tar.gz")), archive, filter="data")
-    found = find_source(DataConfig("mnist", str(next(archive.rglob("train-images*")).parent)))
+    found = read_source(DataConfig("mnist", str(next(archive.rglob("train-images*")).parent)))
     rows = np.random.default_rng(0).permutation(60_000)[:1900]
     names, original = [], {}
     for number, row in enumerate(rows.tolist()):
@@ -69,7 +69,7 @@ def planted(data_dir, tmp_path_factory):
 
 def test_planted_faults_are_found_and_hardly_anything_else(planted, tmp_path):
     root, equal, near, damaged = planted
-    found = examine(folder(root, cache_dir=str(tmp_path)))
+    found = check_source(folder(root, cache_dir=str(tmp_path)))
     assert {first: second for first, second in found["equal images in two splits"].images} == equal
     assert {name for name, in found["unreadable images"].images} == damaged
     assert found["missing classes"].what.startswith("class 'ten' has no images")
@@ -84,15 +84,15 @@ def test_planted_faults_are_found_and_hardly_anything_else(planted, tmp_path):
 def test_quarantine_list_makes_planted_data_fit(planted, tmp_path, capsys):
     root, equal, near, damaged = planted
     shutil.copytree(root, tmp_path / "data")
-    words = [f"data={tmp_path}/data", f"data.cache_dir={tmp_path}/cache", "near_duplicates=false"]
+    words = [f"data={tmp_path}/data", f"data.cache_dir={tmp_path}/cache", "check_near_duplicates=false"]
     assert main(["check", *words, "--out", str(tmp_path / "out.txt")]) == 3
     out, err = capsys.readouterr()
     assert "equal images in two splits" in out and err.count("\n") == 1 and "would refuse this data: unreadable images; missing classes; equal images" in err
     (tmp_path / "data" / "train" / "ten").rmdir()
-    assert main(["check", *words, f"data.quarantine={tmp_path}/out.txt", "--json"]) == 0
+    assert main(["check", *words, f"data.exclude={tmp_path}/out.txt", "--json"]) == 0
     found = json.loads(capsys.readouterr()[0])
     assert found["accepted"] and not found["findings"]
-    assert len(load_data(folder(tmp_path / "data", quarantine=str(tmp_path / "out.txt"))).test) == 450
+    assert len(load_data(folder(tmp_path / "data", exclude=str(tmp_path / "out.txt"))).test) == 450
 
 
 def twice(root, **options):
@@ -119,31 +119,31 @@ def test_run_counts_test_images_that_were_nearly_seen(tmp_path):
 
 def test_near_duplicates_are_not_looked_for_when_nobody_asks(tmp_path):
     splits = load_data(twice(tmp_path / "data", cache_dir=str(tmp_path / "cache")))
-    assert check(splits)["near duplicates of test images"].count == 3 and not check(splits, near=False).findings
-    assert seen_before_testing(check(splits), splits.test.ids) == 3
+    assert check_splits(splits)["near duplicates of test images"].count == 3 and not check_splits(splits, near=False).findings
+    assert leaked_test_images(check_splits(splits), splits.test.ids) == 3
 
 
 def test_damaged_cache_of_a_check_is_made_again(tmp_path):
     splits = load_data(twice(tmp_path / "data", cache_dir=str(tmp_path / "cache")))
-    first = check(splits)
+    first = check_splits(splits)
     kept, = (tmp_path / "cache" / "checks").iterdir()
     for text in ("", "{}", "[1]", '{"format": 2}', '{"format": 1}', "\0", kept.read_text()[:-9], '{"format": 2, "name": 1, "findings": 3, "notes": 4, "facts": 5}'):
         kept.write_text(text)
-        assert check(splits) == first
+        assert check_splits(splits) == first
     kept.unlink()
     kept.mkdir()
-    assert check(splits) == first
+    assert check_splits(splits) == first
 
 
 def test_unwritable_cache_costs_nothing_but_time(tmp_path):
     splits = load_data(twice(tmp_path / "data", cache_dir=str(tmp_path / "cache")))
     (tmp_path / "cache").write_text("a file where a folder should be")
-    assert check(splits) == check(splits)
+    assert check_splits(splits) == check_splits(splits)
 
 
 def test_changed_pixel_is_named_when_a_run_goes_on(tmp_path):
     data = twice(tmp_path / "data", cache_dir=str(tmp_path / "cache"))
-    config = compose([f"data={data.root}", f"data.cache_dir={data.cache_dir}", "epochs=1", "batch_size=8", "device=cpu", "near_duplicates=false"])
+    config = compose([f"data={data.root}", f"data.cache_dir={data.cache_dir}", "epochs=1", "batch_size=8", "device=cpu", "check_near_duplicates=false"])
     train(config, tmp_path / "run")
     image = Image.open(tmp_path / "data" / "train" / "cat" / "7.png")
     image.putpixel((3, 3), (1, 2, 3))
@@ -156,14 +156,14 @@ def test_changed_pixel_is_named_when_a_run_goes_on(tmp_path):
 @pytest.mark.parametrize("images", [np.zeros((0, 3, 32, 32), np.uint8), np.zeros((1, 1, 32, 32), np.uint8), np.zeros((500, 3, 16, 16), np.uint8),
                                     np.full((500, 4, 33, 33), 255, np.uint8), np.arange(250, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 20, 20), np.uint8)])
 def test_images_without_content_are_nobodys_twin(images):
-    assert len(near_duplicates(images, digests(images))[0]) == 0
+    assert len(find_near_duplicates(images, pixel_digests(images))[0]) == 0
 
 
 def test_film_of_a_still_room_does_not_take_for_ever():
     room = np.random.default_rng(0).integers(40, 200, (1, 1, 32, 32)).repeat(3000, 0)
     film = (room + np.random.default_rng(1).integers(0, 3, room.shape)).astype(np.uint8)
-    assert len(candidates(spectra(film))) <= 3000 * 10
-    assert len(near_duplicates(film, digests(film))[0]) > 3000
+    assert len(candidate_pairs(descriptors(film))) <= 3000 * 10
+    assert len(find_near_duplicates(film, pixel_digests(film))[0]) > 3000
 
 
 def test_work_per_image_does_not_grow_with_their_number():
@@ -171,14 +171,14 @@ def test_work_per_image_does_not_grow_with_their_number():
     grid = np.random.default_rng(0).normal(0, 1, (4000, 3, 3))
     images = np.stack([np.asarray(Image.fromarray(one.astype(np.float32)).resize((28, 28), Image.Resampling.BICUBIC)) for one in grid])
     images = (128 + 40 * images).clip(0, 255).astype(np.uint8)[:, None]
-    few, many = len(candidates(spectra(images[:1000]))), len(candidates(spectra(images)))
+    few, many = len(candidate_pairs(descriptors(images[:1000]))), len(candidate_pairs(descriptors(images)))
     assert few <= 1000 * 5 and many <= 4000 * 5
 
 
 def test_large_images_are_compared_small(tmp_path):
     photo = np.asarray(smooth(1).resize((224, 224))).transpose(2, 0, 1)
     both = thumbnails(np.stack([photo, (photo * 0.9).astype(np.uint8)]))
-    assert both.shape == (2, 3, 32, 32) and distances(both, np.array([[0, 1]]))[0] < 0.05
+    assert both.shape == (2, 3, 32, 32) and pair_distances(both, np.array([[0, 1]]))[0] < 0.05
 
 
 @pytest.mark.parametrize("names", [["a\nb", "-rf", "é", "\udce9", "#x", '"q"', "\u202etxt", "x" * 200]])
@@ -188,14 +188,14 @@ def test_odd_names_reach_the_quarantine_list_and_come_back(tmp_path, names):
         save(tmp_path / "data" / "dog" / f"{number}.png", picture(100 + number))
         (tmp_path / "data" / "cat" / (name + ".png")).write_bytes(b"")
     assert main(["check", f"data={tmp_path}/data", f"data.cache_dir={tmp_path}/cache", "--out", str(tmp_path / "out.txt")]) == 3
-    splits, lines = warned(folder(tmp_path / "data", quarantine=str(tmp_path / "out.txt")))
+    splits, lines = warned(folder(tmp_path / "data", exclude=str(tmp_path / "out.txt")))
     assert len(splits.train) + len(splits.valid) + len(splits.test) == 16 and lines == []
 
 
 @pytest.mark.parametrize("words, code, part", [
     (["data=/no/such"], 3, "no folder"), (["data=digits", "near=1"], 2, "unknown key near"), (["data=digits", "--out", "/no/such/list.txt"], 2, "no such folder"),
-    (["data=digits", "data.quarantine=/no/such"], 3, "no such quarantine list"), (["data=digits", "data.quarantine=/dev/null"], 3, "is no file"),
-    (["data=digits", "data.quarantine=."], 3, "is no file"), (["data=digits", "--out", "."], 2, "not a place")])
+    (["data=digits", "data.exclude=/no/such"], 3, "no such quarantine list"), (["data=digits", "data.exclude=/dev/null"], 3, "is no file"),
+    (["data=digits", "data.exclude=."], 3, "is no file"), (["data=digits", "--out", "."], 2, "not a place")])
 def test_wrong_use_is_one_line(words, code, part, capsys):
     assert main(["check", *words]) == code
     out, err = capsys.readouterr()
@@ -205,7 +205,7 @@ def test_wrong_use_is_one_line(words, code, part, capsys):
 def test_digits_are_fit_to_be_trained_on(capsys):
     assert main(["check", "data=digits"]) == 0
     assert "1,797 train; 10 classes" in capsys.readouterr()[0]
-    assert not check(replace(load_data("digits"), fingerprint="1" * 64)).findings
+    assert not check_splits(replace(load_data("digits"), fingerprint="1" * 64)).findings
 
 
 def test_training_images_that_come_back_as_new_ones_are_noticed(tmp_path, capsys):
@@ -234,7 +234,7 @@ def test_same_images_whatever_the_number_of_decoding_threads(threads, limit, tmp
 def test_photographs_of_every_size_can_be_looked_at(side, tmp_path):
     for number in range(12):
         save(tmp_path / "data" / ("cat" if number % 2 else "dog") / f"{number}.png", smooth(number).resize((side, side)))
-    found = examine(folder(tmp_path / "data", cache_dir=str(tmp_path / "cache")))
+    found = check_source(folder(tmp_path / "data", cache_dir=str(tmp_path / "cache")))
     assert found.findings == () and found.facts.width == [side] * 12
 
 
@@ -242,7 +242,7 @@ def test_damaged_files_alone_are_a_finding(tmp_path):
     for name in ("cat", "dog"):
         (tmp_path / "data" / name).mkdir(parents=True)
         (tmp_path / "data" / name / "1.png").write_bytes(b"")
-    found = examine(folder(tmp_path / "data", cache_dir=str(tmp_path / "cache")))
+    found = check_source(folder(tmp_path / "data", cache_dir=str(tmp_path / "cache")))
     assert [one.kind for one in found.findings] == ["unreadable images", "too few images"] and list(found.notes) == ["images"]
 
 
@@ -258,22 +258,22 @@ def test_check_refuses_what_a_training_refuses(tmp_path, capsys):
 
 
 def test_second_list_keeps_what_the_first_left_out(planted, tmp_path):
-    words = ["check", f"data={planted[0]}", f"data.cache_dir={tmp_path}/cache", "near_duplicates=false", "--out", str(tmp_path / "out.txt")]
+    words = ["check", f"data={planted[0]}", f"data.cache_dir={tmp_path}/cache", "check_near_duplicates=false", "--out", str(tmp_path / "out.txt")]
     main(words)
-    first = set(read_quarantine(tmp_path / "out.txt"))
-    main([*words, f"data.quarantine={tmp_path}/out.txt"])
-    assert set(read_quarantine(tmp_path / "out.txt")) == first and len(first) == 70
+    first = set(read_exclude_list(tmp_path / "out.txt"))
+    main([*words, f"data.exclude={tmp_path}/out.txt"])
+    assert set(read_exclude_list(tmp_path / "out.txt")) == first and len(first) == 70
 
 
 @pytest.mark.parametrize("data, part", [(b"\xff\xfe0", "cannot be read"), (b'ok\n"half', "line 2"), (b'"a" b', "line 1")])
 def test_damaged_quarantine_list_is_one_line(data, part, tmp_path, capsys):
     (tmp_path / "list.txt").write_bytes(data)
-    assert main(["check", "data=digits", f"data.quarantine={tmp_path}/list.txt"]) == 3
+    assert main(["check", "data=digits", f"data.exclude={tmp_path}/list.txt"]) == 3
     out, err = capsys.readouterr()
     assert out == "" and part in err and err.count("\n") == 1
 
 
 def test_list_saved_by_another_editor_is_read(tmp_path):
     (tmp_path / "list.txt").write_bytes("0001\r\n0003\r\n".encode("utf-8-sig"))
-    splits, lines = warned(DataConfig(quarantine=str(tmp_path / "list.txt")))
+    splits, lines = warned(DataConfig(exclude=str(tmp_path / "list.txt")))
     assert len(splits.train) + len(splits.valid) + len(splits.test) == 1795 and lines == []

@@ -17,10 +17,10 @@ from literate import NBS, module_of, room
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from image_classifier.checkpoints import load_tensors, save_tensors
-from image_classifier.cli import as_ours, main
+from image_classifier.core import load_tensors, save_tensors
+from image_classifier.cli import main, to_library_error
 from image_classifier.cli import ic as ic_group
-from image_classifier.files import write_manifest
+from image_classifier.core import write_manifest
 
 IC = str(Path(sys.executable).with_name("ic"))
 
@@ -213,7 +213,7 @@ def own(tmp_path):
 
 
 def test_images_that_were_trained_on_are_not_measured(ic, own, tmp_path):
-    "The run's data are recognised: with another device, from another place, and for a classifier that was handed on."
+    "The run's data are recognized: with another device, from another place, and for a classifier that was handed on."
     run, pictures = own
     stored = json.loads((run / "metrics.json").read_text())["test"]
     shutil.copytree(pictures, tmp_path / "moved")
@@ -257,8 +257,8 @@ def test_a_run_that_is_not_finished_says_so(ic, first, home, tmp_path):
 
 def test_evaluate_refuses_keys_that_would_do_nothing(ic, first, tmp_path):
     for words, line in [(["lr=1"], "hyperparameters.learning_rate changes nothing"), (["lr=0.001"], "hyperparameters.learning_rate changes nothing"),
-                        (["augment.flip=true"], "augment.flip changes nothing"), (["data=mnist", "model=resnet"], "model changes nothing"),
-                        (["data.size=16"], "data.size belongs to the classifier"), (["data.test=0.5"], "data.test belongs to the classifier")]:
+                        (["augment.horizontal_flip=true"], "augment.horizontal_flip changes nothing"), (["data=mnist", "model=resnet"], "model changes nothing"),
+                        (["data.size=16"], "data.size belongs to the classifier"), (["data.test_fraction=0.5"], "data.test_fraction belongs to the classifier")]:
         code, _, err = ic("evaluate", first, *words)
         assert code == 2
         one_line(err, line, "leave it out")
@@ -322,7 +322,7 @@ BAD_OVERRIDES = {  # bad_inputs.md, 6b
     "circle": (["data.root=${data.root}"], ["circular reference data.root -> data.root"]),
     "missing": (["data=folder"], ["data.root is required, e.g. data.root="]),
     "same key twice": (["epochs=3", "hyperparameters.num_epochs=4"], ["hyperparameters.num_epochs"]),
-    "fractions": (["data.valid=0.7", "data.test=0.7"], ["add up to 1.4"]),
+    "fractions": (["data.valid_fraction=0.7", "data.test_fraction=0.7"], ["add up to 1.4"]),
     "no such key=value": (["epochs"], ["epochs"]),
 }
 
@@ -385,8 +385,8 @@ def test_refused_data_and_divergence_have_their_own_codes(ic, tmp_path):
 
 
 def test_a_fault_of_ours_says_so_and_debug_shows_where(ic, monkeypatch, tmp_path):
-    from image_classifier import runs
-    monkeypatch.setattr(runs, "summarise", lambda *values: 1 / 0)  # a bug
+    from image_classifier.runs import running as runs
+    monkeypatch.setattr(runs, "summarize", lambda *values: 1 / 0)  # a bug
     words = ("train", "epochs=1", "hyperparameters=fast", "--out", tmp_path / "run")
     code, _, err = ic(*words)
     assert code == 1
@@ -399,8 +399,8 @@ def test_running_out_of_memory_is_told_from_a_fault():
     import torch
     with pytest.raises((RuntimeError, MemoryError)) as caught:
         torch.empty(1 << 60)
-    assert as_ours(MemoryError()).exit_code == 6 and as_ours(OSError(28, "No space left on device", "/x")).exit_code == 6
-    assert as_ours(caught.value).exit_code in (1, 6)
+    assert to_library_error(MemoryError()).exit_code == 6 and to_library_error(OSError(28, "No space left on device", "/x")).exit_code == 6
+    assert to_library_error(caught.value).exit_code in (1, 6)
 
 
 # ---------------------------------------------------------------- classifiers that are not to be trusted (bad_inputs.md, 6d)
@@ -484,7 +484,7 @@ def test_help_and_completion_are_there_at_once():
         import os, sys
         import image_classifier
         from image_classifier.cli import main
-        from image_classifier.shell import complete_override
+        from image_classifier.cli import complete_override
         for verb in ([], ["train"], ["evaluate"], ["predict"], ["report"], ["config"], ["doctor"]):
             assert main([*verb, "--help"]) == 0
         assert main(["trian"]) == 2 and main(["train", "--epochs", "3"]) == 2
@@ -497,7 +497,7 @@ def test_help_and_completion_are_there_at_once():
 
 
 def test_every_verb_that_a_room_defines_is_in_the_command():
-    defined = {found.name for path in NBS.glob("*_verbs.ipynb") for found in vars(room(module_of(path))).values() if isinstance(found, click.Command)}
+    defined = {found.name for path in NBS.glob("cli/*_commands.ipynb") for found in vars(room(module_of(path))).values() if isinstance(found, click.Command)}
     assert defined == set(ic_group.commands)
 
 

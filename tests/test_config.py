@@ -8,10 +8,10 @@ from typing import Optional
 
 import pytest
 
-from image_classifier import config as room
-from image_classifier.config import compose, from_parameters, groups, load_config, project_root, to_yaml
-from image_classifier.errors import ConfigError, DataError, ImageClassifierError
-from image_classifier.schema import OUTSIDE, Config, ModelConfig, build, config_hash, differences, flat, keys, settings
+from image_classifier.config import composing as room
+from image_classifier.config import compose, from_parameters, list_presets, load_config, project_root, to_yaml
+from image_classifier.core import ConfigError, DataError, ImageClassifierError
+from image_classifier.config import Config, ModelConfig, NON_RESULT_KEYS, build, config_hash, differences, flat, keys, settings
 
 SECRET = "canary-7f3a"
 
@@ -76,7 +76,7 @@ def test_override_never_runs_code(tmp_path, monkeypatch):
 
 def test_added_key_is_refused_with_the_keys_that_exist():
     assert refused("+x.y=1") == ("unknown key x.y. top-level keys are data, model, augment, hyperparameters, seed, device, "
-                                 "compile, threads, deterministic, near_duplicates, max_minutes, early_stopping_patience, resume, save_steps, save_minutes, save_keep, allow")
+                                 "compile, threads, deterministic, check_near_duplicates, max_minutes, early_stopping_patience, resume, checkpoint.every_steps, checkpoint.every_minutes, checkpoint.keep, allow")
 
 @pytest.mark.parametrize("text", ["a=${oc.env:AWS_SECRET}", "data.root=${oc.env:AWS_SECRET}", "data=${oc.env:AWS_SECRET,x}", "seed=${oc.decode:${oc.env:AWS_SECRET}}",
                                   "data.root=x${ oc.env : AWS_SECRET }", "allow=[${oc.env:AWS_SECRET}]", "model=${env:AWS_SECRET}"])
@@ -125,7 +125,7 @@ def test_same_key_twice_is_refused_with_both_places(tmp_path):
     assert "data is given twice" in refused("data=mnist", "data=digits")
 
 def test_splits_leave_something_to_train_on():
-    assert refused("data.valid=0.7", "data.test=0.7") == "data.valid and data.test add up to 1.4, must be < 1. leave images to train on"
+    assert refused("data.valid_fraction=0.7", "data.test_fraction=0.7") == "data.valid_fraction and data.test add up to 1.4, must be < 1. leave images to train on"
 
 def test_some_format_must_be_read():
     assert "data.formats is empty" in refused("data.formats=[]")
@@ -214,24 +214,24 @@ def test_random_text_is_stored_exactly(tmp_path):
     draw = random.Random(1)
     for _ in range(150):
         text = "".join(draw.choice("ab01 .:-#'\"\\\n\t{}[],&*!|>%@`~=é\u2028\x85😀\udc80") for _ in range(draw.randint(1, 12)))
-        config = build({"data.name": "csv", "data.root": text, "data.file_column": text, "data.valid": draw.random() / 3, "seed": draw.getrandbits(63)})
+        config = build({"data.name": "csv", "data.root": text, "data.file_column": text, "data.valid_fraction": draw.random() / 3, "seed": draw.getrandbits(63)})
         (tmp_path / "config.yaml").write_bytes(to_yaml(config).encode())
         assert load_config(tmp_path / "config.yaml") == config, repr(text)
 
 OTHER = {int: "7", float: "0.5", bool: "false", str: "other", Optional[str]: "other", int | str: "3"}
-CHANGED = {"data.name": "mnist", "data.resize": "pad", "data.formats": "[png]", "model.library": "timm", "augment.flip": "true", "hyperparameters.optimizer": "sgd",
+CHANGED = {"data.name": "mnist", "data.resize": "pad", "data.formats": "[png]", "model.library": "timm", "augment.horizontal_flip": "true", "hyperparameters.optimizer": "sgd",
            "hyperparameters.scheduler_type": "cosine", "hyperparameters.dropout": "0.4", "hyperparameters.precision": "bfloat16", "hyperparameters.nesterov": "true",
-           "augment.mirror": "true", "compile": "true", "device": "cpu", "deterministic": "true", "allow": "[links,corrupt]"}
+           "augment.tta": "flip", "compile": "true", "device": "cpu", "deterministic": "true", "allow": "[links,corrupt]"}
 
 @pytest.mark.parametrize("key", keys())
 def test_every_key_can_be_set_from_text_and_changes_the_hash_unless_results_do_not_depend_on_it(key):
     config = compose([f"{key}={CHANGED.get(key) or OTHER[settings()[key].kind]}"])
     assert flat(config)[key] != flat(Config())[key] and type(flat(config)[key]) in (int, float, bool, str, list)
-    assert (key in [name for name, _, _ in differences(Config(), config)]) == (key not in OUTSIDE)
-    assert (config_hash(config) != config_hash(Config())) == (key not in OUTSIDE)
+    assert (key in [name for name, _, _ in differences(Config(), config)]) == (key not in NON_RESULT_KEYS)
+    assert (config_hash(config) != config_hash(Config())) == (key not in NON_RESULT_KEYS)
 
 def test_every_preset_composes():
-    for group, names in groups().items():
+    for group, names in list_presets().items():
         for name in names:
             extra = {"folder": ["data.root=x"], "csv": ["data.root=x"], "torchvision": ["model.name=x"], "timm": ["model.name=x"]}.get(name, [])
             assert isinstance(compose([f"{group}={name}", *extra]), Config)
@@ -270,11 +270,11 @@ def test_file_below_overrides(tmp_path):
     config = compose(file=path)
     assert (config.data.name, config.hyperparameters.num_epochs, config.hyperparameters.learning_rate, config.augment.rotation) == ("mnist", 3, 0.01, 10.0)
     assert compose(["epochs=4"], file=path).hyperparameters.num_epochs == 4
-    assert compose(["data=cifar10"], file=path).augment.flip is True
+    assert compose(["data=cifar10"], file=path).augment.horizontal_flip is True
     path.write_text(to_yaml(compose(["model=vgg11", "hyperparameters=fast", "data=cifar10", "augment=none", "lr=0.5"])))
     assert compose(["model=resnet"], file=path).model == ModelConfig("auto", "resnet")
     assert compose(["hyperparameters=default"], file=path).hyperparameters == Config().hyperparameters
-    assert compose(["augment=auto"], file=path).augment.flip is True and compose(file=path).augment.flip is False
+    assert compose(["augment=auto"], file=path).augment.horizontal_flip is True and compose(file=path).augment.horizontal_flip is False
 
 def test_changing_one_config_leaves_the_next_alone():
     first = compose()
@@ -337,7 +337,7 @@ def test_relative_folder_in_a_shell_starts_from_the_working_folder(tmp_path, mon
     assert compose(["data=pics"]) == compose(["data=folder", "data.root=pics"])
 
 
-# The neighbourhood
+# The neighborhood
 
 def test_composing_in_threads_is_safe_and_silent(tmp_path):
     room._presets.cache_clear()
@@ -362,5 +362,5 @@ def test_hydra_of_the_host_program_is_left_alone(tmp_path):
     assert not GlobalHydra.instance().is_initialized()
 
 def test_import_is_light():
-    code = "import sys, image_classifier.config, image_classifier.schema, image_classifier.strict_yaml; print([m for m in ('hydra', 'omegaconf', 'yaml', 'numpy', 'torch', 'fastcore', 'PIL') if m in sys.modules])"
+    code = "import sys, image_classifier.config, image_classifier.config.schema, image_classifier.config.yaml; print([m for m in ('hydra', 'omegaconf', 'yaml', 'numpy', 'torch', 'fastcore', 'PIL') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 from folders import every_id, folder, pets, picture, refused, save, warned  # noqa: F401
 
-from image_classifier.data import Rows, batches, load_data, load_test
-from image_classifier.decoding import _reader
-from image_classifier.errors import DataError
-from image_classifier.schema import DataConfig
-from image_classifier.sources import File
-from image_classifier.splitting import carve, digests, priorities_of, ties
+from image_classifier.data import IndexedArrayView, batches, load_data, load_evaluation_set
+from image_classifier.data.source_images import _reader
+from image_classifier.core import DataError
+from image_classifier.config import DataConfig
+from image_classifier.data import File
+from image_classifier.data import connected_groups, hash_priorities, pixel_digests, stratified_sample
 
 REAL = Path(os.environ.get("IMAGE_CLASSIFIER_DATA", Path(__file__).resolve().parents[1] / ".." / "shared" / "data"))
 
@@ -38,11 +38,11 @@ def test_auto_size_keeps_small_squares(tmp_path, side, expected):
     assert load_data(folder(tmp_path)).preprocess.size == expected
 
 
-def test_auto_channels_are_grey_only_when_all_are(pets):
+def test_auto_channels_are_gray_only_when_all_are(pets):
     for path in [*pets.glob("*/*.png")]:
         Image.open(path).convert("L").save(path)
     assert load_data(folder(pets)).train.images.shape[1] == 1
-    save(pets / "cat" / "colour.png", picture(99))
+    save(pets / "cat" / "color.png", picture(99))
     assert load_data(folder(pets)).train.images.shape[1] == 3
 
 
@@ -52,7 +52,7 @@ def test_folder_gives_the_same_pixels_as_preprocess(pets):
         assert np.array_equal(image, splits.preprocess.pixels((pets / id).read_bytes()))
 
 
-def test_digits_can_be_enlarged_and_coloured():
+def test_digits_can_be_enlarged_and_colored():
     splits = load_data(DataConfig(size=12, channels=3))
     assert splits.train.images.shape[1:] == (3, 12, 12) and splits.preprocess.mean[0] == splits.preprocess.mean[2]
 
@@ -64,7 +64,7 @@ def test_digits_can_be_enlarged_and_coloured():
 def test_fractions_are_honoured_within_one_per_class(seed):
     targets = np.random.default_rng(seed).integers(0, 7, 500)
     rows = np.arange(500)
-    chosen = carve(targets, rows, priorities_of([f"{row}" for row in rows], seed), 0.13)
+    chosen = stratified_sample(targets, rows, hash_priorities([f"{row}" for row in rows], seed), 0.13)
     wanted = np.bincount(targets) * 0.13
     assert (np.abs(np.bincount(targets[chosen], minlength=7) - wanted) <= 1).all()
 
@@ -73,8 +73,8 @@ def test_fractions_are_honoured_within_one_per_class(seed):
 def test_groups_of_mixed_classes_stay_whole_and_near_the_fraction(seed):
     random = np.random.default_rng(seed)
     targets, groups = random.integers(0, 3, 600), random.integers(0, 120, 600)
-    units = ties(groups)
-    chosen = carve(targets, units, priorities_of([f"{row}" for row in range(600)], seed)[units], 0.2)
+    units = connected_groups(groups)
+    chosen = stratified_sample(targets, units, hash_priorities([f"{row}" for row in range(600)], seed)[units], 0.2)
     assert not set(groups[chosen]) & set(groups[~chosen])
     assert (np.abs(np.bincount(targets[chosen]) - np.bincount(targets) * 0.2) <= 5).all()
 
@@ -93,7 +93,7 @@ def test_equal_pixels_in_other_files_stay_on_one_side(pets):
     for number in range(5):  # the same pixels in another format, under another name and even another label
         save(pets / "dog" / f"copy{number}.bmp", Image.open(pets / "cat" / f"{number}.png"))
     splits = load_data(folder(pets))
-    sides = [{digest.tobytes() for digest in digests(part.images)} for part in (splits.train, splits.valid, splits.test)]
+    sides = [{digest.tobytes() for digest in pixel_digests(part.images)} for part in (splits.train, splits.valid, splits.test)]
     assert len(set().union(*sides)) == 20 == sum(map(len, sides))
 
 
@@ -139,7 +139,7 @@ def test_statistics_come_from_train_alone(pets):
 def test_fingerprint_changes_with_one_pixel_one_label_or_the_split(pets):
     before = load_data(folder(pets)).fingerprint
     assert load_data(folder(pets)).fingerprint == before
-    assert load_data(folder(pets, valid=0.3)).fingerprint != before
+    assert load_data(folder(pets, valid_fraction=0.3)).fingerprint != before
     assert load_data(folder(pets, size=4)).fingerprint != before
     image = Image.open(pets / "cat" / "3.png")
     image.load()
@@ -165,7 +165,7 @@ def test_images_beyond_the_memory_limit_are_mapped_and_found_again(pets, tmp_pat
     mapped = folder(pets, memory_limit=0, cache_dir=str(tmp_path / "cache"))
     splits, lines = warned(mapped, ["corrupt"])
     held, _ = warned(folder(pets), ["corrupt"])
-    assert isinstance(splits.train.images, Rows) and isinstance(held.train.images, np.ndarray)
+    assert isinstance(splits.train.images, IndexedArrayView) and isinstance(held.train.images, np.ndarray)
     assert splits.fingerprint == held.fingerprint and np.array_equal(splits.valid.images, held.valid.images)
     made = [(path, path.stat().st_mtime_ns) for path in (tmp_path / "cache").rglob("*.bin")]
     again, again_lines = warned(mapped, ["corrupt"])
@@ -247,7 +247,7 @@ def test_images_that_are_mapped_give_the_same_batches(pets, tmp_path):
     order = np.random.default_rng(0).permutation(len(held.train))
     both = [[*batches(splits.train, splits.preprocess, 4, order)] for splits in (held, mapped)]
     assert all((a.inputs == b.inputs).all() and (a.targets == b.targets).all() for a, b in zip(*both))
-    assert np.array_equal(mapped.train.take([3, 1]).images, held.train.take([3, 1]).images)
+    assert np.array_equal(mapped.train.select([3, 1]).images, held.train.select([3, 1]).images)
 
 
 def test_batches_are_channels_last_float32(pets):
@@ -260,14 +260,14 @@ def test_batches_are_channels_last_float32(pets):
 
 def test_validation_and_test_batches_hold_no_augmented_image_ever(tmp_path):
     torch = pytest.importorskip("torch")
-    augment = pytest.importorskip("image_classifier.augment")
-    from image_classifier.schema import AugmentConfig
+    augment = pytest.importorskip("image_classifier.data.augment")
+    from image_classifier.config import AugmentConfig
     for number in range(60):  # noise, and a white mark in one corner: a flip, shift or turn moves it
         image = picture(number, 16)
         image.paste((255, 255, 255), (0, 0, 5, 3))
         save(tmp_path / "ab"[number % 2] / f"{number}.png", image)
     splits = load_data(folder(tmp_path))
-    strong = AugmentConfig(flip=True, shift=0.2, rotation=20.0, jitter=0.3)
+    strong = AugmentConfig(horizontal_flip=True, translate=0.2, rotation=20.0, color_jitter=0.3)
     changed = 0
     for epoch in range(3):
         for part in (splits.train, splits.valid, splits.test):
@@ -286,7 +286,7 @@ def test_validation_and_test_batches_hold_no_augmented_image_ever(tmp_path):
 
 
 def test_loading_data_does_not_import_torch():
-    code = "import sys; from image_classifier.data import load_data; load_data('digits'); assert 'torch' not in sys.modules"
+    code = "import sys; from image_classifier.data.loading import load_data; load_data('digits'); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -322,50 +322,50 @@ def test_real_cifar_folder_is_read_as_it_is(tmp_path):
 def test_few_new_photos_are_all_measured(tmp_path):
     for number in range(10):
         save(tmp_path / ("cat" if number < 9 else "dog") / f"{number}.png", picture(number))
-    photos = load_test(str(tmp_path))
+    photos = load_evaluation_set(str(tmp_path))
     assert photos.counts() == {"cat": 9, "dog": 1} and len(set(photos.ids)) == 10
-    assert load_test(folder(tmp_path, size=16, channels=1)).images.shape == (10, 1, 16, 16)
+    assert load_evaluation_set(folder(tmp_path, size=16, channels=1)).images.shape == (10, 1, 16, 16)
 
 
 def test_own_test_set_alone_is_measured(pets, tmp_path):
     shutil.copytree(pets, tmp_path / "both" / "train")
     save(tmp_path / "both" / "test" / "cat" / "new.png", picture(99))
-    photos = load_test(folder(tmp_path / "both"))
+    photos = load_evaluation_set(folder(tmp_path / "both"))
     assert (photos.ids, photos.classes) == (("test/cat/new.png",), ("cat", "dog"))
 
 
 def test_digits_are_measured_whole():
-    digits = load_test("digits")
+    digits = load_evaluation_set("digits")
     assert len(digits) == 1797 == len(set(digits.ids)) and digits.images.shape[1:] == (1, 8, 8)
 
 
 def test_mapped_test_images_are_not_taken_for_splits(pets, tmp_path):
     mapped = folder(pets, memory_limit=0, cache_dir=str(tmp_path / "cache"))
-    assert [len(load_test(mapped)), len(load_data(mapped).test), len(load_test(mapped))] == [20, 4, 20]
-    held = load_test(folder(pets))
-    assert np.array_equal(load_test(mapped).images, held.images) and load_test(mapped).ids == held.ids == tuple(sorted(held.ids))
+    assert [len(load_evaluation_set(mapped)), len(load_data(mapped).test), len(load_evaluation_set(mapped))] == [20, 4, 20]
+    held = load_evaluation_set(folder(pets))
+    assert np.array_equal(load_evaluation_set(mapped).images, held.images) and load_evaluation_set(mapped).ids == held.ids == tuple(sorted(held.ids))
 
 
 def test_damaged_new_photos_are_refused_or_left_out_and_counted(pets):
     (pets / "cat" / "0.png").write_bytes(b"")
     with pytest.raises(DataError, match="1 of 20 files cannot be used: cat/0.png: empty file"):
-        load_test(folder(pets))
+        load_evaluation_set(folder(pets))
     with pytest.warns(UserWarning, match="1 damaged image is left out: cat/0.png"):
-        assert len(load_test(folder(pets), allow=["corrupt"])) == 19
+        assert len(load_evaluation_set(folder(pets), allow=["corrupt"])) == 19
     for path in pets.glob("*/*.png"):
         path.write_bytes(b"\x89PNG")
     with pytest.raises(DataError, match="no image is left to measure on"), pytest.warns(UserWarning):
-        load_test(folder(pets), allow=["corrupt"])
+        load_evaluation_set(folder(pets), allow=["corrupt"])
 
 
 # what it was loaded from
 
 
 def test_splits_remember_what_they_were_loaded_from(pets):
-    config = folder(pets, valid=0.3)
+    config = folder(pets, valid_fraction=0.3)
     splits = load_data(config)
     config.formats.append("gif")
-    assert splits.config == folder(pets, valid=0.3) != config
+    assert splits.config == folder(pets, valid_fraction=0.3) != config
     assert load_data("digits").config == DataConfig()
 
 
@@ -374,4 +374,4 @@ def test_table_is_loaded_by_its_path_alone(pets):
     (pets / "Labels.CSV").write_text("file,label\n" + "\n".join(rows))
     splits = load_data(str(pets / "Labels.CSV"))
     assert splits.name == "csv" and splits.fingerprint == load_data(folder(pets)).fingerprint
-    assert len(load_test(str(pets / "Labels.CSV"))) == 20
+    assert len(load_evaluation_set(str(pets / "Labels.CSV"))) == 20

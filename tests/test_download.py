@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from image_classifier.data import load_data
-from image_classifier.downloads import IDX_FILES, IDX_SETS, Remote, fetch
-from image_classifier.errors import ConfigError, DataError
-from image_classifier.schema import DataConfig
+from image_classifier.data import IDX_FILES, IDX_SETS, Remote, fetch
+from image_classifier.core import ConfigError, DataError
+from image_classifier.config import DataConfig
 
 CONTENT = bytes(range(256)) * 400
 

@@ -13,15 +13,15 @@ import torch
 from folders import every_id, picture, save, warned
 from torch import nn
 
-from image_classifier.checkpoints import Checkpoints
+from image_classifier.training import Checkpoints
 from image_classifier.config import compose
-from image_classifier.data import Rows, load_data
-from image_classifier.downloads import IDX_SETS
-from image_classifier.errors import ConfigError, DataError, ImageClassifierError
-from image_classifier.models import seeded
+from image_classifier.data import IndexedArrayView, load_data
+from image_classifier.data import IDX_SETS
+from image_classifier.core import ConfigError, DataError, ImageClassifierError
+from image_classifier.models import seeded_init
 from image_classifier.runs import train
-from image_classifier.schema import ALLOWED, CHANGE, build, check_config, keys, settings
-from image_classifier.state import Callback
+from image_classifier.config import ALLOWED, CHANGE, build, check_config, keys, settings
+from image_classifier.training import Callback
 from image_classifier.training import fit
 
 EXPERIMENTS = {}
@@ -48,8 +48,8 @@ def test_no_experiment_names_a_key_that_is_gone():
 
 
 def test_key_without_experiment_is_noticed(tmp_path):
-    with pytest.raises(AssertionError, match="no experiment shows that data.colour has an effect"):
-        test_key_changes_what_happens("data.colour", tmp_path)
+    with pytest.raises(AssertionError, match="no experiment shows that data.color has an effect"):
+        test_key_changes_what_happens("data.color", tmp_path)
 
 
 # a small training, watched
@@ -70,7 +70,7 @@ def configured(**changes):
 def digits():
     "64 digits to learn from, 32 to choose by and 16 to be measured on."
     splits = load_data("digits")
-    return replace(splits, train=splits.train.take(range(64)), valid=splits.valid.take(range(32)), test=splits.test.take(range(16)))
+    return replace(splits, train=splits.train.select(range(64)), valid=splits.valid.select(range(32)), test=splits.test.select(range(16)))
 
 
 @cache
@@ -85,16 +85,16 @@ class Watch(Callback):
     def __init__(self):
         self.weights, self.rates, self.learnt, self.looked_at = [], [], [], []
 
-    def on_fit_start(self, training):
-        self.weights.append(vector(training.model))
-        self.hook = training.model.register_forward_pre_hook(
+    def on_fit_start(self, state):
+        self.weights.append(vector(state.model))
+        self.hook = state.model.register_forward_pre_hook(
             lambda model, inputs: (self.learnt if model.training else self.looked_at).append(inputs[0].clone()))
 
-    def on_step_end(self, training):
-        self.weights.append(vector(training.model))
-        self.rates.append(training.lr)
+    def on_step_end(self, state):
+        self.weights.append(vector(state.model))
+        self.rates.append(state.lr)
 
-    def on_fit_end(self, training):
+    def on_fit_end(self, state):
         self.hook.remove()
 
 
@@ -104,7 +104,7 @@ def vector(model):
 
 def trained(splits=None, fully=False, **changes):
     "What a small network, always the same, goes through; `fully`: one that takes images of any size, and has filters."
-    with seeded(0):
+    with seeded_init(0):
         model = (nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)) if fully else
                  nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10)))
     watch = Watch()
@@ -154,9 +154,9 @@ def products_have_fewer_digits(key, folder):
     torch.testing.assert_close(rough, plain().step, rtol=0, atol=0.01)
 
 
-@experiment("hyperparameters.first_size")
+@experiment("hyperparameters.progressive_resizing_start")
 def images_grow(key, folder):
-    grown = trained(first_size=0.5, num_epochs=3, fully=True)
+    grown = trained(progressive_resizing_start=0.5, num_epochs=3, fully=True)
     assert [inputs.shape[-1] for inputs in grown.learnt] == [4, 4, 5, 6, 7, 8] and {inputs.shape[-1] for inputs in grown.looked_at} == {8}
 
 
@@ -165,9 +165,9 @@ def first_step_already_looks_ahead(key, folder):
     torch.testing.assert_close(trained(momentum=0.5, nesterov=True).step, 1.5 * plain().step)
 
 
-@experiment("hyperparameters.ema")
+@experiment("hyperparameters.ema_decay")
 def average_is_measured_and_kept(key, folder):
-    averaged = trained(ema=0.9)
+    averaged = trained(ema_decay=0.9)
     assert same(averaged.weights, plain().weights) and not torch.allclose(vector(averaged.model), averaged.weights[-1])
     expected, keeps = plain().weights[0], (1 / 10, 2 / 11)
     for weights, keep in zip(plain().weights[1:], keeps):
@@ -175,9 +175,9 @@ def average_is_measured_and_kept(key, folder):
     torch.testing.assert_close(vector(averaged.model), expected)
 
 
-@experiment("hyperparameters.accumulate")
+@experiment("hyperparameters.gradient_accumulation")
 def parts_are_seen_one_after_the_other(key, folder):
-    cut = trained(accumulate=4)
+    cut = trained(gradient_accumulation=4)
     assert [len(inputs) for inputs in cut.learnt] == [8] * 8 and len(cut.rates) == 2
     torch.testing.assert_close(cut.step, plain().step)
 
@@ -252,25 +252,25 @@ def step_has_at_most_this_length(key, folder):
 # augmentation
 
 
-@experiment("augment.flip", "augment.shift", "augment.rotation", "augment.jitter")
+@experiment("augment.horizontal_flip", "augment.translate", "augment.rotation", "augment.color_jitter")
 def images_are_changed_in_training_alone(key, folder):
-    changed = trained(**{key: {"flip": True, "shift": 0.2, "rotation": 30.0, "jitter": 0.5}[key]})
+    changed = trained(**{key: {"horizontal_flip": True, "translate": 0.2, "rotation": 30.0, "color_jitter": 0.5}[key]})
     assert not torch.allclose(changed.learnt[0], plain().learnt[0]) and not torch.equal(changed.step, plain().step)
     assert same(changed.looked_at, plain().looked_at)
-    if key == "flip":
+    if key == "horizontal_flip":
         here, mirrored = (torch.stack([(image == other).all() for image, other in zip(changed.learnt[0], given)])
                           for given in (plain().learnt[0], plain().learnt[0].flip(-1)))
         assert (here | mirrored).all() and here.any() and mirrored.any()
 
 
-@experiment("augment.mirror")
+@experiment("augment.tta")
 def prediction_is_the_same_for_the_mirror_image(key, folder):
-    runs = {wanted: ran(folder / str(wanted), mirror=wanted) for wanted in (False, True)}
+    runs = {wanted: ran(folder / str(wanted), tta=wanted) for wanted in ("none", "flip")}
     models = {wanted: run.classifier().model for wanted, run in runs.items()}
     inputs = torch.rand(4, 1, 8, 8)
     for wanted, model in models.items():
-        assert torch.allclose(model(inputs), model(inputs.flip(-1)), atol=1e-5) == wanted
-    assert runs[True].evaluation("test").metrics != runs[False].evaluation("test").metrics
+        assert torch.allclose(model(inputs), model(inputs.flip(-1)), atol=1e-5) == (wanted == "flip")
+    assert runs["flip"].evaluation("test").metrics != runs["none"].evaluation("test").metrics
 
 
 # the run
@@ -303,7 +303,7 @@ def order_augmentation_and_first_weights_are_others(key, folder):
 
 
 def digits_of(count):
-    return replace(digits(), train=digits().train.take(range(count)))
+    return replace(digits(), train=digits().train.select(range(count)))
 
 
 @experiment("max_minutes")
@@ -368,7 +368,7 @@ def one_thread_computes(key, folder):
 
 class Threads(Callback):
     "How many threads compute in the training."
-    def on_step_end(self, training):
+    def on_step_end(self, state):
         self.count = torch.get_num_threads()
 
 
@@ -390,21 +390,21 @@ def operation_without_a_deterministic_form_is_refused(key, folder):
 
 @pytest.mark.parametrize("name", ["simple_cnn", "resnet"])
 def test_own_networks_are_deterministic(name, tmp_path):
-    first, second = (train(build({**PLAIN, "deterministic": True, "model.name": name, "augment.rotation": 10.0, "augment.flip": True, "augment.jitter": 0.2}),
+    first, second = (train(build({**PLAIN, "deterministic": True, "model.name": name, "augment.rotation": 10.0, "augment.horizontal_flip": True, "augment.color_jitter": 0.2}),
                            tmp_path / str(turn), splits=digits()) for turn in (1, 2))
     assert weights_of(first) == weights_of(second)
 
 
 class Cut(Callback):
     "Ends a training badly at the start of its second epoch."
-    def on_epoch_start(self, training):
-        if training.epoch == 1:
+    def on_epoch_start(self, state):
+        if state.epoch == 1:
             raise RuntimeError("cut")
 
 
 def saved(folder, **changes):
     "The steps at which a training of two epochs was saved."
-    return Checkpoints(ran(folder, num_epochs=2, **changes).path / "checkpoints").steps_there()
+    return Checkpoints(ran(folder, num_epochs=2, **changes).path / "checkpoints").list_steps()
 
 
 @experiment("near_duplicates")
@@ -421,11 +421,11 @@ def twins_are_looked_for(key, folder):
         assert (run.metrics["data"]["test_seen"] is None) == (not wanted)
 
 
-@experiment("save_steps", "save_minutes", "save_keep")
+@experiment("checkpoint.every_steps", "checkpoint.every_minutes", "checkpoint.keep")
 def checkpoints_are_more_or_fewer(key, folder):
-    value, more = {"save_steps": (1, {"save_keep": 99}), "save_minutes": (1e-9, {"save_keep": 99}), "save_keep": (1, {"save_steps": 1})}[key]
+    value, more = {"checkpoint.every_steps": (1, {"checkpoint.keep": 99}), "checkpoint.every_minutes": (1e-9, {"checkpoint.keep": 99}), "checkpoint.keep": (1, {"checkpoint.every_steps": 1})}[key]
     usual, other = saved(folder / "usual", **more), saved(folder / "other", **{key: value}, **more)
-    assert len(other) < len(usual) <= 3 if key == "save_keep" else len(other) > len(usual)
+    assert len(other) < len(usual) <= 3 if key == "checkpoint.keep" else len(other) > len(usual)
 
 
 @experiment("resume")
@@ -487,7 +487,7 @@ def wide_pictures_become_square_in_another_way(key, folder):
     assert not images["pad"][:, :, 0].any() and images["crop"][:, :, 0].any()
 
 
-@experiment("data.valid", "data.test")
+@experiment("data.valid_fraction", "data.test")
 def split_takes_another_share(key, folder):
     pets = drawn(folder)
     sizes = [len(getattr(loaded(**pets, **{key: share}), key)) for share in (0.1, 0.4)]
@@ -537,11 +537,11 @@ def other_files_are_read(key, folder):
     assert "cat/film.gif" in every_id(warned(configured(**pets, formats=["png", "gif"]).data)[0])
 
 
-@experiment("data.quarantine")
+@experiment("data.exclude")
 def listed_image_is_left_out(key, folder):
     pets = drawn(folder / "pets")
     (folder / "out.txt").write_text("# blurred\ncat/3.png\n")
-    assert set(every_id(loaded(**pets))) - set(every_id(loaded(**pets, quarantine=str(folder / "out.txt")))) == {"cat/3.png"}
+    assert set(every_id(loaded(**pets))) - set(every_id(loaded(**pets, exclude=str(folder / "out.txt")))) == {"cat/3.png"}
 
 
 @experiment("data.max_pixels", "data.max_bytes")
@@ -556,7 +556,7 @@ def large_image_is_refused(key, folder):
 def images_are_mapped_from_the_folder_that_is_named(key, folder):
     pets = {**drawn(folder / "pets"), "cache_dir": str(folder / "cache")}
     kept, mapped = loaded(**pets), loaded(**pets, memory_limit=0)
-    assert isinstance(kept.train.images, np.ndarray) and isinstance(mapped.train.images, Rows)
+    assert isinstance(kept.train.images, np.ndarray) and isinstance(mapped.train.images, IndexedArrayView)
     assert mapped.fingerprint == kept.fingerprint and list((folder / "cache").rglob("images.bin"))
     loaded(**{**pets, "cache_dir": str(folder / "elsewhere")}, memory_limit=0)
     assert list((folder / "elsewhere").rglob("images.bin"))

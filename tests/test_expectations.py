@@ -14,10 +14,9 @@ import pytest
 
 pytest.importorskip("great_expectations")
 
-from image_classifier import expectations as room
-from image_classifier.errors import ArtefactError, ConfigError, DataError
-from image_classifier.expectations import (COLUMNS, KINDS, Expectation, Suite, check_expectations, range_of, read_suite, repeats_bound,
-                                           share_bounds, suite_of, validate, write_docs, write_suite)
+from image_classifier.quality import expectations as room
+from image_classifier.core import ArtifactError, ConfigError, DataError
+from image_classifier.quality import COLUMNS, EXPECTATION_KINDS, Expectation, Suite, check_expectations, learn_suite, range_of, read_suite, repeats_bound, share_bounds, validate_suite, write_docs, write_suite
 from literate import ROOT
 
 HOSTILE = ["<script>alert(1)</script>", "<img src=http://x.example/ onerror=alert(1)>", "=cmd()", "\x1b[31mred", "cat\u202egnp.exe", "x" * 10_000, "$column", "${HOME}",
@@ -35,12 +34,12 @@ def facts(images=400, seed=0, classes=("cat", "dog"), **changed):
 
 @pytest.fixture(scope="module")
 def suite():
-    return suite_of(facts())
+    return learn_suite(facts())
 
 
 def failed(batch, suite):
     "The columns and kinds that failed."
-    return [(outcome.expectation.column, outcome.expectation.kind) for outcome in validate(batch, suite).outcomes if not outcome.success]
+    return [(outcome.expectation.column, outcome.expectation.kind) for outcome in validate_suite(batch, suite).outcomes if not outcome.success]
 
 
 # What a new batch may do
@@ -48,7 +47,7 @@ def failed(batch, suite):
 
 @pytest.mark.parametrize("images", [1, 2, 20, 399, 5000])
 def test_a_batch_of_another_size_from_the_same_place_passes(suite, images):
-    assert validate(facts(images, seed=7), suite).success
+    assert validate_suite(facts(images, seed=7), suite).success
 
 
 @pytest.mark.parametrize("change, expected", [
@@ -70,7 +69,7 @@ def test_one_change_is_one_failure(suite, change, expected):
 def test_a_missing_column_is_said_once(suite):
     batch = facts()
     del batch["label"], batch["path"]
-    result = validate(batch, suite)
+    result = validate_suite(batch, suite)
     assert result.failures == ["path: expected to be there, but there is no such column", "label: expected to be there, but there is no such column"]
 
 
@@ -86,18 +85,18 @@ def test_two_expectations_that_come_to_the_same_both_have_an_outcome():
 
 
 def test_a_class_that_vanished_is_missed_where_the_batch_is_large_enough_to_tell():
-    suite = suite_of(facts(1000, classes=("cat", "dog", "fox", "owl")))
+    suite = learn_suite(facts(1000, classes=("cat", "dog", "fox", "owl")))
     gone = {"classes": ("cat", "dog", "fox")}
     assert not failed(facts(12, seed=1, **gone), suite)
     assert failed(facts(200, seed=1, **gone), suite) == [("label", "shares")]
-    line, = validate(facts(200, seed=1, **gone), suite).failures
+    line, = validate_suite(facts(200, seed=1, **gone), suite).failures
     assert re.search(r"in 1 of 4 classes: owl 0\.0% \(\d+\.\d% to \d+\.\d%\)$", line)
 
 
 def test_repeats_that_were_there_may_come_again_but_not_more_of_them():
     def copied(images, twins, seed=0):
         return facts(images, seed, hash=[f"{max(number, twins - 1):032x}" for number in range(images)])
-    suite = suite_of(copied(1000, 20))
+    suite = learn_suite(copied(1000, 20))
     assert not failed(copied(500, 12, 1), suite)
     assert failed(copied(500, 60, 1), suite) == [("hash", "repeats")]
 
@@ -144,17 +143,17 @@ def test_sizes_of_the_same_origin_stay_in_the_range(sizes, most):
     ({"label": [None] * 400}, "lacks values of label"), ({name: [] for name in COLUMNS}, "no images"), ({"mode": ["RGB"]}, "different lengths")])
 def test_a_bad_reference_is_not_learned(change, words):
     with pytest.raises(DataError, match=re.escape(words)) as caught:
-        suite_of(facts(**change))
+        learn_suite(facts(**change))
     assert caught.value.exit_code == 3 and "\n" not in str(caught.value)
 
 
 def test_sixty_thousand_images_take_seconds_even_where_all_are_wrong():
     batch = facts(60_000, classes=[f"class {number}" for number in range(100)])
-    suite = suite_of(batch)
+    suite = learn_suite(batch)
     wrong = {**batch, "path": ["p"] * 60_000, "label": ["x"] * 60_000, "mode": ["L"] * 60_000, "hash": ["h"] * 60_000, "width": [1] * 60_000, "height": [10**6] * 60_000}
     for facts_of_one in (batch, wrong):
         begun = time.monotonic()
-        validate(facts_of_one, suite)
+        validate_suite(facts_of_one, suite)
         assert time.monotonic() - begun < 15
 
 
@@ -163,7 +162,7 @@ def test_sixty_thousand_images_take_seconds_even_where_all_are_wrong():
 
 def test_a_suite_reads_back_and_equal_facts_make_equal_bytes(tmp_path, suite):
     write_suite(tmp_path / "one.json", suite)
-    write_suite(tmp_path / "two.json", suite_of(facts()))
+    write_suite(tmp_path / "two.json", learn_suite(facts()))
     assert read_suite(tmp_path / "one.json") == suite
     assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
     assert json.loads((tmp_path / "one.json").read_bytes())["expectations"][0] == {"column": "path", "expect": "present"}
@@ -171,9 +170,9 @@ def test_a_suite_reads_back_and_equal_facts_make_equal_bytes(tmp_path, suite):
 
 def test_names_of_any_kind_are_learned_stored_and_met(tmp_path):
     batch = facts(classes=HOSTILE, path=[name + str(number) for name in HOSTILE[:16] for number in range(25)])
-    write_suite(tmp_path / "suite.json", suite_of(batch))
-    assert validate(batch, read_suite(tmp_path / "suite.json")).success
-    result = validate({**batch, "mode": HOSTILE * 23 + HOSTILE[:9]}, read_suite(tmp_path / "suite.json"))
+    write_suite(tmp_path / "suite.json", learn_suite(batch))
+    assert validate_suite(batch, read_suite(tmp_path / "suite.json")).success
+    result = validate_suite({**batch, "mode": HOSTILE * 23 + HOSTILE[:9]}, read_suite(tmp_path / "suite.json"))
     assert len(result.failures) == 1 and result.failures[0].isprintable() and len(result.failures[0]) < 1000
 
 
@@ -206,7 +205,7 @@ def entry(**parts):
 def test_a_strangers_file_is_refused_in_one_line(tmp_path, content):
     path = tmp_path / "suite.json"
     path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
-    with pytest.raises(ArtefactError) as caught:
+    with pytest.raises(ArtifactError) as caught:
         read_suite(path)
     assert caught.value.exit_code == 4 and str(path) in str(caught.value) and str(caught.value).isprintable() and len(str(caught.value)) < 600
 
@@ -216,20 +215,20 @@ def test_a_suite_that_is_no_plain_file_is_refused(tmp_path, suite):
     (tmp_path / "link.json").symlink_to(tmp_path / "suite.json")
     os.truncate(tmp_path / "suite.json", 17 << 20)
     for name in ("link.json", "suite.json", "gone.json", "."):
-        with pytest.raises(ArtefactError):
+        with pytest.raises(ArtifactError):
             read_suite(tmp_path / name)
 
 
 VALUES = {"one of": ["cat"], "between": [1, 2], "repeats": 1, "shares": {"cat": 3, "$x": 0}}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EXPECTATION_KINDS)
 def test_any_expectation_of_any_column_has_an_outcome(kind, tmp_path):
     "A file may ask for the shares of a width; that is answered, not crashed on."
     suite = Suite(9, tuple(Expectation(column, kind, VALUES.get(kind)) for column in COLUMNS))
     odd = facts(6, label=[None, "cat", "", "$x", "<b>", "cat"], width=[1, None, 2, 3, 4, 5], height=["1", 2, 3.5, None, float("nan"), True], mode=[None] * 6)
     for batch in (facts(6), odd, {"width": [1]}):
-        result = validate(batch, suite)
+        result = validate_suite(batch, suite)
         assert len(result.outcomes) in (len(COLUMNS), len([name for name in COLUMNS if name in batch]))
         assert all(line.isprintable() for line in result.failures)
         write_docs(result, tmp_path)
@@ -257,9 +256,9 @@ class Page(html.parser.HTMLParser):
 
 def pages(tmp_path):
     batch = facts(classes=HOSTILE)
-    suite = suite_of(batch)
+    suite = learn_suite(batch)
     wrong = {name: ((HOSTILE[3 * turn:] + HOSTILE[:3 * turn]) * 24)[:400] for turn, name in enumerate(("path", "label", "split", "mode", "hash"))}
-    result = validate(facts(width=["x"] * 400, height=[None] * 400, **{**wrong, "label": [name + "!" for name in wrong["label"]]}), suite)
+    result = validate_suite(facts(width=["x"] * 400, height=[None] * 400, **{**wrong, "label": [name + "!" for name in wrong["label"]]}), suite)
     assert len(result.failures) > 8
     return [write_docs(found, tmp_path / "docs") for found in (suite, result)]
 
@@ -280,7 +279,7 @@ def test_a_page_needs_nothing_but_itself_and_names_stay_text(tmp_path):
 
 
 def test_a_page_says_what_was_expected_and_found(tmp_path, suite):
-    page = Page(write_docs(validate(facts(mode=["RGB"] * 398 + ["L", "P"]), suite), tmp_path).read_text())
+    page = Page(write_docs(validate_suite(facts(mode=["RGB"] * 398 + ["L", "P"]), suite), tmp_path).read_text())
     assert "400 images meet 25 of 26 expectations" in page.text and "2 unexpected values found. 0.5% of 400 total rows." in page.text
     assert "L (0/398.png)" in page.text and [value for name, value in page.attributes if name == "class" and "fa-times" in (value or "")]
     page = Page(write_docs(suite, tmp_path).read_text())
@@ -324,7 +323,7 @@ def test_a_wrong_wish_is_found_before_the_work(tmp_path, options):
 def test_without_the_extra_the_line_says_what_to_install(monkeypatch, suite, module):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ConfigError, match=re.escape("pip install 'image_classifier[expectations]'")):
-        validate(facts(), suite)
+        validate_suite(facts(), suite)
 
 
 # What leaves this process
@@ -336,7 +335,7 @@ def refused(*args, **kwargs):
     sys.stdout.write(f"a connection: {args}")
     raise OSError("no network here")
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = socket.create_connection = refused
-import image_classifier.expectations as room
+from image_classifier.quality import expectations as room
 assert not {"great_expectations", "pandas"} & set(sys.modules), "heavy imports are late"
 import logging, warnings
 before = (list(warnings.filters), warnings.showwarning, logging.root.level, list(logging.root.handlers), logging.getLogger("great_expectations").propagate)

@@ -5,12 +5,15 @@ import pytest
 import torch
 from formats import CHECKPOINT, SAMPLES, checkpoint_logits, configured, formats, logits, make, sample, splits
 
-from image_classifier import checkpoints, classifier
-from image_classifier.checkpoints import load_tensors, read_checkpoint
-from image_classifier.classifier import Classifier
-from image_classifier.errors import ArtefactError
-from image_classifier.files import read_json, write_json, write_manifest
-from image_classifier.models import BUILDERS
+from image_classifier.training import checkpoint as checkpoints
+
+from image_classifier.inference import classifier
+from image_classifier.core import load_tensors
+from image_classifier.training import read_checkpoint
+from image_classifier.inference import Classifier
+from image_classifier.core import ArtifactError
+from image_classifier.core import read_json, write_json, write_manifest
+from image_classifier.models import MODELS
 from image_classifier.runs import train
 
 every = pytest.mark.parametrize("kept", SAMPLES, ids=lambda path: path.name)
@@ -18,7 +21,7 @@ every = pytest.mark.parametrize("kept", SAMPLES, ids=lambda path: path.name)
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    monkeypatch.setitem(BUILDERS, "sample", sample)
+    monkeypatch.setitem(MODELS, "sample", sample)
 
 
 def near(found, expected):
@@ -26,7 +29,7 @@ def near(found, expected):
 
 
 @every
-def test_artefact_of_each_version_answers_as_it_did(kept):
+def test_artifact_of_each_version_answers_as_it_did(kept):
     answers, found = load_tensors(kept / "answers.safetensors"), Classifier.load(kept / "classifier")
     assert near(logits(found.model, found.preprocess, answers["images"]), answers["classifier"])
     assert found.metrics["test"]["accuracy"] and len(found.classes) == 10
@@ -88,7 +91,7 @@ def test_what_a_later_version_made_names_that_version(kept, tmp_path):
         value = read_json(path)
         write_json(path, {**value, "format": 7, noted: {**value[noted], "image_classifier": "9.1"}})
         write_manifest(path.parent)
-        with pytest.raises(ArtefactError, match=r"made in format 7 by version 9\.1, this is .* and reads up to \d+ .*upgrade image_classifier") as caught:
+        with pytest.raises(ArtifactError, match=r"made in format 7 by version 9\.1, this is .* and reads up to \d+ .*upgrade image_classifier") as caught:
             read(path.parent)
         assert caught.value.exit_code == 4
 

@@ -5,14 +5,14 @@ import pytest
 from formats import sample
 from fuzz import KINDS, read, share, soon
 
-from image_classifier.models import BUILDERS
+from image_classifier.models import MODELS
 
 FILES = int(os.environ.get("IC_FUZZ", 2000))
 
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    monkeypatch.setitem(BUILDERS, "sample", sample)
+    monkeypatch.setitem(MODELS, "sample", sample)
 
 
 @pytest.mark.parametrize("kind", KINDS)

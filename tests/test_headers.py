@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from pictures import EVERY, PICTURES, SIGNATURE, bmp, chunk, drawn, header, noted, patched, png, riff, saved
 
-from image_classifier.headers import DecodeError, ImageFacts, inspect, orientation, parts, sniff
-from image_classifier.images import decode
+from image_classifier.data import DecodeError, ImageFacts, header_parts, orientation, read_header, sniff
+from image_classifier.data import decode
 
 
 def bombs():
@@ -41,7 +41,7 @@ def bombs():
 @pytest.mark.parametrize("name", bombs())
 def test_a_bomb_is_refused_for_its_header(name):
     data, reason = bombs()[name]
-    for read in (inspect, decode):
+    for read in (read_header, decode):
         with pytest.raises(DecodeError) as refusal:
             read(data, limits=EVERY)
         assert refusal.value.reason == reason
@@ -57,7 +57,7 @@ def test_bombs_allocate_no_pixels_and_load_no_torch(tmp_path):
     for number, (data, _) in enumerate(bombs().values()):
         (tmp_path / str(number)).write_bytes(data)
     code = ("import resource, sys; from pathlib import Path\n"
-            "from image_classifier.headers import DecodeError, Limits; from image_classifier.images import decode\n"
+            "from image_classifier.data.headers import DecodeError, Limits; from image_classifier.data.decoding import decode\n"
             "files = [path.read_bytes() for path in Path(sys.argv[1]).iterdir()]\n"
             "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
             "before = peak()\n"
@@ -87,7 +87,7 @@ def test_a_foreign_format_under_an_image_name_starts_no_process(tmp_path):
     for number, (name, data) in enumerate(FOREIGN.items()):
         (tmp_path / f"{number}.{name.strip()}.png").write_bytes(data)
     code = ("import sys; from pathlib import Path\n"
-            "from image_classifier.headers import DecodeError; from image_classifier.images import decode\n"
+            "from image_classifier.data.headers import DecodeError; from image_classifier.data.decoding import decode\n"
             "for path in sorted(Path(sys.argv[1]).glob('*.png')):\n"
             "    try: decode(path.read_bytes()); print(path.name, 'decoded')\n"
             "    except DecodeError as error: print(path.name.split('.')[1], error.reason)")
@@ -100,10 +100,10 @@ def test_a_foreign_format_under_an_image_name_starts_no_process(tmp_path):
 def test_facts_agree_with_pillow():
     for name, data in PICTURES.items():
         with Image.open(BytesIO(data)) as image:
-            facts = inspect(data)
+            facts = read_header(data)
             assert (facts.width, facts.height, facts.mode) == (*image.size, image.mode), name
-    assert inspect(PICTURES["film"]).frames == inspect(PICTURES["apng"]).frames == 2
-    assert inspect(PICTURES["png"]) == ImageFacts("png", 40, 24, "RGB", 1)
+    assert read_header(PICTURES["film"]).frames == read_header(PICTURES["apng"]).frames == 2
+    assert read_header(PICTURES["png"]) == ImageFacts("png", 40, 24, "RGB", 1)
 
 
 def long_gif(frames):
@@ -115,7 +115,7 @@ def long_gif(frames):
 def long_webp(frames):
     "A film of two pictures whose second is shown again and again."
     film = saved(drawn(), "WEBP", save_all=True, append_images=[drawn().rotate(90)])
-    start, stop = [part[1:] for part in parts(film, "webp")][-1]
+    start, stop = [part[1:] for part in header_parts(film, "webp")][-1]
     film += film[start:stop + (stop - start) % 2] * (frames - 2)
     return patched(film, 4, struct.pack("<I", len(film) - 8))
 
@@ -124,13 +124,13 @@ def fine_png():
     "The pixels in 20,000 chunks of a byte or two, as a careless encoder may write them."
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8))
     plain = saved(noise)
-    stream = b"".join(plain[start + 8:stop - 4] for kind, start, stop in parts(plain, "png") if kind == b"IDAT")
+    stream = b"".join(plain[start + 8:stop - 4] for kind, start, stop in header_parts(plain, "png") if kind == b"IDAT")
     pieces = [stream[start:start + 2] for start in range(0, len(stream), 2)]
     return plain[:33] + b"".join(chunk(b"IDAT", piece) for piece in pieces) + plain[-12:], plain
 
 
 def scans(data):
-    return sum(code == 0xDA for code, *_ in parts(data, "jpeg"))
+    return sum(code == 0xDA for code, *_ in header_parts(data, "jpeg"))
 
 
 def honest():
@@ -145,7 +145,7 @@ def honest():
         "png in tiny chunks": fine_png(),
         "png with texts behind its pixels": (plain[:-12] + texts + plain[-12:], plain),
         "jpeg, progressive": (progressive, None),
-        "jpeg, progressive, grey": (saved(drawn().convert("L"), "JPEG", progressive=True), None),
+        "jpeg, progressive, gray": (saved(drawn().convert("L"), "JPEG", progressive=True), None),
         "jpeg, progressive, cmyk": (saved(drawn().convert("CMYK"), "JPEG", progressive=True), None),
         "jpeg of 100 scans": (progressive[:last_scan] + progressive[last_scan:-2] * (101 - scans(progressive)) + b"\xff\xd9", None),
         "jpeg with restart markers": (saved(drawn(), "JPEG", restart_marker_blocks=1), None),
@@ -169,18 +169,18 @@ def test_an_unusual_but_honest_file_is_read(name):
 
 
 def test_the_limits_are_where_they_are_said_to_be():
-    assert inspect(long_webp(5000)).frames == 5000 and inspect(long_gif(5000), EVERY).frames == 5000
+    assert read_header(long_webp(5000)).frames == 5000 and read_header(long_gif(5000), EVERY).frames == 5000
     assert scans(honest()["jpeg of 100 scans"][0]) == 100 and scans(saved(drawn(), "JPEG", progressive=True)) == 10
     for data in (long_webp(5001), long_gif(5001)):
         with pytest.raises(DecodeError, match="5001 frames exceed the limit of 5000"):
-            inspect(data, EVERY)
+            read_header(data, EVERY)
 
 
 def test_a_file_that_lies_about_its_number_of_frames_is_refused():
     film = saved(drawn(), save_all=True, append_images=[drawn().rotate(90)])
     lie = film.index(b"acTL") + 4
     with pytest.raises(DecodeError, match="4294967295 frames exceed the limit"):
-        inspect(patched(film, lie, b"\xff" * 4))
+        read_header(patched(film, lie, b"\xff" * 4))
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's, about damaged TIFF tags
@@ -191,7 +191,7 @@ def test_random_bytes_after_a_good_start_never_crash_the_walks():
         data = starts[number % 5] + rng.bytes(rng.integers(0, 400))
         assert sniff(data) is not None
         try:
-            inspect(data, EVERY)
+            read_header(data, EVERY)
         except DecodeError as error:
             assert error.reason and "\n" not in str(error)
 

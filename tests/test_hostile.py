@@ -16,18 +16,18 @@ from pictures import drawn, saved
 from PIL import Image
 from test_images import hand_made, mutations
 
-from image_classifier.checkpoints import load_tensors
-from image_classifier.classifier import Classifier, read_pixels
+from image_classifier.core import load_tensors
+from image_classifier.inference import Classifier, read_pixels
 from image_classifier.cli import main
 from image_classifier.data import load_data
-from image_classifier.errors import ArtefactError, DataError
-from image_classifier.files import read_json, write_json, write_manifest
-from image_classifier.headers import DecodeError
-from image_classifier.images import Preprocess
+from image_classifier.core import ArtifactError, DataError
+from image_classifier.core import read_json, write_json, write_manifest
+from image_classifier.data import DecodeError
+from image_classifier.data import Preprocess
 from image_classifier.models import Architecture, build_model
 from image_classifier.runs import Run
-from image_classifier.schema import DataConfig
-from image_classifier.state import EpochResult
+from image_classifier.config import DataConfig
+from image_classifier.training import EpochResult
 
 # weights
 
@@ -86,7 +86,7 @@ def test_thirty_hostile_weight_files_are_refused_at_once_and_run_nothing(tmp_pat
         path = tmp_path / f"{number}.safetensors"
         path.write_bytes(data)
         begun = time.monotonic()
-        with pytest.raises(ArtefactError) as caught:
+        with pytest.raises(ArtifactError) as caught:
             load_tensors(path)
         assert time.monotonic() - begun < 1 and caught.value.exit_code == 4 and "\n" not in str(caught.value), name
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 200_000, "kilobytes"
@@ -96,7 +96,7 @@ def test_thirty_hostile_weight_files_are_refused_at_once_and_run_nothing(tmp_pat
 @pytest.mark.parametrize("name", ["m.pt", "m.pth", "m.pkl", "m.bin", "m.ckpt", "m.joblib", "m.pt2", "m.ts"])
 def test_name_of_a_kind_that_may_hold_code_is_enough(name, tmp_path):
     (tmp_path / name).write_bytes(tensors(one(), BODY))
-    with pytest.raises(ArtefactError, match="never loaded|may hold code"):
+    with pytest.raises(ArtifactError, match="never loaded|may hold code"):
         load_tensors(tmp_path / name)
 
 
@@ -111,7 +111,7 @@ def test_description_of_a_giant_is_refused_before_it_takes_memory(classifier, tm
     write_json(folder / "classifier.json", value)
     write_manifest(folder)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ArtefactError, match="weights of another architecture"):
+    with pytest.raises(ArtifactError, match="weights of another architecture"):
         Classifier.load(folder)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 200_000, "kilobytes"
 
@@ -122,7 +122,7 @@ def test_history_that_makes_no_sense_is_refused(line, tmp_path):
     (tmp_path / "history.jsonl").write_bytes(ROW)
     assert Run(tmp_path).history.best.valid_loss == 0.5
     (tmp_path / "history.jsonl").write_bytes(ROW + b"\n" + line)
-    with pytest.raises(ArtefactError, match="not a history|not valid JSON"):
+    with pytest.raises(ArtifactError, match="not a history|not valid JSON"):
         Run(tmp_path).history
 
 

@@ -1,4 +1,4 @@
-"What a user loses when the decoder is wrong: hostile files, bombs, false colours, unequal arrays."
+"What a user loses when the decoder is wrong: hostile files, bombs, false colors, unequal arrays."
 import struct
 import warnings
 import zlib
@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, ImageCms, ImageFile, ImageOps
 from pictures import EVERY, GRADIENT, PICTURES, SIGNATURE, bmp, chunk, drawn, ghost, header, noted, patched, png, riff, saved
 
-from image_classifier.headers import DecodeError, Limits, inspect
-from image_classifier.images import Preprocess, decode, resize
+from image_classifier.data import DecodeError, Limits, read_header
+from image_classifier.data import Preprocess, decode, resize
 
 
 def hand_made():
@@ -26,8 +26,8 @@ def hand_made():
         (SIGNATURE, "truncated image"), (p[:20], "truncated image"), (p[:33], "truncated image"), (p[:-12], "truncated image"),
         (p[:-30], "truncated image"), (p.replace(b"\r\n", b"\n"), "not an image"), (patched(p, 45, b"\0\0\0\0"), "damaged data"),
         (png(0, 5), "damaged data"), (png(5, 0), "damaged data"), (png(40, 24), None), (png(40, 24, bytes(100)), None),
-        (png(4, 4, bytes(52), depth=7), None), (png(4, 4, bytes(52), colour=5), "damaged data"), (png(4, 4, bytes(20), colour=3), None),
-        (png(4, 4, bytes(20), colour=3, before=chunk(b"PLTE", b"abcd")), None), (png(4, 4, bytes(52), before=chunk(b"tRNS", b"")), None),
+        (png(4, 4, bytes(52), depth=7), None), (png(4, 4, bytes(52), color=5), "damaged data"), (png(4, 4, bytes(20), color=3), None),
+        (png(4, 4, bytes(20), color=3, before=chunk(b"PLTE", b"abcd")), None), (png(4, 4, bytes(52), before=chunk(b"tRNS", b"")), None),
         (png(4, 4, bytes(52), before=header(9000, 9000)), "damaged data"), (png(4, 4, bytes(52), before=chunk(b"ABCD", b"")), "damaged data"),
         (png(4, 4, bytes(52), after=struct.pack(">I4s", 2**31, b"IDAT")), "truncated image"),
         (SIGNATURE + header(4, 4) + chunk(b"IDAT", b"no zlib stream") + chunk(b"IEND", b""), None),
@@ -43,8 +43,8 @@ def hand_made():
         (riff((b"VP8X", bytes(10))), None), (riff((b"VP8 ", bytes(30))), "damaged data"), (riff((b"VP8L", b"\x2f")), None),
         (riff((b"ABCD", b"")), "damaged data"), (riff(), None), (patched(a, 30, bytes(40)), None),
         (b[:20], None), (b[:-10], "truncated image"), (bmp(2**31 - 1, 1), None), (bmp(-5, 5), None), (bmp(5, -5, pixels=bytes(99)), None),
-        (bmp(5, 5, bits=7), None), (bmp(5, 5, bits=8, compression=9), None), (bmp(5, 5, bits=8, colours=2**31), None),
-        (bmp(50, 50, bits=8, compression=1, colours=2, pixels=b"\0\0\0\0\xff\xff\xff\0" + b"\0\2\xff\xff" * 9), None),
+        (bmp(5, 5, bits=7), None), (bmp(5, 5, bits=8, compression=9), None), (bmp(5, 5, bits=8, colors=2**31), None),
+        (bmp(50, 50, bits=8, compression=1, colors=2, pixels=b"\0\0\0\0\xff\xff\xff\0" + b"\0\2\xff\xff" * 9), None),
     ]
 
 
@@ -136,12 +136,12 @@ def test_a_thin_image_is_still_an_image(size):
 def test_a_format_on_request_is_read_when_allowed(format):
     image = decode(saved(drawn().quantize(64) if format == "GIF" else drawn(), format), limits=EVERY)
     assert np.abs(image.astype(int) - np.asarray(drawn()).transpose(2, 0, 1)).mean() < 12
-    assert inspect(saved(drawn(), format), EVERY).format == format.lower()
+    assert read_header(saved(drawn(), format), EVERY).format == format.lower()
 
 
 def white(rgba):
-    colour, alpha = np.split(np.asarray(rgba).astype(float), [-1], axis=-1)
-    return colour * alpha / 255 + 255 - alpha
+    color, alpha = np.split(np.asarray(rgba).astype(float), [-1], axis=-1)
+    return color * alpha / 255 + 255 - alpha
 
 
 def ycck():
@@ -168,7 +168,7 @@ EXPECTED = {
     "I tiff": (saved(Image.fromarray(GRADIENT.astype(np.int32)), "TIFF"), GRADIENT / 257),
     "F tiff 0..1": (saved(Image.fromarray((GRADIENT / 65535).astype(np.float32)), "TIFF"), GRADIENT / 257),
     "F tiff 0..255": (saved(Image.fromarray((GRADIENT / 200 - 20).astype(np.float32)), "TIFF"), np.clip(GRADIENT / 200 - 20, 0, 255)),
-    "16-bit colour": (png(2, 1, b"\0" + struct.pack(">6H", 0, 257, 32768, 65535, 65280, 1000), depth=16), np.array([[[0, 1, 128], [255, 254, 4]]])),
+    "16-bit color": (png(2, 1, b"\0" + struct.pack(">6H", 0, 257, 32768, 65535, 65280, 1000), depth=16), np.array([[[0, 1, 128], [255, 254, 4]]])),
     "CMYK tiff": (saved(Image.new("CMYK", (2, 2), (255, 0, 100, 50)), "TIFF"), np.full((2, 2, 3), [0, 205, 155 * 205 / 255])),
     "bmp 1": (saved(drawn().convert("1"), "BMP"), np.asarray(drawn().convert("1")) * 255.0),
     "webp RGBA": (saved(ghost(), "WEBP", lossless=True, exact=True), white(ghost())),
@@ -176,7 +176,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_colours_are_what_the_documentation_says(name):
+def test_colors_are_what_the_documentation_says(name):
     data, expected = EXPECTED[name]
     image = decode(data, limits=EVERY)
     expected = np.atleast_3d(np.asarray(expected, float)).transpose(2, 0, 1)
@@ -195,7 +195,7 @@ def test_cmyk_jpeg_of_adobe_is_not_a_negative():
     assert np.abs(image.astype(int) - np.asarray(plain.convert("RGB")).transpose(2, 0, 1)).max() <= 12
 
 
-def test_ycck_jpeg_has_its_true_colours():
+def test_ycck_jpeg_has_its_true_colors():
     image = decode(ycck())
     assert np.abs(image.astype(int) - np.asarray(drawn()).transpose(2, 0, 1)).max() <= 12
     assert np.array_equal(image.transpose(1, 2, 0), np.asarray(Image.open(BytesIO(ycck())).convert("RGB")))
@@ -221,7 +221,7 @@ def test_an_exif_block_after_the_pixels_counts_too():
     assert np.array_equal(preprocess.pixels(Image.open(BytesIO(data))), preprocess.pixels(data))
 
 
-def test_a_colour_profile_changes_nothing():
+def test_a_color_profile_changes_nothing():
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     for format in ("PNG", "JPEG", "WEBP"):
         assert np.array_equal(decode(saved(drawn(), format, icc_profile=profile)), decode(saved(drawn(), format)))

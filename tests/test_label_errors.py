@@ -10,15 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from image_classifier import label_errors
-from image_classifier.archives import unpack
+from image_classifier.quality import label_errors
+from image_classifier.data import unpack
 from image_classifier.config import compose
 from image_classifier.data import Dataset, Splits, load_data, statistics
-from image_classifier.errors import ConfigError, DataError
-from image_classifier.images import Preprocess
-from image_classifier.label_errors import (FOLDS, LabelErrors, Suspect, all_images, likely_label_errors, out_of_sample, plan_folds,
-                                           save_label_errors, suspects, suspects_csv)
-from image_classifier.splitting import read_quarantine
+from image_classifier.core import ConfigError, DataError
+from image_classifier.data import Preprocess
+from image_classifier.quality import FOLDS, LabelErrors, LabelIssue, all_images, cross_val_logits, label_issues, label_issues_csv, likely_label_errors, plan_folds, save_label_errors
+from image_classifier.data import read_exclude_list
 
 pytest.importorskip("cleanlab", reason="pip install 'image_classifier[labels]'")
 
@@ -38,10 +37,10 @@ def with_flips(splits, share, seed=0):
     planted = rng.choice(len(everything), round(share * len(everything)), replace=False)
     targets = everything.targets.copy()
     targets[planted] = (targets[planted] + rng.integers(1, len(splits.classes), len(planted))) % len(splits.classes)
-    return relabelled(splits, targets), planted
+    return relabeled(splits, targets), planted
 
 
-def relabelled(splits, targets):
+def relabeled(splits, targets):
     ends = np.cumsum([len(splits.train), len(splits.valid)])
     train, valid, test = (replace(part, targets=values) for part, values in zip((splits.train, splits.valid, splits.test), np.split(targets, ends)))
     return replace(splits, train=train, valid=valid, test=test)
@@ -50,21 +49,21 @@ def relabelled(splits, targets):
 def cut(dataset, preprocess):
     "72 % to learn from, 8 % to choose by, a fifth to be measured on."
     ends = [0, int(0.72 * len(dataset)), int(0.8 * len(dataset)), len(dataset)]
-    return Splits("cut", *(dataset.take(np.arange(first, last)) for first, last in zip(ends, ends[1:])), preprocess, "0" * 64)
+    return Splits("cut", *(dataset.select(np.arange(first, last)) for first, last in zip(ends, ends[1:])), preprocess, "0" * 64)
 
 
 # promise D1
 
 
 def test_labels_flipped_in_mnist_are_found(data_dir, tmp_path, one_thread):
-    "2,000 images, 100 of them mislabelled. Three small networks and five epochs do; the default takes four times as long."
+    "2,000 images, 100 of them mislabeled. Three small networks and five epochs do; the default takes four times as long."
     archive = data_dir / "mnist-idx.tar.gz"
     if not archive.exists():
         pytest.skip("no MNIST among the real data")
     mnist = load_data(compose(["data=mnist", f"data.root={unpack(archive, tmp_path / 'mnist')}"]).data).train
-    some = mnist.take(np.random.default_rng(0).permutation(len(mnist))[:2000])
+    some = mnist.select(np.random.default_rng(0).permutation(len(mnist))[:2000])
     splits, planted = with_flips(cut(some, Preprocess(28, 1, "crop", *statistics(some.images))), share=0.05)
-    errors = likely_label_errors(out_of_sample(splits, compose(["data=mnist"]), folds=3, epochs=5), all_images(splits).targets)
+    errors = likely_label_errors(cross_val_logits(splits, compose(["data=mnist"]), folds=3, epochs=5), all_images(splits).targets)
     hits = np.isin(errors.indices, planted)
     print(f"precision {hits.mean():.3f}, recall {hits.sum() / len(planted):.3f}, {errors}")
     assert hits.mean() >= 0.8 and hits.sum() >= 0.8 * len(planted)
@@ -103,13 +102,13 @@ def twinned(splits):
     def more(dataset, others):
         return Dataset(np.concatenate([dataset.images, others.images]), np.concatenate([dataset.targets, (others.targets + 1) % 10]), dataset.classes,
                        dataset.ids + tuple(f"twin of {id}" for id in others.ids))
-    return replace(splits, train=more(train, test.take(range(40))), valid=more(valid, train.take(range(40))), test=more(test, valid.take(range(40))))
+    return replace(splits, train=more(train, test.select(range(40))), valid=more(valid, train.select(range(40))), test=more(test, valid.select(range(40))))
 
 
 def test_no_network_judges_what_it_has_seen(digits, monkeypatch):
     "Not even under another name, in another split and with another label."
     splits, seen = twinned(digits), Recorder(monkeypatch)
-    out_of_sample(splits, compose([]))
+    cross_val_logits(splits, compose([]))
     assert len(seen.folds) == FOLDS
     for learned, judged in seen.folds:
         pictures, others = ({id.removeprefix("twin of ") for id in ids} for ids in (learned, judged))
@@ -142,22 +141,22 @@ def test_plan_is_the_same_each_time_and_another_with_another_seed(digits):
 def test_smallest_classes_are_judged_and_what_cannot_be_is_refused_before_training(digits, monkeypatch):
     Recorder(monkeypatch)
     def few(part, count):
-        return part.take((part.targets != 3) | (np.cumsum(part.targets == 3) <= count))
+        return part.select((part.targets != 3) | (np.cumsum(part.targets == 3) <= count))
     two = replace(digits, train=few(digits.train, 1), valid=few(digits.valid, 1), test=few(digits.test, 1))
-    out_of_sample(two, compose([]))
+    cross_val_logits(two, compose([]))
     monkeypatch.setattr(label_errors, "fit", lambda *_: pytest.fail("trained all the same"))
     one = replace(two, valid=few(digits.valid, 0))
     with pytest.raises(DataError, match=r"too few images to judge those of 3 by others \(digits\). each class needs two"):
-        out_of_sample(one, compose([]))
+        cross_val_logits(one, compose([]))
     for folds in (0, 1, 2.5, True):
         with pytest.raises(ConfigError, match="folds must be a whole number >= 2"):
-            out_of_sample(digits, compose([]), folds=folds)
+            cross_val_logits(digits, compose([]), folds=folds)
 
 
 def test_more_folds_than_images_train_no_network_in_vain(digits, monkeypatch):
-    splits = replace(digits, train=digits.train.take(range(60)), valid=digits.valid.take(range(20)), test=digits.test.take(range(20)))
+    splits = replace(digits, train=digits.train.select(range(60)), valid=digits.valid.select(range(20)), test=digits.test.select(range(20)))
     seen = Recorder(monkeypatch)
-    out_of_sample(splits, compose(["batch_size=8"]), folds=1000)
+    cross_val_logits(splits, compose(["batch_size=8"]), folds=1000)
     assert len(seen.folds) <= 100 and all(judged for _, judged in seen.folds)
 
 
@@ -165,8 +164,8 @@ def test_more_folds_than_images_train_no_network_in_vain(digits, monkeypatch):
 
 
 def test_same_seed_gives_the_same_probabilities(digits, one_thread):
-    small = replace(digits, train=digits.train.take(range(200)), valid=digits.valid.take(range(50)), test=digits.test.take(range(50)))
-    first, again, other = (out_of_sample(small, compose([f"seed={seed}"]), folds=2, epochs=1) for seed in (1, 1, 2))
+    small = replace(digits, train=digits.train.select(range(200)), valid=digits.valid.select(range(50)), test=digits.test.select(range(50)))
+    first, again, other = (cross_val_logits(small, compose([f"seed={seed}"]), folds=2, epochs=1) for seed in (1, 1, 2))
     assert first.shape == (300, 10) and np.allclose(first.sum(1), 1)
     assert np.array_equal(first, again) and not np.array_equal(first, other)
 
@@ -178,7 +177,7 @@ def test_images_are_not_copied(digits):
             pytest.fail("images were read")
     splits = replace(digits, train=replace(digits.train, images=np.zeros((len(digits.train), 1, 512, 512), np.uint8).view(Forbidden)))
     tracemalloc.start()
-    part = all_images(replace(splits, valid=splits.train, test=splits.train)).take(range(1000))
+    part = all_images(replace(splits, valid=splits.train, test=splits.train)).select(range(1000))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert part.images.shape == (1000, 1, 512, 512) and peak < 10 << 20
@@ -232,7 +231,7 @@ def test_without_cleanlab_the_line_names_the_extra(monkeypatch):
 
 
 def test_cleanlab_is_imported_when_it_is_used_only():
-    program = "import sys, image_classifier.label_errors; sys.exit('cleanlab' in sys.modules or 'pandas' in sys.modules)"
+    program = "import sys, image_classifier.quality.label_errors; sys.exit('cleanlab' in sys.modules or 'pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
@@ -244,7 +243,7 @@ HOSTILE = ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", " =1", "\t=1", "\r=
 
 
 def test_no_name_becomes_a_formula_or_a_second_row():
-    text = suspects_csv([Suspect(name, name, name, 0.5) for name in HOSTILE])
+    text = label_issues_csv([LabelIssue(name, name, name, 0.5) for name in HOSTILE])
     rows = list(csv.reader(text.splitlines()))
     assert rows[0] == ["id", "given", "suggested", "score"] and len(rows) == len(HOSTILE) + 1
     for row in rows[1:]:
@@ -255,7 +254,7 @@ def test_no_name_becomes_a_formula_or_a_second_row():
 
 
 def test_no_name_writes_to_the_terminal():
-    assert all(str(Suspect(name, name, name, 0.5)).isprintable() for name in HOSTILE)
+    assert all(str(LabelIssue(name, name, name, 0.5)).isprintable() for name in HOSTILE)
 
 
 def pair_of(ids):
@@ -271,7 +270,7 @@ def test_a_folder_holds_the_table_the_list_and_the_gallery(tmp_path):
     assert (found / "label_errors.txt").read_bytes() == b'# =b.png\n# "a\\udcff.png"\n'
     assert (found / "label_errors.csv").read_text().splitlines()[1] == '"\'=b.png","<dog>","\'=cat()","0.900000"'
     assert Image.open(found / "label_errors.png").format == "PNG"
-    assert [suspect.id for suspect in suspects(dataset, errors)] == ["=b.png", "a\udcff.png"]
+    assert [suspect.id for suspect in label_issues(dataset, errors)] == ["=b.png", "a\udcff.png"]
 
 
 @pytest.mark.parametrize("id", ["a\nb", "a\rb", "a\x0bb", "a\x85b", "a\u2028b", "a\n", "#a"])
@@ -279,4 +278,4 @@ def test_a_name_of_two_lines_is_listed_as_one_image(id, tmp_path):
     save_label_errors(tmp_path, *pair_of((id, "b")))
     listed = (tmp_path / "label_errors.txt").read_text()
     (tmp_path / "chosen.txt").write_text(listed.replace("# ", ""))
-    assert read_quarantine(tmp_path / "chosen.txt") == ["b", id] and read_quarantine(tmp_path / "label_errors.txt") == []
+    assert read_exclude_list(tmp_path / "chosen.txt") == ["b", id] and read_exclude_list(tmp_path / "label_errors.txt") == []

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from image_classifier.checkpoints import Checkpoints
+from image_classifier.training import Checkpoints
 from image_classifier.runs import Run
 
 BATCH = 1293  # all there is to train on
@@ -17,7 +17,7 @@ CUT = """
 import sys
 from image_classifier.config import compose
 from image_classifier.runs import train
-from image_classifier.state import Callback
+from image_classifier.training import Callback
 
 class Cut(Callback):
     "Says how much memory is in use before the first step, and ends after the first epoch."
@@ -54,7 +54,7 @@ def test_out_of_memory_suggests_a_batch_and_costs_nothing(tmp_path):
         lines = [line for line in refused.stderr.splitlines() if not line.startswith("warning: ")]  # what is said of the data
         assert lines == [f"error: out of memory with batch_size={BATCH}. try batch_size={BATCH // 2}"]
         assert not list((tmp_path / name).rglob(".*")) and not Run(tmp_path / name).finished
-    assert not Checkpoints(tmp_path / "new" / "checkpoints").steps_there()
+    assert not Checkpoints(tmp_path / "new" / "checkpoints").list_steps()
     assert content(tmp_path / "cut" / "checkpoints") == saved and Checkpoints(tmp_path / "cut" / "checkpoints").latest().step == 1
     done = ic("train", *WORDS, "--out", str(tmp_path / "cut"), "--json")
     assert done.returncode == 0, done.stderr

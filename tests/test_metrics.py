@@ -7,20 +7,8 @@ import json
 
 import numpy as np
 import pytest
-from image_classifier.errors import DataError
-from image_classifier.metrics import (
-    calibration_error,
-    class_scores,
-    confusion_matrix,
-    f1_interval,
-    macro,
-    macro_intervals,
-    mean_interval,
-    measure,
-    probabilities,
-    reliability,
-    wilson,
-)
+from image_classifier.core import DataError
+from image_classifier.metrics import calibration_error, class_scores, compute_metrics, confusion_matrix, f1_interval, macro, macro_intervals, mean_interval, probabilities, reliability, wilson
 
 
 def coverage(interval, truth):
@@ -145,7 +133,7 @@ def test_the_calibration_error_lies_in_its_interval(kind, accuracy, n):
 def test_no_nan_reaches_a_stored_run():
     for n, k in [(0, 3), (1, 3), (2, 3), (5, 1), (40, 12)]:
         rng = np.random.default_rng(n)
-        result = measure(rng.normal(0, 3, (n, k)), rng.integers(0, max(k - 1, 1), n), [f"class {i}" for i in range(k)])
+        result = compute_metrics(rng.normal(0, 3, (n, k)), rng.integers(0, max(k - 1, 1), n), [f"class {i}" for i in range(k)])
         json.dumps(result, allow_nan=False)
         numbers = [result[name] for name in result if name != "per_class"]
         numbers += [scores[name] for scores in result["per_class"].values() for name in ("precision", "recall", "f1")]
@@ -153,7 +141,7 @@ def test_no_nan_reaches_a_stored_run():
 
 
 def test_extreme_logits_do_not_overflow():
-    result = measure(np.array([[1e4, -1e4], [1e300, 0.0], [0.0, 0.0]], np.float64), [0, 0, 1], ["a", "b"])
+    result = compute_metrics(np.array([[1e4, -1e4], [1e300, 0.0], [0.0, 0.0]], np.float64), [0, 0, 1], ["a", "b"])
     json.dumps(result, allow_nan=False)
     assert np.isfinite(probabilities(np.array([[3e38, -3e38]], np.float32))).all()
 
@@ -161,7 +149,7 @@ def test_extreme_logits_do_not_overflow():
 def test_the_order_of_the_images_does_not_change_what_is_counted():
     rng = np.random.default_rng(0)
     logits, targets, order = rng.normal(0, 2, (500, 4)), rng.integers(0, 4, 500), rng.permutation(500)
-    one, other = (measure(logits[rows], targets[rows], "abcd") for rows in (np.arange(500), order))
+    one, other = (compute_metrics(logits[rows], targets[rows], "abcd") for rows in (np.arange(500), order))
     assert one["per_class"] == other["per_class"] and one["f1_macro"] == other["f1_macro"]
     assert one["ece"]["value"] == pytest.approx(other["ece"]["value"], abs=1e-9)
 
@@ -185,5 +173,5 @@ def test_a_class_without_images_is_null_and_not_zero():
 ])
 def test_what_cannot_be_measured_is_refused_in_one_line(logits, targets, message):
     with pytest.raises(DataError, match=message) as caught:
-        measure(logits, targets, ["a", "b"])
+        compute_metrics(logits, targets, ["a", "b"])
     assert "\n" not in str(caught.value)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from image_classifier import models
-from image_classifier.errors import ConfigError
+from image_classifier.models import registry as models
+from image_classifier.core import ConfigError
 from image_classifier.models import Architecture, build_model, check_model, find_head, model_names
 
 # one network, the smallest, of each family of torchvision, with a size that it takes
@@ -34,7 +34,7 @@ def test_every_family_of_torchvision_has_a_representative():
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_family_takes_grey_and_alpha_and_answers_with_k_logits(name):
+def test_family_takes_gray_and_alpha_and_answers_with_k_logits(name):
     channels = (1, 4)[list(FAMILIES).index(name) % 2]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -56,11 +56,11 @@ def test_too_small_a_picture_is_answered_with_a_size_that_works(name, size, work
     assert raised.value.todo == f"use data.size={works}"
 
 
-def test_grey_network_answers_as_the_colour_one_on_grey_pictures():
-    grey, colour = (build_model(Architecture("resnet18", channels=channels), seed=3).eval() for channels in (1, 3))
+def test_gray_network_answers_as_the_color_one_on_gray_pictures():
+    gray, color = (build_model(Architecture("resnet18", channels=channels), seed=3).eval() for channels in (1, 3))
     pictures = torch.rand(2, 1, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(grey(pictures), colour(pictures.expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(gray(pictures), color(pictures.expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["simple_cnn", "resnet", "mobilenet_v3_small"])
@@ -93,14 +93,14 @@ def test_own_network_that_needs_values_is_tried_on_black_pictures(monkeypatch):
         def forward(self, x):
             return self.head(x.flatten(1)) * (1 if x.max().item() > 0 else 0)
 
-    monkeypatch.setattr(models, "BUILDERS", models.BUILDERS | {"thresholds": Thresholds})
+    monkeypatch.setattr(models, "BUILDERS", models.MODELS | {"thresholds": Thresholds})
     assert build_model(Architecture("thresholds", size=8)).architecture.name == "thresholds"
     with pytest.raises(ConfigError, match="thresholds cannot take inputs of 3x9x9: RuntimeError"):
         build_model(Architecture("thresholds", size=9))
 
 
 def test_simple_cnn_is_built_without_torchvision():
-    code = ("import sys; from image_classifier.models import *; build_model(Architecture()); check_model('resnet');"
+    code = ("import sys; from image_classifier.models.registry import *; build_model(Architecture()); check_model('resnet');"
             "assert 'torchvision' not in sys.modules; check_model('resnet18'); assert 'torchvision' in sys.modules")
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -156,7 +156,7 @@ def test_broken_network_of_an_installed_package_is_one_line(installed, name, say
 
 
 def test_own_network_registered_by_a_notebook_is_built(monkeypatch):
-    monkeypatch.setattr(models, "BUILDERS", dict(models.BUILDERS))
+    monkeypatch.setattr(models, "BUILDERS", dict(models.MODELS))
 
     @models.register_model("nearest_mean")
     def nearest_mean(architecture):

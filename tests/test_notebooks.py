@@ -7,7 +7,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from literate import NBS, ProofFailed, module_of, notebooks, room, run_against_module, skips_execution, unchanged_package
 from traitlets.config import Config
 
-ROOMS = {path.stem: path for path in notebooks() if module_of(path)}
+ROOMS = {f"{path.parent.name}/{path.stem}": path for path in notebooks() if module_of(path)}
 
 
 @pytest.fixture(scope="module")
@@ -75,15 +75,15 @@ def test_a_fault_that_is_only_in_the_module_is_found(tmp_path, monkeypatch, in_f
 
 
 def test_a_fault_in_a_real_room_is_found(monkeypatch, in_folder):
-    errors = room("errors")
+    errors = room("core.errors")
     monkeypatch.setattr(errors, "nearest", lambda word, options, count=3: [])
     in_folder(NBS)
-    with pytest.raises(ProofFailed, match="00_errors.ipynb"):
-        run_against_module(NBS / "00_errors.ipynb", errors)
+    with pytest.raises(ProofFailed, match="01_errors.ipynb"):
+        run_against_module(NBS / "core" / "01_errors.ipynb", errors)
 
 
 def test_what_a_notebook_registers_does_not_leak_into_other_tests(monkeypatch):
-    errors = room("errors")
+    errors = room("core.errors")
     table, names = {"kept": 1}, ["kept"]
     monkeypatch.setattr(errors, "_table", table, raising=False)
     monkeypatch.setattr(errors, "_names", names, raising=False)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from image_classifier.optim import OPTIMIZERS, SCHEDULES, learning_rate, make_optimizer
-from image_classifier.schema import Hyperparameters
+from image_classifier.training import OPTIMIZERS, SCHEDULES, lr_at_step, make_optimizer
+from image_classifier.config import Hyperparameters
 
 
 def choices(name):
@@ -25,7 +25,7 @@ def test_rate_stays_between_zero_and_the_one_that_was_asked_for(name):
     history = [SimpleNamespace(valid_loss=1.0)] * 12
     for epochs, steps, warmup, min_lr in itertools.product((1, 3, 12), (1, 7), (0.0, 0.5, 2.0, 99.0), (0.0, 1e-6, 1.0)):
         h = Hyperparameters(learning_rate=0.1, num_epochs=epochs, scheduler_type=name, warmup_epochs=warmup, min_lr=min_lr, step_size=2)
-        rates = [learning_rate(h, step, steps, history[:step // steps]) for step in range(epochs * steps)]
+        rates = [lr_at_step(h, step, steps, history[:step // steps]) for step in range(epochs * steps)]
         assert all(0 < rate <= 0.1 + 1e-12 for rate in rates)
         if warmup == 0:
             assert min(rates) >= min(min_lr, 0.1 / 25)
@@ -39,7 +39,7 @@ def test_plateau_agrees_with_torch(patience):
     h = Hyperparameters(learning_rate=1.0, scheduler_type="plateau", step_size=patience, gamma=0.7, min_lr=1e-3, num_epochs=60)
     history = []
     for epoch, loss in enumerate(losses):
-        assert learning_rate(h, epoch * 5, 5, history) == pytest.approx(optimizer.param_groups[0]["lr"])
+        assert lr_at_step(h, epoch * 5, 5, history) == pytest.approx(optimizer.param_groups[0]["lr"])
         scheduler.step(loss)
         history.append(SimpleNamespace(valid_loss=loss))
 
@@ -47,7 +47,7 @@ def test_plateau_agrees_with_torch(patience):
 def test_diverged_validation_counts_as_no_progress():
     h = Hyperparameters(learning_rate=1.0, scheduler_type="plateau", step_size=2, gamma=0.5, min_lr=1e-3)
     history = [SimpleNamespace(valid_loss=loss) for loss in (1.0, float("nan"), float("inf"), 0.5, 0.4)]
-    assert [learning_rate(h, 0, 1, history[:count]) for count in range(6)] == [1, 1, 1, 0.5, 0.5, 0.5]
+    assert [lr_at_step(h, 0, 1, history[:count]) for count in range(6)] == [1, 1, 1, 0.5, 0.5, 0.5]
 
 
 @pytest.mark.parametrize("name", ("adam", "adamw", "sgd"))

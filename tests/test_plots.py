@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from image_classifier.errors import DataError
-from image_classifier.plots import plot_confusion, plot_history, plot_images, plot_message, plot_mistakes, plot_reliability
+from image_classifier.core import DataError
+from image_classifier.metrics import plot_confusion, plot_history, plot_images, plot_message, plot_mistakes, plot_reliability
 
 AWKWARD = ["$5 or $10", "a\nb", "\x1b[31mred", "\u65e5\u672c", "$", "", "x" * 300, "cat\u202egnp"]
 
@@ -97,7 +97,7 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(call):
 
 
 def test_figures_need_no_pyplot_and_leave_the_settings_alone():
-    code = ("import sys, matplotlib; keys = ('font.size', 'axes.grid', 'text.parse_math'); before = [matplotlib.rcParams[key] for key in keys]; import numpy as np; from image_classifier.plots import plot_confusion; "
+    code = ("import sys, matplotlib; keys = ('font.size', 'axes.grid', 'text.parse_math'); before = [matplotlib.rcParams[key] for key in keys]; import numpy as np; from image_classifier.metrics.plots import plot_confusion; "
             "plot_confusion(np.eye(2, dtype=int), 'ab')._repr_png_(); assert 'matplotlib.pyplot' not in sys.modules; "
             "assert 'torch' not in sys.modules; assert before == [matplotlib.rcParams[key] for key in keys]")
     subprocess.run([sys.executable, "-c", code], check=True)

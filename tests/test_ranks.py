@@ -13,7 +13,7 @@ import pytest
 import torch
 from literate import ROOT
 
-from image_classifier.ranks import Ranks
+from image_classifier.training import DistributedContext
 from image_classifier.runs import Run
 
 pytest.importorskip("accelerate", reason="the extra parallel is not installed")
@@ -67,7 +67,7 @@ def test_a_finished_run_comes_back_in_all_processes(pair):
 def test_any_number_of_processes_sees_the_same_batches():
     order = np.random.default_rng(0).permutation(1003)
     for count in (1, 2, 4):
-        shares, lasts = zip(*(Ranks(rank, count).rows(order, 100) for rank in range(count)))
+        shares, lasts = zip(*(DistributedContext(rank, count).rows(order, 100) for rank in range(count)))
         for start in range(0, 1000, 100):
             mine = slice(start // count, (start + 100) // count)
             assert np.concatenate([share[mine] for share in shares]).tolist() == order[start:start + 100].tolist()
@@ -108,7 +108,7 @@ def test_processes_that_see_different_data_are_all_refused(tmp_path):
 import os, sys
 from image_classifier.config import compose
 from image_classifier.data import load_data
-from image_classifier.errors import ConfigError
+from image_classifier.core import ConfigError
 from image_classifier.runs import new_model
 from image_classifier.training import fit
 

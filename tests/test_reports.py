@@ -12,9 +12,10 @@ from literate import ROOT
 
 from image_classifier.cli import main
 from image_classifier.config import compose
-from image_classifier.errors import ConfigError, DataError, ImageClassifierError, ResourceError
-from image_classifier.pages import table, to_html
-from image_classifier.reports import as_overrides, check_parameters, run_report
+from image_classifier.core import ConfigError, DataError, ImageClassifierError, ResourceError
+from image_classifier.core import html_table
+from image_classifier.runs import to_html
+from image_classifier.runs import check_parameters, run_report, to_overrides
 
 PAPERMILL = [sys.executable, "-m", "papermill"]
 
@@ -121,7 +122,7 @@ def test_a_tag_in_a_configuration_file_is_refused_and_dates_stay_text(refused, t
     refused(2, "--config", "c.yaml", says=["tags are not allowed"])
     assert not (tmp_path / "canary").exists()
     (tmp_path / "d.yaml").write_text("data: {label_column: 2026-01-01}\n")
-    assert "data.label_column=2026-01-01" in as_overrides(compose(file="d.yaml"))
+    assert "data.label_column=2026-01-01" in to_overrides(compose(file="d.yaml"))
 
 
 def test_a_report_does_not_overwrite_another_run(refused, tmp_path, capsys):
@@ -163,7 +164,7 @@ def test_the_kernel_is_this_python_whatever_a_kernelspec_says(notebook, tmp_path
 
 
 @pytest.mark.parametrize("cell, kind, says", [
-    ("from image_classifier.errors import DataError\nraise DataError('2 images are damaged', 'cats', 'remove them')", DataError,
+    ("from image_classifier.core.errors import DataError\nraise DataError('2 images are damaged', 'cats', 'remove them')", DataError,
      "cell 3 failed: 2 images are damaged (cats). remove them; partial report at "),
     ("1 / 0", ImageClassifierError, "cell 3 failed: ZeroDivisionError: division by zero; partial report at "),
     ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", ResourceError, "cell 3 failed: the kernel died"),
@@ -242,7 +243,7 @@ def test_a_run_and_a_word_that_changes_it_do_not_go_together(report, capsys):
 def test_a_hostile_class_name_does_no_harm_on_the_page(tmp_path):
     evil = "<img src=x onerror=alert(1)>"
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=[
-        nbformat.v4.new_output("display_data", {"text/html": table([evil], [[evil]])}),
+        nbformat.v4.new_output("display_data", {"text/html": html_table([evil], [[evil]])}),
         nbformat.v4.new_output("stream", name="stderr", text=evil)])])
     nbformat.write(made, tmp_path / "a.ipynb")
     assert "<img" not in to_html(tmp_path / "a.ipynb", tmp_path / "a.html", failed=evil).read_text()
@@ -279,7 +280,7 @@ def test_an_installed_package_brings_its_reports_along(tmp_path):
     (source / "nbs").mkdir()
     shutil.copy(ROOT / "nbs" / "train.ipynb", source / "nbs")
     subprocess.run([sys.executable, "setup.py", "-q", "build", "--build-lib", str(tmp_path / "site")], cwd=source, check=True, capture_output=True)
-    code = "from image_classifier.reports import *; p = find_notebook('train'); print(p, p.is_symlink(), len(declared_parameters(read_notebook(p))))"
+    code = "from image_classifier.runs.reports import *; p = find_notebook('train'); print(p, p.is_symlink(), len(declared_parameters(read_notebook(p))))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "site")}, capture_output=True, text=True)
     assert done.stdout.split() == [str(tmp_path / "site" / "image_classifier" / "reports" / "train.ipynb"), "False", "10"], done.stderr
 

@@ -14,16 +14,16 @@ import pytest
 import torch
 from literate import ROOT
 
-from image_classifier.checkpoints import Checkpoints, optimizer_tensors, read_checkpoint, write_checkpoint
+from image_classifier.training import Checkpoints, optimizer_tensors, read_checkpoint, write_checkpoint
 from image_classifier.cli import main
 from image_classifier.config import compose
 from image_classifier.data import load_data
-from image_classifier.errors import ArtefactError, ConfigError, DataError, ResourceError
-from image_classifier.files import LOCK, locked, write_manifest
+from image_classifier.core import ArtifactError, ConfigError, DataError, ResourceError
+from image_classifier.core import LOCK, locked, write_manifest
 from image_classifier.models import Architecture, build_model
 from image_classifier.runs import Run, train
-from image_classifier.signals import Stop
-from image_classifier.state import Callback
+from image_classifier.core import Stop
+from image_classifier.training import Callback
 from image_classifier.training import fit
 
 IC = str(Path(sys.executable).with_name("ic"))
@@ -33,7 +33,7 @@ IC = str(Path(sys.executable).with_name("ic"))
 def digits():
     "320 digits to learn from: forty steps of eight."
     splits = load_data("digits")
-    return replace(splits, train=splits.train.take(range(320)), valid=splits.valid.take(range(32)), test=splits.test.take(range(32)))
+    return replace(splits, train=splits.train.select(range(320)), valid=splits.valid.select(range(32)), test=splits.test.select(range(32)))
 
 
 def configured(*overrides):
@@ -42,14 +42,14 @@ def configured(*overrides):
 
 
 class Memory(Callback):
-    "Keeps what the optimiser remembers at the end, and the first step that this process made."
+    "Keeps what the optimizer remembers at the end, and the first step that this process made."
     first = None
 
-    def on_step_end(self, training):
-        self.first = self.first or training.step
+    def on_step_end(self, state):
+        self.first = self.first or state.step
 
-    def on_fit_end(self, training):
-        self.optimizer = {name: tensor.clone() for name, tensor in optimizer_tensors(training.optimizer).items()}
+    def on_fit_end(self, state):
+        self.optimizer = {name: tensor.clone() for name, tensor in optimizer_tensors(state.optimizer).items()}
 
 
 class AskAt(Callback):
@@ -57,8 +57,8 @@ class AskAt(Callback):
     def __init__(self, step, stop):
         self.step, self.stop = step, stop
 
-    def on_step_end(self, training):
-        if training.step == self.step:
+    def on_step_end(self, state):
+        if state.step == self.step:
             self.stop.asked = KeyboardInterrupt()
 
 
@@ -86,7 +86,7 @@ def ended(folder, *overrides):
 def whole(tmp_path_factory):
     "A run of two epochs that saved after each step and was never stopped, and what it gave."
     folder = tmp_path_factory.mktemp("resume") / "whole"
-    return folder, ended(folder, "save_steps=1", "save_keep=200")[1]
+    return folder, ended(folder, "checkpoint.every_steps=1", "checkpoint.keep=200")[1]
 
 
 def only(folder, target, step):
@@ -106,27 +106,27 @@ def fitted(splits, config, folder, step=None):
     "What a training ends with, after it was asked to end at `step` if there is one."
     stop, memory = Stop(), Memory()
     model = build_model(Architecture(config.model.name, splits.preprocess.channels, 10, splits.preprocess.size, config.hyperparameters.dropout), seed=42)
-    store = Checkpoints(folder, config.save_keep, config.save_steps)
+    store = Checkpoints(folder, config.checkpoint.keep, config.checkpoint.every_steps)
     history = fit(model, splits, config, [memory, AskAt(step, stop)], store, stop)
     return memory.first, {name: tensor.tolist() for name, tensor in {**model.state_dict(), **memory.optimizer}.items()}, [replace(result, seconds=0) for result in history]
 
 
 def test_training_goes_on_at_any_step_and_ends_the_same(tmp_path):
-    config = configured("epochs=1", "save_steps=1", "save_keep=200")
+    config = configured("epochs=1", "checkpoint.every_steps=1", "checkpoint.keep=200")
     expected = fitted(digits(), config, tmp_path / "all")[1:]
-    assert Checkpoints(tmp_path / "all").steps_there() == list(range(1, 41))
+    assert Checkpoints(tmp_path / "all").list_steps() == list(range(1, 41))
     for step in range(1, 41):
         shutil.copytree(tmp_path / "all" / f"step_{step:08d}", tmp_path / str(step) / f"step_{step:08d}")
-        first, *found = fitted(digits(), replace(config, save_steps=0), tmp_path / str(step))
+        first, *found = fitted(digits(), replace(config, checkpoint=replace(config.checkpoint, every_steps=0)), tmp_path / str(step))
         assert first == (step + 1 if step < 40 else None) and tuple(found) == expected, step
 
 
 @pytest.mark.parametrize("words", [["hyperparameters.optimizer=sgd", "hyperparameters.scheduler_type=onecycle"], ["hyperparameters.optimizer=adamw"],
-                                   ["augment.rotation=10", "augment.shift=0.1", "hyperparameters.scheduler_type=plateau"], ["model=resnet", "data.channels=3"]])
-def test_whatever_the_optimiser_schedule_augmentation_and_network(tmp_path, words):
+                                   ["augment.rotation=10", "augment.translate=0.1", "hyperparameters.scheduler_type=plateau"], ["model=resnet", "data.channels=3"]])
+def test_whatever_the_optimizer_schedule_augmentation_and_network(tmp_path, words):
     config = configured(*words)
     data = load_data(config.data)
-    splits = replace(data, train=data.train.take(range(48)), valid=data.valid.take(range(16)))
+    splits = replace(data, train=data.train.select(range(48)), valid=data.valid.select(range(16)))
     whole = fitted(splits, config, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         fitted(splits, config, tmp_path / "cut", step=8)
@@ -135,15 +135,15 @@ def test_whatever_the_optimiser_schedule_augmentation_and_network(tmp_path, word
 
 
 def test_run_goes_on_and_gives_what_the_whole_run_gave(whole, tmp_path):
-    first, result = ended(only(whole[0], tmp_path / "run", 17), "save_steps=1", "save_keep=200")
+    first, result = ended(only(whole[0], tmp_path / "run", 17), "checkpoint.every_steps=1", "checkpoint.keep=200")
     assert first == 18 and result == whole[1]
 
 
 def test_best_epoch_is_remembered_across_interruptions(tmp_path):
     "The weights are spoilt on purpose after the first epoch."
-    def spoil(training):
-        if training.epoch >= 1:
-            for weight in training.model.parameters():
+    def spoil(state):
+        if state.epoch >= 1:
+            for weight in state.model.parameters():
                 weight.data.mul_(0)
     class Spoiler(Callback):
         on_epoch_start = staticmethod(spoil)
@@ -161,13 +161,13 @@ def test_best_epoch_is_remembered_across_interruptions(tmp_path):
 def test_best_average_is_remembered_where_a_run_stopped_between_epochs(tmp_path):
     "What is best then is the running average, not the weights that it follows."
     class Spoiler(Callback):
-        def on_epoch_start(self, training):
-            for weight in training.model.parameters() if training.epoch else []:
+        def on_epoch_start(self, state):
+            for weight in state.model.parameters() if state.epoch else []:
                 weight.data.mul_(0)
-    words, stop = ("epochs=3", "hyperparameters.ema=0.9"), Stop()
+    words, stop = ("epochs=3", "hyperparameters.ema_decay=0.9"), Stop()
     with pytest.raises(KeyboardInterrupt):
         train(configured(*words), tmp_path / "cut", callbacks=[AskAt(40, stop), Spoiler()], splits=digits(), stop=stop)
-    assert Checkpoints(tmp_path / "cut" / "checkpoints").steps_there() == [40]
+    assert Checkpoints(tmp_path / "cut" / "checkpoints").list_steps() == [40]
     runs = [train(configured(*words), tmp_path / name, callbacks=[Spoiler()], splits=digits()) for name in ("whole", "cut")]
     assert [run.metrics["best_epoch"] for run in runs] == [1, 1]
     weights = [(run.path / "classifier" / "model.safetensors").read_bytes() for run in runs]
@@ -177,9 +177,9 @@ def test_best_average_is_remembered_where_a_run_stopped_between_epochs(tmp_path)
 def test_a_run_whose_time_was_up_is_measured_by_the_next_process(tmp_path):
     "It was cut in its second epoch, and killed before it was measured."
     class Late(Callback):
-        def on_step_end(self, training):
-            training.deadline = 0.0 if training.step == 45 else training.deadline
-    words = ("epochs=2", "max_minutes=10", "save_steps=45")
+        def on_step_end(self, state):
+            state.deadline = 0.0 if state.step == 45 else state.deadline
+    words = ("epochs=2", "max_minutes=10", "checkpoint.every_steps=45")
     run = train(configured(*words), tmp_path / "run", callbacks=[Late()], splits=digits())
     assert [result.step for result in run.history] == [40, 45]
     expected = {name: value for name, value in run.metrics.items() if name != "time"}
@@ -193,14 +193,14 @@ def test_a_run_whose_time_was_up_is_measured_by_the_next_process(tmp_path):
 def test_history_is_cut_back_to_the_checkpoint(whole, tmp_path):
     folder = only(whole[0], tmp_path / "run", 30)
     shutil.copy(whole[0] / "history.jsonl", folder)
-    assert ended(folder, "save_steps=1", "save_keep=200")[1] == whole[1]
+    assert ended(folder, "checkpoint.every_steps=1", "checkpoint.keep=200")[1] == whole[1]
 
 
 def test_what_a_callback_remembers_comes_back(tmp_path):
     class Counter(Callback):
         count = 0
 
-        def on_step_end(self, training):
+        def on_step_end(self, state):
             self.count += 1
 
         def state_dict(self):
@@ -247,7 +247,7 @@ def test_a_save_that_dies_or_fails_anywhere_leaves_the_old_state_or_the_new():
 
 
 def test_three_failed_saves_in_a_row_end_the_run_two_do_not(tmp_path, monkeypatch):
-    from image_classifier import checkpoints
+    from image_classifier.training import checkpoint as checkpoints
     real, fails = checkpoints.write_checkpoint, []
 
     def full(folder, checkpoint):
@@ -258,10 +258,10 @@ def test_three_failed_saves_in_a_row_end_the_run_two_do_not(tmp_path, monkeypatc
     monkeypatch.setattr(checkpoints, "write_checkpoint", full)
     limit = 2
     with pytest.warns(UserWarning, match="could not be saved at step 5: the disk is full"):
-        assert train(configured("save_steps=5"), tmp_path / "two", splits=digits()).finished
+        assert train(configured("checkpoint.every_steps=5"), tmp_path / "two", splits=digits()).finished
     limit = 99
     with pytest.warns(UserWarning), pytest.raises(ResourceError, match="third time in a row: the disk is full") as caught:
-        train(configured("save_steps=5"), tmp_path / "three", splits=digits())
+        train(configured("checkpoint.every_steps=5"), tmp_path / "three", splits=digits())
     assert caught.value.exit_code == 6 and fails[-3:] == [5, 10, 15]
 
 
@@ -314,14 +314,14 @@ def test_damaged_newest_checkpoint_changes_nothing_in_the_end(whole, tmp_path):
         only(whole[0], tmp_path / "run", step)
     (tmp_path / "run" / "checkpoints" / "step_00000031" / "MANIFEST.json").unlink()
     with pytest.warns(UserWarning, match=r"incomplete \(no MANIFEST.json\).*using step 30 instead"):
-        first, result = ended(tmp_path / "run", "save_steps=1", "save_keep=200")
+        first, result = ended(tmp_path / "run", "checkpoint.every_steps=1", "checkpoint.keep=200")
     assert first == 31 and result == whole[1]
 
 
 def test_all_damaged_is_refused(whole, tmp_path):
     folder = only(whole[0], tmp_path / "run", 30)
     (folder / "checkpoints" / "step_00000030" / "model.safetensors").write_bytes(b"")
-    with pytest.raises(ArtefactError, match="no usable checkpoint: model.safetensors is empty.*start again in another run folder"):
+    with pytest.raises(ArtifactError, match="no usable checkpoint: model.safetensors is empty.*start again in another run folder"):
         train(configured(), folder, splits=digits())
 
 
@@ -343,7 +343,7 @@ def doctored(folder, **changes):
                                            ({"epoch": -1}, "do not agree"), ({"sums": [1]}, "do not agree"), ({"sums": [10**400, 0]}, "do not agree"), ({"stop": 1}, "do not agree"),
                                            ({"best_step": 5}, "do not agree"), ({"lr": 1e999}, "not valid JSON"), ({"history": [{"epoch": "1"}]}, "not the state")])
 def test_state_that_makes_no_sense_is_refused(whole, tmp_path, changes, line):
-    with pytest.raises(ArtefactError, match=line) as caught:
+    with pytest.raises(ArtifactError, match=line) as caught:
         train(configured(), doctored(only(whole[0], tmp_path / "run", 30), **changes), splits=digits())
     assert caught.value.exit_code == 4
 
@@ -354,7 +354,7 @@ def test_checkpoint_of_another_network_is_refused(whole, tmp_path):
     found.model.pop(sorted(found.model)[0])
     found.state.pop("format"), found.state.pop("step")
     write_checkpoint(folder / "checkpoints", found)
-    with pytest.raises(ArtefactError, match="weights of another architecture"):
+    with pytest.raises(ArtifactError, match="weights of another architecture"):
         train(configured(), folder, splits=digits())
 
 
@@ -364,7 +364,7 @@ def test_best_weights_of_another_network_are_refused_too(whole, tmp_path):
     found.best = {name: tensor[:1] if tensor.ndim else tensor for name, tensor in found.best.items()}
     found.state.pop("format"), found.state.pop("step")
     write_checkpoint(folder / "checkpoints", found)
-    with pytest.raises(ArtefactError, match=r"has shape \(1, .* in the file"):
+    with pytest.raises(ArtifactError, match=r"has shape \(1, .* in the file"):
         train(configured(), folder, splits=digits())
 
 
@@ -408,7 +408,7 @@ def test_other_batches_are_refused_also_with_leave(whole, tmp_path):
         train(configured("batch_size=16", "allow=[change]"), folder, splits=digits())
 
 
-def test_another_optimiser_starts_without_memory(whole, tmp_path):
+def test_another_optimizer_starts_without_memory(whole, tmp_path):
     folder = only(whole[0], tmp_path / "run", 30)
     with pytest.warns(UserWarning, match="hyperparameters.optimizer adam then, sgd now"):
         assert train(configured("hyperparameters.optimizer=sgd", "allow=[change]"), folder, splits=digits()).finished
@@ -435,7 +435,7 @@ def test_signal_saves_and_says_how_to_go_on(tmp_path, number, code):
 
 
 def test_second_signal_leaves_at_once(tmp_path):
-    held = "import sys, time; from image_classifier.signals import Stop, stopped_by; import signal\nwith stopped_by(s := Stop(lambda text: print(text, file=sys.stderr, flush=True)), signal.SIGINT), s.watched():\n    print('on', flush=True)\n    while True: time.sleep(1)"
+    held = "import sys, time; from image_classifier.core.signals import Stop, install_handlers; import signal\nwith stopped_by(s := Stop(lambda text: print(text, file=sys.stderr, flush=True)), signal.SIGINT), s.watched():\n    print('on', flush=True)\n    while True: time.sleep(1)"
     process = subprocess.Popen([sys.executable, "-c", held], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         process.stdout.readline()
@@ -450,16 +450,16 @@ def test_second_signal_leaves_at_once(tmp_path):
 def test_without_a_folder_the_line_names_the_one_that_was_made(tmp_path, monkeypatch, capsys):
     (tmp_path / "settings.ini").write_text("")
     monkeypatch.chdir(tmp_path)
-    from image_classifier import progress
+    from image_classifier.training import progress_bar as progress
 
     class Asks(Callback):
-        def on_step_end(self, training):
+        def on_step_end(self, state):
             signal.raise_signal(signal.SIGINT)
     monkeypatch.setattr(progress, "progress", Asks)
     assert main(["train", "epochs=2"]) == 130
     folder, = (tmp_path / "runs").iterdir()
     assert capsys.readouterr().err.splitlines()[-1] == f"error: interrupted. go on with: ic train epochs=2 --out runs/{folder.name}"
-    assert Checkpoints(folder / "checkpoints").steps_there() == [1]
+    assert Checkpoints(folder / "checkpoints").list_steps() == [1]
     monkeypatch.setattr(progress, "progress", Callback)
     assert main(["train", "epochs=2", "--out", f"runs/{folder.name}", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["resumed"] == 1

@@ -13,17 +13,17 @@ from folders import pets, picture, save  # noqa: F401
 
 from image_classifier.config import compose
 from image_classifier.data import load_data
-from image_classifier.errors import ArtefactError, ConfigError, DataError, DivergedError
-from image_classifier.files import atomic_write
+from image_classifier.core import ArtifactError, ConfigError, DataError, DivergedError
+from image_classifier.core import atomic_write
 from image_classifier.runs import Run, git_commit, train
-from image_classifier.state import Callback, snapshot
+from image_classifier.training import Callback, snapshot
 
 
 @cache
 def digits():
     "64 digits to learn from, 32 to choose by and 16 to be measured on."
     splits = load_data("digits")
-    return replace(splits, train=splits.train.take(range(64)), valid=splits.valid.take(range(32)), test=splits.test.take(range(16)))
+    return replace(splits, train=splits.train.select(range(64)), valid=splits.valid.select(range(32)), test=splits.test.select(range(16)))
 
 
 def configured(*overrides):
@@ -45,16 +45,16 @@ class InEpoch(Callback):
     def __init__(self, epoch, action):
         self.epoch, self.action = epoch, action
 
-    def on_step_end(self, training):
-        if training.step == (self.epoch - 1) * training.steps_per_epoch + 1:
-            self.action(training)
+    def on_step_end(self, state):
+        if state.step == (self.epoch - 1) * state.steps_per_epoch + 1:
+            self.action(state)
 
 
-def interrupt(training):
+def interrupt(state):
     raise KeyboardInterrupt
 
 
-def fail(training):
+def fail(state):
     raise OSError("no space left on device")
 
 
@@ -72,7 +72,7 @@ def test_same_seed_gives_the_same_weights_and_numbers_and_another_seed_does_not(
 
 def test_stored_configuration_makes_the_same_run_and_each_epoch_is_written_as_it_ends(whole, tmp_path):
     rows, reader = [], Callback()
-    reader.on_epoch_end = lambda training: rows.append([json.loads(line)["epoch"] for line in (tmp_path / "history.jsonl").read_text().splitlines()])
+    reader.on_epoch_end = lambda state: rows.append([json.loads(line)["epoch"] for line in (tmp_path / "history.jsonl").read_text().splitlines()])
     assert weights_of(train(compose(file=whole.path / "config.yaml"), tmp_path, callbacks=[reader], splits=digits())) == weights_of(whole)
     assert rows == [[1], [1, 2]]
 
@@ -120,7 +120,7 @@ def test_damaged_run_is_not_handed_out_as_finished(whole, tmp_path, name, damage
     assert train(configured(), tmp_path / "run", splits=digits()).reused
     path = tmp_path / "run" / name
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ArtefactError) as caught:
+    with pytest.raises(ArtifactError) as caught:
         train(configured(), tmp_path / "run", splits=digits())
     assert caught.value.exit_code == 4 and "\n" not in str(caught.value)
 
@@ -128,7 +128,7 @@ def test_damaged_run_is_not_handed_out_as_finished(whole, tmp_path, name, damage
 def test_predictions_that_were_exchanged_are_noticed(whole, tmp_path):
     shutil.copytree(whole.path, tmp_path / "run")
     shutil.copy(whole.path / "predictions" / "valid.safetensors", tmp_path / "run" / "predictions" / "test.safetensors")
-    with pytest.raises(ArtefactError, match="the predictions do not give the measures"):
+    with pytest.raises(ArtifactError, match="the predictions do not give the measures"):
         train(configured(), tmp_path / "run", splits=digits())
 
 
@@ -156,9 +156,9 @@ def test_results_of_other_data_are_refused(pets, tmp_path):  # noqa: F811
 def test_interrupted_run_leaves_history_and_the_classifier_of_its_best_epoch(tmp_path):
     best = []
     keep = Callback()
-    keep.on_epoch_end = lambda training: best.append(snapshot(training.model))
+    keep.on_epoch_end = lambda state: best.append(snapshot(state.model))
     with pytest.raises(KeyboardInterrupt):
-        train(configured(), tmp_path / "run", callbacks=[keep, InEpoch(2, lambda training: signal.raise_signal(signal.SIGINT))], splits=digits())
+        train(configured(), tmp_path / "run", callbacks=[keep, InEpoch(2, lambda state: signal.raise_signal(signal.SIGINT))], splits=digits())
     run = Run(tmp_path / "run")
     assert not run.finished and [result.epoch for result in run.history] == [1] and len(best) == 1
     assert all(torch.equal(tensor, best[0][name]) for name, tensor in run.classifier().model.state_dict().items())
@@ -182,8 +182,8 @@ def test_run_that_was_stopped_ends_as_it_would_have(whole, tmp_path, epoch, acti
 
 
 def test_diverged_run_leaves_finite_weights_and_its_history(tmp_path):
-    def poison(training):
-        next(training.model.parameters()).data.fill_(float("nan"))
+    def poison(state):
+        next(state.model.parameters()).data.fill_(float("nan"))
     with pytest.raises(DivergedError, match=r"loss is not finite at step 3 \(epoch 2, learning rate 0.001\)"):
         train(configured(), tmp_path / "run", callbacks=[InEpoch(2, poison)], splits=digits())
     run = Run(tmp_path / "run")

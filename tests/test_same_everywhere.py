@@ -34,7 +34,7 @@ def test_notebook_shell_and_python_leave_equal_files(same, name):
     assert len({(run / name).read_bytes() for run in same}) == 1
 
 
-def test_a_run_made_in_one_place_is_recognised_in_another(same, capsys):
+def test_a_run_made_in_one_place_is_recognized_in_another(same, capsys):
     assert train(compose(["epochs=2"]), same[0]).reused
     assert main(["train", "epochs=2", "--out", str(same[2]), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["reused"] is True

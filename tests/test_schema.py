@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from image_classifier.errors import ConfigError
-from image_classifier.schema import ALLOWED, Config, build, check_config, config_hash, differences, explain, keys, to_dict
+from image_classifier.core import ConfigError
+from image_classifier.config import ALLOWED, Config, build, check_config, config_hash, describe_keys, differences, keys, to_dict
 
 
 def test_setting_that_nothing_reads_is_refused_where_it_is_written():
@@ -24,7 +24,7 @@ def test_refusal_that_no_check_knows_cannot_be_allowed():
 
 def test_config_made_by_hand_is_checked():
     assert type(check_config(build({"hyperparameters.learning_rate": 1})).hyperparameters.learning_rate) is float
-    for key, value in [("seed", "x"), ("seed", True), ("data.valid", float("nan")), ("data.root", "a\0b"), ("data.root", 3), ("allow", [3]), ("data.formats", None), ("model.name", ""), ("device", None),
+    for key, value in [("seed", "x"), ("seed", True), ("data.valid_fraction", float("nan")), ("data.root", "a\0b"), ("data.root", 3), ("allow", [3]), ("data.formats", None), ("model.name", ""), ("device", None),
                        ("data.size", 1.5), ("data.file_column", None), ("seed", object()), ("hyperparameters.learning_rate", 10**400), ("hyperparameters.dropout", 1j)]:
         with pytest.raises(ConfigError, match=key):
             check_config(build({key: value}))
@@ -40,19 +40,19 @@ def test_moved_data_is_still_the_same_run():
     assert config_hash(there) == config_hash(here) and differences(there, here) == []
 
 def test_every_key_is_explained():
-    rows = explain()
+    rows = describe_keys()
     assert [row[0] for row in rows] == keys() and all(kind and help and len(help) < 120 for _, kind, _, help in rows)
 
 def test_dict_is_plain():
     assert json.loads(json.dumps(to_dict(Config()))) == to_dict(Config())
 
 def test_help_says_what_each_word_of_allow_and_resume_does():
-    help = {key: text for key, _, _, text in explain()}
+    help = {key: text for key, _, _, text in describe_keys()}
     assert all(f"{word}: " in help["allow"] for word in ALLOWED)
     assert "go on with an unfinished one" in help["resume"]
     assert "onecycle" in help["hyperparameters.warmup_epochs"] and all(word in help["hyperparameters.min_lr"] for word in ("step", "cosine", "plateau", "onecycle"))
 
 def test_fractions_that_leave_something_pass():
-    assert check_config(build({"data.valid": 0.5, "data.test": 0.49})).data.valid == 0.5
+    assert check_config(build({"data.valid_fraction": 0.5, "data.test_fraction": 0.49})).data.valid_fraction == 0.5
     with pytest.raises(ConfigError, match="add up to 1, must be < 1"):
-        check_config(build({"data.valid": 0.5, "data.test": 0.5}))
+        check_config(build({"data.valid_fraction": 0.5, "data.test_fraction": 0.5}))

@@ -19,13 +19,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from literate import ROOT
 
-from image_classifier import signatures
-from image_classifier.classifier import Classifier
-from image_classifier.errors import ArtefactError, ConfigError
-from image_classifier.files import write_manifest
-from image_classifier.images import Preprocess
+from image_classifier.inference import signing as signatures
+from image_classifier.inference import Classifier
+from image_classifier.core import ArtifactError, ConfigError
+from image_classifier.core import write_manifest
+from image_classifier.data import Preprocess
 from image_classifier.models import Architecture, build_model
-from image_classifier.signatures import PRIVATE, PUBLIC, SIGNATURE, fingerprint, load_signed, make_keys, read_private_key, read_public_key, sign, verify
+from image_classifier.inference import PRIVATE, PUBLIC, SIGNATURE, fingerprint, generate_keys, load_signed, read_private_key, read_public_key, sign, verify
 
 PICTURE = np.arange(64, dtype=np.uint8).reshape(8, 8)
 
@@ -39,7 +39,7 @@ def home(tmp_path_factory):
     "Two key pairs, and a classifier signed with the first."
     place = tmp_path_factory.mktemp("signed")
     for name in ("ours", "theirs"):
-        make_keys(place / name)
+        generate_keys(place / name)
     sign(tiny().save(place / "classifier"), place / "ours" / PRIVATE)
     return place
 
@@ -60,7 +60,7 @@ def refused(folder, key, *parts):
     lines = []
     for check in (verify, load_signed):
         begun = time.monotonic()
-        with pytest.raises(ArtefactError) as caught:
+        with pytest.raises(ArtifactError) as caught:
             check(folder, key)
         assert caught.value.exit_code == 4 and time.monotonic() - begun < 2
         lines.append(str(caught.value))
@@ -83,14 +83,14 @@ def rewrite(folder, change):
 def test_a_pair_of_keys_is_made_once_and_the_private_one_is_for_its_owner(tmp_path):
     mask = os.umask(0)
     try:
-        name = make_keys(tmp_path / "a" / "keys")
+        name = generate_keys(tmp_path / "a" / "keys")
     finally:
         os.umask(mask)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "a").rglob("*")}
     assert modes == {"keys": 0o700, PRIVATE: 0o600, PUBLIC: 0o644}
     before = (tmp_path / "a" / "keys" / PRIVATE).read_bytes()
     with pytest.raises(ConfigError, match="file exists"):
-        make_keys(tmp_path / "a" / "keys")
+        generate_keys(tmp_path / "a" / "keys")
     assert (tmp_path / "a" / "keys" / PRIVATE).read_bytes() == before
     assert name == fingerprint(read_private_key(tmp_path / "a" / "keys" / PRIVATE).public_key()) == fingerprint(read_public_key(tmp_path / "a" / "keys" / PUBLIC))
 
@@ -105,7 +105,7 @@ def test_no_half_pair_is_left_when_the_disk_is_full(tmp_path, monkeypatch):
         write(path, data, mode)
     monkeypatch.setattr(signatures, "_write_new", full)
     with pytest.raises(Exception, match="the disk is full") as caught:
-        make_keys(tmp_path / "keys")
+        generate_keys(tmp_path / "keys")
     assert caught.value.exit_code == 6 and written and not (tmp_path / "keys").exists()
 
 
@@ -118,19 +118,19 @@ def test_openssl_finds_the_same_fingerprint(home, key):
 
 
 def test_a_password_locks_the_private_key(tmp_path):
-    name, folder = make_keys(tmp_path / "keys", password="sésame"), tiny().save(tmp_path / "classifier")
+    name, folder = generate_keys(tmp_path / "keys", password="sésame"), tiny().save(tmp_path / "classifier")
     private = tmp_path / "keys" / PRIVATE
     for password, line in (("", "locked with a password"), ("sesame", "wrong password")):
-        with pytest.raises(ArtefactError, match=line):
+        with pytest.raises(ArtifactError, match=line):
             sign(folder, private, password)
     assert not (folder / SIGNATURE).exists()
     sign(folder, private, "sésame")
     assert verify(folder, tmp_path / "keys" / PUBLIC) == name
-    make_keys(tmp_path / "open")
-    with pytest.raises(ArtefactError, match="not locked with a password"):
+    generate_keys(tmp_path / "open")
+    with pytest.raises(ArtifactError, match="not locked with a password"):
         sign(folder, tmp_path / "open" / PRIVATE, "sésame")
     with pytest.raises(ConfigError, match="1024 bytes"):
-        make_keys(tmp_path / "long", "x" * 1024)
+        generate_keys(tmp_path / "long", "x" * 1024)
     assert not (tmp_path / "long").exists()
 
 
@@ -144,7 +144,7 @@ def test_a_key_of_another_kind_is_named(folder, tmp_path, kind):
     (tmp_path / "k.pem").write_bytes(OTHER_KINDS[kind].public_key().public_bytes(*PUBLIC_FORM))
     (tmp_path / "p.pem").write_bytes(OTHER_KINDS[kind].private_bytes(*PRIVATE_FORM))
     refused(folder, tmp_path / "k.pem", "a key of a kind that is not supported", kind, "k.pem")
-    with pytest.raises(ArtefactError, match="a key of a kind that is not supported"):
+    with pytest.raises(ArtifactError, match="a key of a kind that is not supported"):
         sign(folder, tmp_path / "p.pem")
 
 
@@ -166,18 +166,18 @@ KEY_FILES = {"empty": b"", "text": b"not a key", "binary": bytes(range(256)), "P
 def test_what_is_no_key_is_refused(folder, tmp_path, name):
     (tmp_path / "k.pem").write_bytes(KEY_FILES[name])
     refused(folder, tmp_path / "k.pem", "not a public key in PEM", "k.pem")
-    with pytest.raises(ArtefactError, match="not a private key in PEM"):
+    with pytest.raises(ArtifactError, match="not a private key in PEM"):
         sign(folder, tmp_path / "k.pem")
     (tmp_path / "k.pem").write_bytes(KEY_FILES[name].replace(b"PUBLIC", b"PRIVATE"))
-    with pytest.raises(ArtefactError, match="not a private key in PEM"):
+    with pytest.raises(ArtifactError, match="not a private key in PEM"):
         sign(folder, tmp_path / "k.pem")
 
 
 def test_a_private_key_given_for_the_public_one_is_called_so(folder, home, tmp_path):
     refused(folder, home / "ours" / PRIVATE, "this is a private key", "keep it secret")
-    make_keys(tmp_path / "locked", "a secret")
+    generate_keys(tmp_path / "locked", "a secret")
     refused(folder, tmp_path / "locked" / PRIVATE, "this is a private key")
-    with pytest.raises(ArtefactError, match="not a private key"):
+    with pytest.raises(ArtifactError, match="not a private key"):
         sign(folder, home / "ours" / PUBLIC)
 
 
@@ -278,20 +278,20 @@ def test_no_folder_can_be_added(folder, key, name):
     refused(folder, key, "not in the manifest")
 
 
-def test_a_signature_of_another_artefact_of_the_same_key_is_refused(folder, home, key, tmp_path):
+def test_a_signature_of_another_artifact_of_the_same_key_is_refused(folder, home, key, tmp_path):
     other = tiny(seed=2).save(tmp_path / "other")
     sign(other, home / "ours" / PRIVATE)
     shutil.copy(other / SIGNATURE, folder / SIGNATURE)
     refused(folder, key, "not the files that key")
 
 
-def test_an_artefact_too_large_to_be_read_is_refused_at_once(folder, key):
+def test_an_artifact_too_large_to_be_read_is_refused_at_once(folder, key):
     with open(folder / "model.safetensors", "ab") as file:
         file.truncate(1 << 40)
     refused(folder, key, "more than the 17179869184 allowed here")
 
 
-def test_what_is_no_artefact_is_refused(key, tmp_path):
+def test_what_is_no_artifact_is_refused(key, tmp_path):
     refused(tmp_path / "gone", key, "no such file or directory", "gone")
     refused(key, key, "not a directory")
     refused(tmp_path, key, "incomplete (no MANIFEST.json)")
@@ -345,7 +345,7 @@ def test_no_change_of_what_is_signed_passes(folder, key):
         data[rng.integers(len(data))] ^= 1 << rng.integers(8)
         holder[name] = base64.b64encode(data).decode()
         (folder / SIGNATURE).write_text(json.dumps(content))
-        with pytest.raises(ArtefactError, match="signature does not match key"):
+        with pytest.raises(ArtifactError, match="signature does not match key"):
             verify(folder, key)
         holder[name] = before
 
@@ -382,7 +382,7 @@ def signed_by_hand(folder, private, payload):
 @pytest.mark.parametrize("payload", [b"", b"7", b"[]", b"{}", b"[" * 100_000, b'{"_type": "https://in-toto.io/Statement/v1"}', b"\xff", b"null",
                                      b'{"_type": "https://in-toto.io/Statement/v1", "predicateType": "https://slsa.dev/provenance/v1", "subject": []}',
                                      b'{"_type": "https://in-toto.io/Statement/v1", "predicateType": "https://model_signing/signature/v1.0", "subject": [7]}'])
-def test_whatever_else_the_owner_of_the_key_signed_is_no_signature_of_the_artefact(folder, home, key, payload):
+def test_whatever_else_the_owner_of_the_key_signed_is_no_signature_of_the_artifact(folder, home, key, payload):
     signed_by_hand(folder, home / "ours" / PRIVATE, payload)
     refused(folder, key, "not the files that key")
 
@@ -404,7 +404,7 @@ def test_what_its_manifest_does_not_describe_is_not_signed(folder, home, key):
     for spoil in (lambda: (folder / "notes.txt").write_text("mine"), lambda: (folder / "README.md").write_text("better")):
         before = (folder / SIGNATURE).read_bytes()
         spoil()
-        with pytest.raises(ArtefactError, match="notes.txt|README.md"):
+        with pytest.raises(ArtifactError, match="notes.txt|README.md"):
             sign(folder, home / "ours" / PRIVATE)
         assert (folder / SIGNATURE).read_bytes() == before
         (folder / "notes.txt").unlink(missing_ok=True)
@@ -412,7 +412,7 @@ def test_what_its_manifest_does_not_describe_is_not_signed(folder, home, key):
 
 def test_a_manifest_that_lists_the_signature_is_refused_before_it_is_made_wrong(folder, home):
     write_manifest(folder)
-    with pytest.raises(ArtefactError, match="the manifest lists model.sig"):
+    with pytest.raises(ArtifactError, match="the manifest lists model.sig"):
         sign(folder, home / "ours" / PRIVATE)
     Classifier.load(folder)
 
@@ -451,7 +451,7 @@ def test_what_is_loaded_is_what_was_verified_even_when_the_folder_is_exchanged_i
 def test_what_is_exchanged_between_the_manifest_and_the_copy_is_refused(folder, key, monkeypatch):
     alone = signatures._check_alone
     monkeypatch.setattr(signatures, "_check_alone", lambda place: (alone(place), attacked(folder))[0])
-    with pytest.raises(ArtefactError, match="not the files that key"):
+    with pytest.raises(ArtifactError, match="not the files that key"):
         load_signed(folder, key)
 
 
@@ -462,7 +462,7 @@ def test_the_private_copy_is_for_its_owner_and_is_gone_afterwards(folder, home, 
     load_signed(folder, key)
     sign(folder, home / "ours" / PRIVATE)
     attacked(folder)
-    with pytest.raises(ArtefactError):
+    with pytest.raises(ArtifactError):
         load_signed(folder, key)
     assert seen == [0o700] and set(tmp_path.iterdir()) == before
 
@@ -475,7 +475,7 @@ def test_what_the_owner_signed_is_still_read_as_data(folder, home, key):
     write_manifest(folder)
     sign(folder, home / "ours" / PRIVATE)
     verify(folder, key)
-    with pytest.raises(ArtefactError, match="temperature must be") as caught:
+    with pytest.raises(ArtifactError, match="temperature must be") as caught:
         load_signed(folder, key)
     assert caught.value.where == folder
 
@@ -493,7 +493,7 @@ def test_nothing_is_sent_anywhere(folder, home, key, monkeypatch):
 
 
 def test_verifying_prints_nothing_and_needs_no_torch(folder, key):
-    program = f"import sys\nfrom image_classifier.signatures import verify\nverify({str(folder)!r}, {str(key)!r})\nassert 'torch' not in sys.modules"
+    program = f"import sys\nfrom image_classifier.inference.signing import verify\nverify({str(folder)!r}, {str(key)!r})\nassert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -16,10 +16,10 @@ from PIL import Image
 from folders import every_id, folder, pets, picture, refused, save, warned  # noqa: F401
 
 from image_classifier.data import load_data
-from image_classifier.downloads import CIFAR_SETS
-from image_classifier.errors import ConfigError, DataError
-from image_classifier.schema import SOURCES, DataConfig, settings
-from image_classifier.sources import READERS, Source, list_files, suffixes_of
+from image_classifier.data import CIFAR_SETS
+from image_classifier.core import ConfigError, DataError
+from image_classifier.config import DataConfig, SOURCES, settings
+from image_classifier.data import READERS, Source, list_files, suffixes_of
 
 
 # bad_inputs.md 6a, line by line
@@ -216,7 +216,7 @@ def test_6a_18_odd_names_work_and_are_shown_quoted(pets):
             save(pets / name / f"{copy}.png", picture(300 + 10 * number + copy))
     splits = load_data(folder(pets))
     assert len(every_id(splits)) == 40 and len(splits.classes) == 7
-    "".join(splits.classes).encode("utf-8")  # any artefact can hold them
+    "".join(splits.classes).encode("utf-8")  # any artifact can hold them
     assert "\x1b" not in splits.train._repr_html_() and "\n" not in splits.train._repr_html_()
     (pets / "cat" / "new\nline.png").write_bytes(b"")
     line = refused(pets, r"cat/new\nline.png': empty file")

@@ -1,4 +1,4 @@
-"""The network for small pictures and its optimiser, where a notebook would not go: every size, a resumed step, the package's own metadata."""
+"""The network for small pictures and its optimizer, where a notebook would not go: every size, a resumed step, the package's own metadata."""
 import subprocess
 import sys
 
@@ -7,10 +7,10 @@ import torch
 from test_project import run_setup
 from torch.nn import functional as F
 
-from image_classifier.checkpoints import load_optimizer, optimizer_tensors
-from image_classifier.models import GROUP, Architecture, build_model
-from image_classifier.muon import Muon, muon_groups
-from image_classifier.speednet import SpeedNet
+from image_classifier.training import load_optimizer, optimizer_tensors
+from image_classifier.models import Architecture, ENTRY_POINT_GROUP, build_model
+from image_classifier.training import Muon, muon_groups
+from image_classifier.models import SpeedNet
 
 
 def network(**changes) -> SpeedNet:
@@ -36,13 +36,13 @@ def step(model, optimizer, seed=0, **changes):
 
 def test_speednet_is_found_by_name_without_an_import(tmp_path, monkeypatch):
     "What setup.py offers is enough: nobody imports the room."
-    offers = run_setup(monkeypatch)["entry_points"][GROUP]
+    offers = run_setup(monkeypatch)["entry_points"][ENTRY_POINT_GROUP]
     info = tmp_path / "offered-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: offered\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("\n".join([f"[{GROUP}]", *offers]))
-    code = ("import sys; from image_classifier.models import *; assert 'speednet' in model_names(); check_model('speednet');"
-            "assert 'image_classifier.speednet' not in sys.modules; print(type(build_model(Architecture('speednet', size=28, channels=1))).__name__)")
+    (info / "entry_points.txt").write_text("\n".join([f"[{ENTRY_POINT_GROUP}]", *offers]))
+    code = ("import sys; from image_classifier.models.registry import *; assert 'speednet' in model_names(); check_model('speednet');"
+            "assert 'image_classifier.models.speed_net' not in sys.modules; print(type(build_model(Architecture('speednet', size=28, channels=1))).__name__)")
     monkeypatch.syspath_prepend(str(tmp_path))
     done = subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}; {code}"], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.returncode) == ("SpeedNet", 0), done.stderr
@@ -68,7 +68,7 @@ def test_first_layer_travels_with_the_weights():
     assert torch.equal(first.eval()(inputs), second.eval()(inputs))
 
 
-def test_a_look_at_pictures_of_one_grey_gives_a_network_that_still_computes():
+def test_a_look_at_pictures_of_one_gray_gives_a_network_that_still_computes():
     model = build_model(Architecture("speednet"))
     model.look_at(torch.zeros(4, 3, 32, 32))
     assert model.eval()(torch.rand(2, 3, 32, 32)).isfinite().all()
@@ -104,7 +104,7 @@ def test_muon_gives_the_same_weights_twice():
     assert all(torch.equal(one, other) for one, other in zip(trained().parameters(), trained().parameters()))
 
 
-def test_an_optimiser_that_is_told_of_a_bad_loss_keeps_weights_and_momentum():
+def test_an_optimizer_that_is_told_of_a_bad_loss_keeps_weights_and_momentum():
     model = network(size=16)
     optimizer = Muon(muon_groups(model), lr=0.01)
     step(model, optimizer)

@@ -10,10 +10,10 @@ from torch import nn
 
 from image_classifier.config import compose
 from image_classifier.data import load_data
-from image_classifier.errors import DivergedError
-from image_classifier.models import seeded
-from image_classifier.state import Callback, snapshot
-from image_classifier.steps import epoch_order
+from image_classifier.core import DivergedError
+from image_classifier.models import seeded_init
+from image_classifier.training import Callback, snapshot
+from image_classifier.training import epoch_order
 from image_classifier.training import fit
 
 
@@ -21,7 +21,7 @@ from image_classifier.training import fit
 def digits():
     "96 digits to learn from and 32 to choose by."
     splits = load_data("digits")
-    return replace(splits, train=splits.train.take(range(96)), valid=splits.valid.take(range(32)))
+    return replace(splits, train=splits.train.select(range(96)), valid=splits.valid.select(range(32)))
 
 
 def configured(*overrides):
@@ -29,7 +29,7 @@ def configured(*overrides):
 
 
 def network():
-    with seeded(0):
+    with seeded_init(0):
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 10))
 
 
@@ -58,7 +58,7 @@ class Steps(Callback):
     "Counts the steps that were taken."
     taken = 0
 
-    def on_step_end(self, training):
+    def on_step_end(self, state):
         self.taken += 1
 
 
@@ -67,13 +67,13 @@ class At(Callback):
     def __init__(self, action, step=None, epoch=None):
         self.action, self.step, self.epoch = action, step, epoch
 
-    def on_step_end(self, training):
-        if training.step == self.step:
-            self.action(training)
+    def on_step_end(self, state):
+        if state.step == self.step:
+            self.action(state)
 
-    def on_epoch_end(self, training):
-        if training.epoch == self.epoch:
-            self.action(training)
+    def on_epoch_end(self, state):
+        if state.epoch == self.epoch:
+            self.action(state)
 
 
 # numbers that are not finite (T11)
@@ -93,7 +93,7 @@ def test_impossible_pixel_stops_the_training_at_its_step(value, position):
 
 def test_impossible_pixel_in_a_later_epoch_costs_nothing_that_was_learnt():
     model, kept = network(), []
-    poison = At(lambda training: (kept.append(snapshot(training.model)), training.model[1].weight.data.fill_(float("nan"))), epoch=2)
+    poison = At(lambda state: (kept.append(snapshot(state.model)), state.model[1].weight.data.fill_(float("nan"))), epoch=2)
     line = diverges(model, digits(), configured("epochs=4"), [poison])
     assert "loss is not finite at step 6 (epoch 3," in line and finite(model)
     assert all(torch.equal(tensor, kept[0][name]) for name, tensor in model.state_dict().items())
@@ -110,7 +110,7 @@ def test_exploding_rate_stops_the_training_after_the_step_that_exploded(rate):
 @pytest.mark.parametrize("step, name", [(1, "loss"), (2, "loss"), (3, "validation loss")])  # an epoch has three steps
 def test_infinite_loss_is_noticed_before_the_next_step(step, name):
     model, steps = network(), Steps()
-    explosion = At(lambda training: training.model[5].weight.data.mul_(1e38).mul_(1e3), step=step)
+    explosion = At(lambda state: state.model[5].weight.data.mul_(1e38).mul_(1e3), step=step)
     line = diverges(model, digits(), configured("epochs=2"), [explosion, steps])
     assert f"the {name} is not finite at step {step} (epoch 1," in line and steps.taken == step and finite(model)
 
@@ -125,16 +125,16 @@ def test_impossible_validation_pixel_is_divergence_not_a_best_epoch():
 
 
 def test_a_callback_ends_the_training_after_its_epoch():
-    history = fit(network(), digits(), configured("epochs=5"), [At(lambda training: setattr(training, "stop", True), step=4)])
+    history = fit(network(), digits(), configured("epochs=5"), [At(lambda state: setattr(state, "stop", True), step=4)])
     assert [result.step for result in history] == [3, 6]
 
 
 def test_interrupt_leaves_the_best_weights_and_tells_the_end():
-    def interrupt(training):
+    def interrupt(state):
         raise KeyboardInterrupt
     model, kept, ended = network(), [], Steps()
-    ended.on_fit_end = lambda training: kept.append(snapshot(training.model))
-    best = At(lambda training: kept.append(snapshot(training.model)), epoch=1)
+    ended.on_fit_end = lambda state: kept.append(snapshot(state.model))
+    best = At(lambda state: kept.append(snapshot(state.model)), epoch=1)
     with pytest.raises(KeyboardInterrupt):
         fit(model, digits(), configured("epochs=5"), [best, At(interrupt, step=5), ended])
     assert len(kept) == 2 and not model.training
@@ -159,7 +159,7 @@ def test_random_numbers_of_others_neither_matter_nor_change():
 
 def test_watching_changes_nothing():
     weights = []
-    for callbacks in ([], [Steps(), At(lambda training: torch.rand(3), step=2)]):
+    for callbacks in ([], [Steps(), At(lambda state: torch.rand(3), step=2)]):
         model = network()
         fit(model, digits(), configured("epochs=2"), callbacks)
         weights.append(snapshot(model))

@@ -1,0 +1,4 @@
+"""Compose presets, overrides and files into one checked `Config`."""
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

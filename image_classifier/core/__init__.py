@@ -1,0 +1,4 @@
+"""Errors, files, randomness, devices and signals: what every other package uses."""
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,4 @@
+"""Read, decode, split, cache, batch and augment labeled images."""
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,4 @@
+"""Save, load, sign and use a trained classifier."""
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,4 @@
+"""Measure a classifier, with 95 % intervals, tables and plots."""
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
