@@ -17,15 +17,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from image_classifier.training import Checkpoint, Checkpoints
 from image_classifier.config import compose
-from image_classifier.data import Dataset, Splits, batches, load_data
-from image_classifier.data import Preprocess
-from image_classifier.models import Architecture, build_model
 from image_classifier.core import choose_device, deterministic
-from image_classifier.training import History
-from image_classifier.training import setup_training, train_step
-from image_classifier.training import fit
+from image_classifier.data import batches, Dataset, load_data, Preprocess, Splits
+from image_classifier.models import Architecture, build_model
+from image_classifier.training import Checkpoint, Checkpoints, fit, History, setup_training, train_step
 
 MOST_SAVING = 0.05  # of the time of a training
 MOST_SLOWER = 1.25  # a step's time with deterministic operations to one without

@@ -20,11 +20,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from image_classifier.data import open_entry, pixels_key
-from image_classifier.data import Splits, batches, load_data
 from image_classifier.config import DataConfig
 from image_classifier.core import permutation
-from image_classifier.data import read_source
+from image_classifier.data import batches, load_data, open_entry, pixels_key, read_source, Splits
 
 SIZE, BATCH = 224, 64
 LEAST_FIRST, LEAST_LATER = 0.9, 8.0  # images a second, to torchvision's

@@ -12,9 +12,8 @@ from checkpoints import machine, random_colors
 
 from image_classifier.config import compose
 from image_classifier.data import load_data
-from image_classifier.training import estimate
 from image_classifier.runs import new_model
-from image_classifier.training import fit
+from image_classifier.training import estimate, fit
 
 OFF = 0.2  # at most
 

@@ -18,10 +18,9 @@ from statistics import median
 from folder_of_photos import SIZE, draw, machine
 from torch import nn
 
-from image_classifier.quality import check_splits
-from image_classifier.config import compose
+from image_classifier.config import compose, DataConfig
 from image_classifier.data import IndexedArrayView, load_data
-from image_classifier.config import DataConfig
+from image_classifier.quality import check_splits
 from image_classifier.training import fit
 
 MOST_MEMORY = 300e6  # bytes beyond the small set's

@@ -23,10 +23,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import transforms as T
 
-from image_classifier.data import make_augment
 from image_classifier.config import compose
-from image_classifier.data import batches
 from image_classifier.core import keep_freed_memory
+from image_classifier.data import batches, make_augment
 from image_classifier.runs import new_model
 from image_classifier.training import epoch_order, setup_training, train_step
 

@@ -22,13 +22,11 @@ from pathlib import Path
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 import torch
 
-from image_classifier.training import Checkpoint, Checkpoints, optimizer_tensors
 from image_classifier.config import compose
+from image_classifier.core import remove_stale_temp, ResourceError
 from image_classifier.data import load_data
-from image_classifier.core import ResourceError
-from image_classifier.core import remove_stale_temp
 from image_classifier.runs import Run, train
-from image_classifier.training import Callback
+from image_classifier.training import Callback, Checkpoint, Checkpoints, optimizer_tensors
 
 torch.set_num_threads(1)
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from image_classifier.data import load_data
-from image_classifier.core import DataError
 from image_classifier.config import DataConfig
+from image_classifier.core import DataError
+from image_classifier.data import load_data
 
 
 def picture(seed, side=8, mode="RGB"):

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 import image_classifier
-from image_classifier.core import load_state, save_tensors
-from image_classifier.training import read_checkpoint
-from image_classifier.inference import Classifier
 from image_classifier.config import compose
+from image_classifier.core import load_state, save_tensors
 from image_classifier.data import load_data
-from image_classifier.models import Architecture, MODELS, build_model
+from image_classifier.inference import Classifier
+from image_classifier.models import Architecture, build_model, MODELS
 from image_classifier.runs import train
+from image_classifier.training import read_checkpoint
 
 DATA = Path(__file__).parent / "data"
 SAMPLES = sorted((path for path in DATA.glob("*.*.*") if path.is_dir()), key=lambda path: [int(number) for number in path.name.split(".")])

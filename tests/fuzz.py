@@ -29,16 +29,12 @@ from formats import CHECKPOINT, SAMPLES, configured, sample, splits
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
+from image_classifier.core import ArtifactError, check_manifest, ConfigError, DataError, load_tensors, MANIFEST, sha256_of
 from image_classifier.data import unpack
-from image_classifier.core import load_tensors
-from image_classifier.training import Checkpoints
 from image_classifier.inference import Classifier
-from image_classifier.core import ArtifactError, ConfigError, DataError
-from image_classifier.core import MANIFEST, check_manifest, sha256_of
-from image_classifier.models import Architecture, MODELS, build_model
+from image_classifier.models import Architecture, build_model, MODELS
 from image_classifier.runs import Run, TimerCallback
-from image_classifier.training import format_epoch
-from image_classifier.training import fit
+from image_classifier.training import Checkpoints, fit, format_epoch
 
 SAMPLE = SAMPLES[-1]
 

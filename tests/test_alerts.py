@@ -10,8 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from image_classifier.core import alert, parse_hook
-from image_classifier.core import ConfigError
+from image_classifier.core import alert, ConfigError, parse_hook
 
 REPORT = {"text": "3 classes are missing: \u202ezoë", "success": False}
 

@@ -16,12 +16,10 @@ from pathlib import Path
 import pytest
 from folders import folder, pets, refused  # noqa: F401
 
-from image_classifier.data import ArchiveLimits, opened, unpack, unpacked
 from image_classifier.cli import main
-from image_classifier.config import compose
-from image_classifier.data import load_data
+from image_classifier.config import compose, DataConfig
 from image_classifier.core import DataError
-from image_classifier.config import DataConfig
+from image_classifier.data import ArchiveLimits, load_data, opened, unpack, unpacked
 
 
 def info(name, kind=tarfile.REGTYPE, **facts):

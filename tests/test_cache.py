@@ -13,14 +13,10 @@ import numpy as np
 import pytest
 from folders import folder, pets, picture, refused, save, warned  # noqa: F401
 
-from image_classifier.data import cache
-from image_classifier.data import cache_entries, load_or_decode, open_entry, pixels_key
-from image_classifier.quality import check_source
 from image_classifier.cli import main
-from image_classifier.data import IndexedArrayView, load_data, load_evaluation_set
-from image_classifier.data import DecodedImages, SourceImages
 from image_classifier.core import ConfigError, DataError, ResourceError
-from image_classifier.data import read_source
+from image_classifier.data import cache, cache_entries, DecodedImages, IndexedArrayView, load_data, load_evaluation_set, load_or_decode, open_entry, pixels_key, read_source, SourceImages
+from image_classifier.quality import check_source
 
 
 @pytest.fixture
@@ -159,9 +155,8 @@ def test_file_that_cannot_be_read_today_may_be_tomorrow(pets, mapped, asked, mon
 
 SLOW = """
 import sys, time
-from image_classifier.data import load_data
-from image_classifier.data import Preprocess
 from image_classifier.config import DataConfig
+from image_classifier.data import load_data, Preprocess
 pixels = Preprocess.pixels
 Preprocess.pixels = lambda *args: (time.sleep({pause}), pixels(*args))[1]
 splits = load_data(DataConfig("folder", sys.argv[1], memory_limit=0, cache_dir=sys.argv[2]))

@@ -9,15 +9,11 @@ import pytest
 from folders import folder, picture, save, warned
 from PIL import Image, ImageEnhance
 
-from image_classifier.quality import check_source, check_splits, leaked_test_images
 from image_classifier.cli import main
-from image_classifier.config import compose
-from image_classifier.data import load_data
-from image_classifier.quality import candidate_pairs, descriptors, find_near_duplicates, pair_distances, thumbnails
+from image_classifier.config import compose, DataConfig
+from image_classifier.data import load_data, pixel_digests, read_exclude_list, read_source
+from image_classifier.quality import candidate_pairs, check_source, check_splits, descriptors, find_near_duplicates, leaked_test_images, pair_distances, thumbnails
 from image_classifier.runs import train
-from image_classifier.config import DataConfig
-from image_classifier.data import read_source
-from image_classifier.data import pixel_digests, read_exclude_list
 
 
 def noisy(image, seed):

@@ -17,10 +17,8 @@ from literate import NBS, module_of, room
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from image_classifier.core import load_tensors, save_tensors
-from image_classifier.cli import main, to_library_error
-from image_classifier.cli import ic as ic_group
-from image_classifier.core import write_manifest
+from image_classifier.cli import ic as ic_group, main, to_library_error
+from image_classifier.core import load_tensors, save_tensors, write_manifest
 
 IC = str(Path(sys.executable).with_name("ic"))
 

@@ -8,10 +8,8 @@ from typing import Optional
 
 import pytest
 
-from image_classifier.config import composing as room
-from image_classifier.config import compose, from_parameters, list_presets, load_config, project_root, to_yaml
+from image_classifier.config import build, compose, composing as room, Config, config_hash, differences, flat, from_parameters, keys, list_presets, load_config, ModelConfig, NON_RESULT_KEYS, project_root, settings, to_yaml
 from image_classifier.core import ConfigError, DataError, ImageClassifierError
-from image_classifier.config import Config, ModelConfig, NON_RESULT_KEYS, build, config_hash, differences, flat, keys, settings
 
 SECRET = "canary-7f3a"
 

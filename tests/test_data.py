@@ -11,12 +11,10 @@ import pytest
 from PIL import Image
 from folders import every_id, folder, pets, picture, refused, save, warned  # noqa: F401
 
-from image_classifier.data import IndexedArrayView, batches, load_data, load_evaluation_set
-from image_classifier.data.source_images import _reader
-from image_classifier.core import DataError
 from image_classifier.config import DataConfig
-from image_classifier.data import File
-from image_classifier.data import connected_groups, hash_priorities, pixel_digests, stratified_sample
+from image_classifier.core import DataError
+from image_classifier.data import batches, connected_groups, File, hash_priorities, IndexedArrayView, load_data, load_evaluation_set, pixel_digests, stratified_sample
+from image_classifier.data.source_images import _reader
 
 REAL = Path(os.environ.get("IMAGE_CLASSIFIER_DATA", Path(__file__).resolve().parents[1] / ".." / "shared" / "data"))
 

@@ -9,10 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from image_classifier.data import load_data
-from image_classifier.data import IDX_FILES, IDX_SETS, Remote, fetch
-from image_classifier.core import ConfigError, DataError
 from image_classifier.config import DataConfig
+from image_classifier.core import ConfigError, DataError
+from image_classifier.data import fetch, IDX_FILES, IDX_SETS, load_data, Remote
 
 CONTENT = bytes(range(256)) * 400
 

@@ -14,9 +14,8 @@ import pytest
 
 pytest.importorskip("great_expectations")
 
-from image_classifier.quality import expectations as room
 from image_classifier.core import ArtifactError, ConfigError, DataError
-from image_classifier.quality import COLUMNS, EXPECTATION_KINDS, Expectation, Suite, check_expectations, learn_suite, range_of, read_suite, repeats_bound, share_bounds, validate_suite, write_docs, write_suite
+from image_classifier.quality import check_expectations, COLUMNS, Expectation, EXPECTATION_KINDS, expectations as room, learn_suite, range_of, read_suite, repeats_bound, share_bounds, Suite, validate_suite, write_docs, write_suite
 from literate import ROOT
 
 HOSTILE = ["<script>alert(1)</script>", "<img src=http://x.example/ onerror=alert(1)>", "=cmd()", "\x1b[31mred", "cat\u202egnp.exe", "x" * 10_000, "$column", "${HOME}",

@@ -7,14 +7,11 @@ from formats import CHECKPOINT, SAMPLES, checkpoint_logits, configured, formats,
 
 from image_classifier.training import checkpoint as checkpoints
 
-from image_classifier.inference import classifier
-from image_classifier.core import load_tensors
-from image_classifier.training import read_checkpoint
-from image_classifier.inference import Classifier
-from image_classifier.core import ArtifactError
-from image_classifier.core import read_json, write_json, write_manifest
+from image_classifier.core import ArtifactError, load_tensors, read_json, write_json, write_manifest
+from image_classifier.inference import classifier, Classifier
 from image_classifier.models import MODELS
 from image_classifier.runs import train
+from image_classifier.training import read_checkpoint
 
 every = pytest.mark.parametrize("kept", SAMPLES, ids=lambda path: path.name)
 

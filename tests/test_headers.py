@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 from pictures import EVERY, PICTURES, SIGNATURE, bmp, chunk, drawn, header, noted, patched, png, riff, saved
 
-from image_classifier.data import DecodeError, ImageFacts, header_parts, orientation, read_header, sniff
-from image_classifier.data import decode
+from image_classifier.data import decode, DecodeError, header_parts, ImageFacts, orientation, read_header, sniff
 
 
 def bombs():

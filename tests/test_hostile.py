@@ -16,17 +16,13 @@ from pictures import drawn, saved
 from PIL import Image
 from test_images import hand_made, mutations
 
-from image_classifier.core import load_tensors
-from image_classifier.inference import Classifier, read_pixels
 from image_classifier.cli import main
-from image_classifier.data import load_data
-from image_classifier.core import ArtifactError, DataError
-from image_classifier.core import read_json, write_json, write_manifest
-from image_classifier.data import DecodeError
-from image_classifier.data import Preprocess
+from image_classifier.config import DataConfig
+from image_classifier.core import ArtifactError, DataError, load_tensors, read_json, write_json, write_manifest
+from image_classifier.data import DecodeError, load_data, Preprocess
+from image_classifier.inference import Classifier, read_pixels
 from image_classifier.models import Architecture, build_model
 from image_classifier.runs import Run
-from image_classifier.config import DataConfig
 from image_classifier.training import EpochResult
 
 # weights

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image, ImageCms, ImageFile, ImageOps
 from pictures import EVERY, GRADIENT, PICTURES, SIGNATURE, bmp, chunk, drawn, ghost, header, noted, patched, png, riff, saved
 
-from image_classifier.data import DecodeError, Limits, read_header
-from image_classifier.data import Preprocess, decode, resize
+from image_classifier.data import decode, DecodeError, Limits, Preprocess, read_header, resize
 
 
 def hand_made():

@@ -10,14 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from image_classifier.quality import label_errors
-from image_classifier.data import unpack
 from image_classifier.config import compose
-from image_classifier.data import Dataset, Splits, load_data, statistics
 from image_classifier.core import ConfigError, DataError
-from image_classifier.data import Preprocess
-from image_classifier.quality import FOLDS, LabelErrors, LabelIssue, all_images, cross_val_logits, label_issues, label_issues_csv, likely_label_errors, plan_folds, save_label_errors
-from image_classifier.data import read_exclude_list
+from image_classifier.data import Dataset, load_data, Preprocess, read_exclude_list, Splits, statistics, unpack
+from image_classifier.quality import all_images, cross_val_logits, FOLDS, label_errors, label_issues, label_issues_csv, LabelErrors, LabelIssue, likely_label_errors, plan_folds, save_label_errors
 
 pytest.importorskip("cleanlab", reason="pip install 'image_classifier[labels]'")
 

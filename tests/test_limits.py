@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from image_classifier.training import Checkpoints
 from image_classifier.runs import Run
+from image_classifier.training import Checkpoints
 
 BATCH = 1293  # all there is to train on
 WORDS = ["data.size=40", f"batch_size={BATCH}", "epochs=2", "device=cpu"]  # the first layer alone makes 260 MB of it

@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from image_classifier.models import registry as models
 from image_classifier.core import ConfigError
-from image_classifier.models import Architecture, build_model, check_model, find_head, model_names
+from image_classifier.models import Architecture, build_model, check_model, find_head, model_names, registry as models
 
 # one network, the smallest, of each family of torchvision, with a size that it takes
 FAMILIES = {

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from image_classifier.training import OPTIMIZERS, SCHEDULES, lr_at_step, make_optimizer
 from image_classifier.config import Hyperparameters
+from image_classifier.training import lr_at_step, make_optimizer, OPTIMIZERS, SCHEDULES
 
 
 def choices(name):

@@ -13,8 +13,8 @@ import pytest
 import torch
 from literate import ROOT
 
-from image_classifier.training import DistributedContext
 from image_classifier.runs import Run
+from image_classifier.training import DistributedContext
 
 pytest.importorskip("accelerate", reason="the extra parallel is not installed")
 WORDS = ["data=digits", "hyperparameters=fast", "epochs=2", "batch_size=100", "device=cpu"]
@@ -107,8 +107,8 @@ def test_processes_that_see_different_data_are_all_refused(tmp_path):
     script = """
 import os, sys
 from image_classifier.config import compose
-from image_classifier.data import load_data
 from image_classifier.core import ConfigError
+from image_classifier.data import load_data
 from image_classifier.runs import new_model
 from image_classifier.training import fit
 

@@ -12,10 +12,8 @@ from literate import ROOT
 
 from image_classifier.cli import main
 from image_classifier.config import compose
-from image_classifier.core import ConfigError, DataError, ImageClassifierError, ResourceError
-from image_classifier.core import html_table
-from image_classifier.runs import to_html
-from image_classifier.runs import check_parameters, run_report, to_overrides
+from image_classifier.core import ConfigError, DataError, html_table, ImageClassifierError, ResourceError
+from image_classifier.runs import check_parameters, run_report, to_html, to_overrides
 
 PAPERMILL = [sys.executable, "-m", "papermill"]
 

@@ -14,17 +14,13 @@ import pytest
 import torch
 from literate import ROOT
 
-from image_classifier.training import Checkpoints, optimizer_tensors, read_checkpoint, write_checkpoint
 from image_classifier.cli import main
 from image_classifier.config import compose
+from image_classifier.core import ArtifactError, ConfigError, DataError, LOCK, locked, ResourceError, Stop, write_manifest
 from image_classifier.data import load_data
-from image_classifier.core import ArtifactError, ConfigError, DataError, ResourceError
-from image_classifier.core import LOCK, locked, write_manifest
 from image_classifier.models import Architecture, build_model
 from image_classifier.runs import Run, train
-from image_classifier.core import Stop
-from image_classifier.training import Callback
-from image_classifier.training import fit
+from image_classifier.training import Callback, Checkpoints, fit, optimizer_tensors, read_checkpoint, write_checkpoint
 
 IC = str(Path(sys.executable).with_name("ic"))
 

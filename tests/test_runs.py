@@ -12,10 +12,9 @@ import torch
 from folders import pets, picture, save  # noqa: F401
 
 from image_classifier.config import compose
+from image_classifier.core import ArtifactError, atomic_write, ConfigError, DataError, DivergedError
 from image_classifier.data import load_data
-from image_classifier.core import ArtifactError, ConfigError, DataError, DivergedError
-from image_classifier.core import atomic_write
-from image_classifier.runs import Run, git_commit, train
+from image_classifier.runs import git_commit, Run, train
 from image_classifier.training import Callback, snapshot
 
 

@@ -3,8 +3,8 @@ import json
 
 import pytest
 
+from image_classifier.config import ALLOWED, build, check_config, Config, config_hash, describe_keys, differences, keys, to_dict
 from image_classifier.core import ConfigError
-from image_classifier.config import ALLOWED, Config, build, check_config, config_hash, describe_keys, differences, keys, to_dict
 
 
 def test_setting_that_nothing_reads_is_refused_where_it_is_written():

@@ -19,13 +19,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from literate import ROOT
 
-from image_classifier.inference import signing as signatures
-from image_classifier.inference import Classifier
-from image_classifier.core import ArtifactError, ConfigError
-from image_classifier.core import write_manifest
+from image_classifier.core import ArtifactError, ConfigError, write_manifest
 from image_classifier.data import Preprocess
+from image_classifier.inference import Classifier, fingerprint, generate_keys, load_signed, PRIVATE, PUBLIC, read_private_key, read_public_key, sign, SIGNATURE, signing as signatures, verify
 from image_classifier.models import Architecture, build_model
-from image_classifier.inference import PRIVATE, PUBLIC, SIGNATURE, fingerprint, generate_keys, load_signed, read_private_key, read_public_key, sign, verify
 
 PICTURE = np.arange(64, dtype=np.uint8).reshape(8, 8)
 

@@ -15,11 +15,9 @@ import pytest
 from PIL import Image
 from folders import every_id, folder, pets, picture, refused, save, warned  # noqa: F401
 
-from image_classifier.data import load_data
-from image_classifier.data import CIFAR_SETS
+from image_classifier.config import DataConfig, settings, SOURCES
 from image_classifier.core import ConfigError, DataError
-from image_classifier.config import DataConfig, SOURCES, settings
-from image_classifier.data import READERS, Source, list_files, suffixes_of
+from image_classifier.data import CIFAR_SETS, list_files, load_data, READERS, Source, suffixes_of
 
 
 # bad_inputs.md 6a, line by line

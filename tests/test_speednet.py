@@ -7,17 +7,15 @@ import torch
 from test_project import run_setup
 from torch.nn import functional as F
 
-from image_classifier.training import load_optimizer, optimizer_tensors
-from image_classifier.models import Architecture, ENTRY_POINT_GROUP, build_model
-from image_classifier.training import Muon, muon_groups
-from image_classifier.models import SpeedNet
+from image_classifier.models import Architecture, build_model, ENTRY_POINT_GROUP, SpeedNet
+from image_classifier.training import load_optimizer, Muon, muon_groups, optimizer_tensors
 
 
 def network(**changes) -> SpeedNet:
     "Built by its function, so that it does not matter how the package was installed."
     model = build_model(Architecture("speednet", **changes), seed=3)
     generator = torch.Generator().manual_seed(0)
-    model.look_at(torch.randn(50, model.architecture.channels, model.architecture.size, model.architecture.size, generator=generator))
+    model.init_from_data(torch.randn(50, model.architecture.channels, model.architecture.size, model.architecture.size, generator=generator))
     return model
 
 
@@ -68,9 +66,9 @@ def test_first_layer_travels_with_the_weights():
     assert torch.equal(first.eval()(inputs), second.eval()(inputs))
 
 
-def test_a_look_at_pictures_of_one_gray_gives_a_network_that_still_computes():
+def test_a_init_from_data_pictures_of_one_gray_gives_a_network_that_still_computes():
     model = build_model(Architecture("speednet"))
-    model.look_at(torch.zeros(4, 3, 32, 32))
+    model.init_from_data(torch.zeros(4, 3, 32, 32))
     assert model.eval()(torch.rand(2, 3, 32, 32)).isfinite().all()
 
 

@@ -9,12 +9,10 @@ import torch
 from torch import nn
 
 from image_classifier.config import compose
-from image_classifier.data import load_data
 from image_classifier.core import DivergedError
+from image_classifier.data import load_data
 from image_classifier.models import seeded_init
-from image_classifier.training import Callback, snapshot
-from image_classifier.training import epoch_order
-from image_classifier.training import fit
+from image_classifier.training import Callback, epoch_order, fit, snapshot
 
 
 @cache

@@ -20,12 +20,10 @@ from pathlib import Path
 import click
 
 from .classifier_commands import evaluate, predict, sign, verify
-from .data_commands import cache, check
-from ..core import ConfigError, ImageClassifierError, ResourceError, escaped, quoted, suggestion
-from ..core import FULL_DISK_ERRORS
-from .run_commands import config, doctor, report, train
 from .common import shown_path
-from ..core import Stop, Terminated, install_handlers
+from .data_commands import cache, check
+from .run_commands import config, doctor, report, train
+from ..core import ConfigError, escaped, FULL_DISK_ERRORS, ImageClassifierError, install_handlers, quoted, ResourceError, Stop, suggestion, Terminated
 
 # %% ../../nbs/cli/09_app.ipynb #9c555292
 class OrderedGroup(click.Group):

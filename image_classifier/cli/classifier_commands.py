@@ -17,9 +17,8 @@ from typing import Any
 
 import click
 
-from ..core import ArtifactError, ConfigError, DataError, join_problems, quoted
-from ..core import MANIFEST
-from .common import CommandResult, absolute_path, command, complete_override, compose_overrides, out_option, shown_path
+from .common import absolute_path, command, CommandResult, complete_override, compose_overrides, out_option, shown_path
+from ..core import ArtifactError, ConfigError, DataError, join_problems, MANIFEST, quoted
 
 # %% ../../nbs/cli/04_classifier_commands.ipynb #4a808e62
 def find_artifact(path: str | Path,  # a run's folder, or a classifier's
@@ -65,7 +64,7 @@ def evaluate(classifier: str, overrides: tuple[str, ...], out: str | None) -> Co
         check_place(place)
     device, found = choose_device(config.device), Classifier.load(folder)
     dataset = images_to_measure(found, config, own)
-    metrics = measure(found.model.to(device), dataset, found.preprocess).metrics
+    metrics = measure(found.model.to(device), dataset, found.preprocess, found.tta).metrics
     if place:
         write_json(place, metrics)
     learned = None if own else count_seen(Run(folder.parent), dataset.images)

@@ -14,8 +14,8 @@ from typing import Any
 
 import click
 
+from .common import absolute_path, command, CommandResult, compose_overrides, out_option, overrides_argument, shown_path
 from ..core import ConfigError, DataError, quoted, suggestion
-from .common import CommandResult, absolute_path, command, compose_overrides, out_option, overrides_argument, shown_path
 
 # %% ../../nbs/cli/05_data_commands.ipynb #d0500bf4
 @command

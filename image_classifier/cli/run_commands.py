@@ -15,8 +15,8 @@ from typing import Any
 
 import click
 
+from .common import absolute_path, command, CommandResult, compose_overrides, out_option, overrides_argument, shown_path
 from ..core import ConfigError, DataError, quoted
-from .common import CommandResult, absolute_path, command, compose_overrides, out_option, overrides_argument, shown_path
 
 # %% ../../nbs/cli/03_run_commands.ipynb #fb0e8c59
 @command

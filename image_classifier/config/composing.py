@@ -16,10 +16,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Optional
 
-from ..core import ConfigError, DataError, quoted, suggestion
-from ..core import missing_path_hint
-from .schema import ALIASES, Config, PATH_KEYS, SECTIONS, Setting, build, check_config, convert, flat, raise_all, refuse_reference, settings, shown, to_dict, unknown_key
-from .yaml import Pair, dump_yaml, read_yaml
+from .schema import ALIASES, build, check_config, Config, convert, flat, PATH_KEYS, raise_all, refuse_reference, SECTIONS, Setting, settings, shown, to_dict, unknown_key
+from .yaml import dump_yaml, Pair, read_yaml
+from ..core import ConfigError, DataError, missing_path_hint, quoted, suggestion
 
 # %% ../../nbs/config/03_composing.ipynb #b74c463f
 def list_presets() -> dict[str, list[str]]:

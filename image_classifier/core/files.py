@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import ArtifactError, ConfigError, ImageClassifierError, ResourceError, quoted
+from .errors import ArtifactError, ConfigError, ImageClassifierError, quoted, ResourceError
 
 try:
     import fcntl

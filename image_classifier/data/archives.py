@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-from ..core import DataError, ResourceError, quoted
-from ..core import FULL_DISK_ERRORS, atomic_folder, locked, remove_stale_temp, sha256_of, writable_folder
+from ..core import atomic_folder, DataError, FULL_DISK_ERRORS, locked, quoted, remove_stale_temp, ResourceError, sha256_of, writable_folder
 
 # %% ../../nbs/data/01_archives.ipynb #9a09977f
 @dataclass(frozen=True)

@@ -25,13 +25,12 @@ from typing import Optional
 
 import numpy as np
 
-from .source_images import DecodedImages, SourceImages, conversions, empty_images, image_statistics, map_in_threads, resolve_shape
-from .download import CIFAR_SETS, IDX_SETS, cache_folder
-from ..core import ConfigError, DataError, ImageClassifierError, ResourceError, quoted
-from ..core import locked, read_json, writable_folder, write_json, writing_to
-from .headers import DecodeError, ImageFacts
 from ..config import DataConfig
+from ..core import ConfigError, DataError, ImageClassifierError, locked, quoted, read_json, ResourceError, writable_folder, write_json, writing_to
+from .download import cache_folder, CIFAR_SETS, IDX_SETS
+from .headers import DecodeError, ImageFacts
 from .readers import Source
+from .source_images import conversions, DecodedImages, empty_images, image_statistics, map_in_threads, resolve_shape, SourceImages
 
 try:
     import fcntl

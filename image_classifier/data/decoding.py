@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ..core import ArtifactError, ConfigError, DataError, quoted, suggestion
-from .headers import DecodeError, HEADER_FORMATS, Limits, check_size, header_parts, orientation, parse_errors, read_header
+from .headers import check_size, DecodeError, HEADER_FORMATS, header_parts, Limits, orientation, parse_errors, read_header
 
 # %% ../../nbs/data/04_decoding.ipynb #3d505e98
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")

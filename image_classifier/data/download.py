@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from ..core import DataError, ResourceError, join_problems, quoted
-from ..core import writable_folder
+from ..core import DataError, join_problems, quoted, ResourceError, writable_folder
 
 # %% ../../nbs/data/02_download.ipynb #73b7ff1b
 def cache_folder(cache_dir: Optional[str | Path] = None,  # data.cache_dir; None: the platform's cache folder

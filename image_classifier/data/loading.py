@@ -22,15 +22,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 import numpy as np
 
-from .cache import load_or_decode
-from .source_images import DecodedImages, image_statistics, resolve_shape
-from ..core import DataError, join_problems, quoted
-from ..core import missing_path_hint
-from .headers import DecodeError, ImageFacts
-from .decoding import Preprocess
 from ..config import CORRUPT, DataConfig
-from .readers import READERS, Source, raise_problems
-from .splitting import PARTS, check_classes, check_groups, check_leaks, load_source, pixel_digests, split_source
+from ..core import DataError, join_problems, missing_path_hint, quoted
+from .cache import load_or_decode
+from .decoding import Preprocess
+from .headers import DecodeError, ImageFacts
+from .readers import raise_problems, READERS, Source
+from .source_images import DecodedImages, image_statistics, resolve_shape
+from .splitting import check_classes, check_groups, check_leaks, load_source, PARTS, pixel_digests, split_source
 
 if TYPE_CHECKING:
     import torch

@@ -27,12 +27,11 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from .archives import opened
-from .download import CIFAR_SETS, IDX_FILES, IDX_SETS, cache_folder, fetch
-from ..core import ConfigError, DataError, join_problems, quoted, suggestion
-from ..core import missing_path_hint
-from .headers import DecodeError
 from ..config import DataConfig, LINKS, SOURCES
+from ..core import ConfigError, DataError, join_problems, missing_path_hint, quoted, suggestion
+from .archives import opened
+from .download import cache_folder, CIFAR_SETS, fetch, IDX_FILES, IDX_SETS
+from .headers import DecodeError
 
 # %% ../../nbs/data/06_readers.ipynb #3d1d8050
 class File(NamedTuple):

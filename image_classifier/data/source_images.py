@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core import DataError
-from .headers import ImageFacts, Limits, read_header
-from .decoding import Preprocess, resize, to_channels
 from ..config import DataConfig
+from ..core import DataError
+from .decoding import Preprocess, resize, to_channels
+from .headers import ImageFacts, Limits, read_header
 from .readers import File, Source
 from .splitting import pixel_digests
 

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import DataError, escaped, join_problems, quoted
 from ..config import DataConfig, EMPTY_CLASS, LEAKS
-from .readers import Source, read_source
+from ..core import DataError, escaped, join_problems, quoted
+from .readers import read_source, Source
 
 # %% ../../nbs/data/13_splitting.ipynb #7ce22f2b
 PARTS = ("train", "valid", "test")

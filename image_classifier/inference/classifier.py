@@ -20,15 +20,11 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 import image_classifier
-from ..core import check_state_dict, load_state, load_tensors, save_tensors
+from ..core import ArtifactError, atomic_folder, atomic_write, check_manifest, check_state_dict, ConfigError, DataError, load_state, load_tensors, quoted, read_json, save_tensors, write_json, write_manifest
+from ..data import DecodeError, Limits, Preprocess
+from ..metrics import format_interval, probabilities
+from ..models import Architecture, build_model, ENTRY_POINT_GROUP, find_builder, forward_tta, seeded_init, TTA_MODES
 from ..training import upgraded
-from ..core import ArtifactError, ConfigError, DataError, quoted
-from ..metrics import format_interval
-from ..core import atomic_folder, atomic_write, check_manifest, read_json, write_json, write_manifest
-from ..data import DecodeError, Limits
-from ..data import Preprocess
-from ..metrics import probabilities
-from ..models import Architecture, ENTRY_POINT_GROUP, build_model, find_builder, seeded_init, wrap_tta
 
 # %% ../../nbs/inference/01_classifier.ipynb #40422bad
 @dataclass(frozen=True)
@@ -79,7 +75,7 @@ def to_metadata(classifier: Any,  # a Classifier
         raise ConfigError("this network does not say how to build it again", type(classifier.model).__name__,
                           "register it with @register_model and make it with build_model")
     return {"format": FORMAT, "architecture": architecture.as_dict(), "classes": list(classifier.classes),
-            "preprocess": classifier.preprocess.as_dict(), "temperature": classifier.temperature,
+            "preprocess": classifier.preprocess.as_dict(), "tta": classifier.tta, "temperature": classifier.temperature,
             "versions": {"image_classifier": image_classifier.__version__, "torch": str(torch.__version__), "python": platform.python_version()}}
 
 # %% ../../nbs/inference/01_classifier.ipynb #2c027672
@@ -112,13 +108,15 @@ def check_metadata(found: object,  # the content of classifier.json
                   ) -> dict:
     "The description in today's format, its shape and values checked, or an `ArtifactError`."
     found = upgraded(found, "the description of a classifier", UPGRADES, path)
-    if missing := {"architecture", "classes", "preprocess", "temperature"} - set(found):
+    if missing := {"architecture", "classes", "preprocess", "tta", "temperature"} - set(found):
         raise ArtifactError(f"{', '.join(sorted(missing))} missing", path)
     classes, temperature = found["classes"], found["temperature"]
     if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(c, str) for c in classes) or len(set(classes)) < len(classes):
         raise ArtifactError("classes must be two or more different names", path)
     if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not 1e-3 <= temperature <= 1e3:
         raise ArtifactError("temperature must be a number between 0.001 and 1000", path)
+    if found["tta"] not in TTA_MODES:
+        raise ArtifactError(f"tta must be one of {', '.join(TTA_MODES)}", path)
     return found
 
 # %% ../../nbs/inference/01_classifier.ipynb #42c5280c
@@ -137,7 +135,7 @@ def check_shapes(architecture: Architecture,
     builder = find_builder(architecture.name, architecture.library)
     try:
         with seeded_init(0), _Weightless():
-            own = wrap_tta(builder, architecture).state_dict()
+            own = builder(architecture).state_dict()
     except Exception:  # it cannot do without numbers, or it fails and will say so when it is built
         return
     check_state_dict(own, tensors, where)
@@ -174,9 +172,10 @@ class Classifier:
                  classes: Sequence[str],  # K names, in the order of the logits
                  metrics: dict | None = None,  # a run's metrics.json
                  temperature: float = 1.0,  # logits are divided by it
+                 tta: str = "none",  # test-time augmentation, one of `TTA_MODES`
                 ):
         self.model, self.preprocess, self.classes = model.eval(), preprocess, tuple(classes)
-        self.metrics, self.temperature = metrics, temperature
+        self.metrics, self.temperature, self.tta = metrics, temperature, tta
 
     def __repr__(self) -> str:
         return f"Classifier({len(self.classes)} classes, {self.preprocess.channels} x {self.preprocess.size} x {self.preprocess.size})"
@@ -188,7 +187,7 @@ class Classifier:
         "The probability of each class for each of a batch of images."
         device = next(self.model.parameters()).device
         inputs = torch.from_numpy(self.preprocess.inputs(images)).to(device, memory_format=torch.channels_last)
-        logits = self.model(inputs).float().cpu().numpy() / self.temperature
+        logits = forward_tta(self.model, inputs, self.tta).float().cpu().numpy() / self.temperature
         if not np.isfinite(logits).all():
             raise ArtifactError("the network answers with numbers that are not finite", todo="take it again from where it was made")
         return probabilities(logits)
@@ -239,4 +238,4 @@ class Classifier:
         if (preprocess.size, preprocess.channels) != (model.architecture.size, model.architecture.channels):
             raise ArtifactError("the network and its preprocessing differ in size or channels", folder / "classifier.json")
         load_state(model, tensors, folder / "model.safetensors")
-        return cls(model, preprocess, found["classes"], metrics, found["temperature"])
+        return cls(model, preprocess, found["classes"], metrics, found["temperature"], found["tta"])

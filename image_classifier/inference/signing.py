@@ -18,8 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..core import ArtifactError, ConfigError, join_problems, require
-from ..core import MANIFEST, atomic_write, check_manifest, read_bytes, read_json, write_json, writing_to
+from ..core import ArtifactError, atomic_write, check_manifest, ConfigError, join_problems, MANIFEST, read_bytes, read_json, require, write_json, writing_to
 
 # %% ../../nbs/inference/05_signing.ipynb #93adb92c
 PRIVATE, PUBLIC = "private.pem", "public.pem"

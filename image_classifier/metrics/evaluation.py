@@ -19,8 +19,9 @@ import torch
 from torch import nn
 
 from ..core import ArtifactError, autocast, join_problems, load_tensors, quoted, save_tensors
-from ..data import Dataset, Preprocess, batches
+from ..data import batches, Dataset, Preprocess
 from .classification import compute_metrics, confusion_matrix, probabilities
+from ..models import forward_tta
 
 # %% ../../nbs/metrics/05_evaluation.ipynb #a537594a
 def format_interval(interval: dict | None,  # {"value", "low", "high"} or None
@@ -92,6 +93,7 @@ def predict_logits(model: nn.Module,
                    preprocess: Preprocess,
                    precision: torch.dtype = torch.float32,  # of convolutions and products
                    rows: Sequence[int] | None = None,  # row numbers; None: all
+                   tta: str = "none",  # test-time augmentation, as `forward_tta` takes it
                   ) -> torch.Tensor:  # (N, K) float32 on the CPU
     "The model's logits for the images of `dataset`, in order."
     device, mode = next(model.parameters()).device, model.training
@@ -99,7 +101,8 @@ def predict_logits(model: nn.Module,
     model.eval()
     try:
         with autocast(precision, device):
-            parts = [model(batch.inputs).float().clone() for batch in batches(dataset, preprocess, batch_size, rows, device=device, reuse=True)]
+            parts = [forward_tta(model, batch.inputs, tta).float().clone()
+                     for batch in batches(dataset, preprocess, batch_size, rows, device=device, reuse=True)]
     finally:
         model.train(mode)
     return torch.cat(parts).cpu() if parts else torch.zeros(0, len(dataset.classes))
@@ -108,11 +111,12 @@ def predict_logits(model: nn.Module,
 def evaluate(model: nn.Module,
              dataset: Dataset,
              preprocess: Preprocess,
+             tta: str = "none",  # test-time augmentation, as `forward_tta` takes it
             ) -> Evaluation:
     "Run `model` over `dataset` once, in order and without augmentation, and measure it."
     if dataset.groups is not None:
         warnings.warn("the intervals take images as independent; those of one group are not, so the true ones are wider", UserWarning)
-    logits = predict_logits(model, dataset, preprocess).numpy()
+    logits = predict_logits(model, dataset, preprocess, tta=tta).numpy()
     if not np.isfinite(logits).all():
         raise ArtifactError("the network answers with numbers that are not finite", todo="take it again from where it was made")
     return Evaluation(logits, dataset.targets, tuple(dataset.classes), id_hashes(dataset.ids),

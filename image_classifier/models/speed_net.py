@@ -90,7 +90,7 @@ class SpeedNet(nn.Sequential):
     "Whitened patches, three stages of two convolutions, and the largest of each map."
 
     @torch.no_grad()
-    def look_at(self,
+    def init_from_data(self,
                 inputs: torch.Tensor,  # (B,C,H,W) float32 normalized inputs of the training split; a thousand are plenty
                ) -> None:
         "Set the first layer from pictures, once: a network that has looked before stays as it is."

@@ -19,17 +19,10 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from ..data import load_or_decode, pixels_key
-from ..data import Splits, html_table
-from ..data import SourceImages
-from ..data import cache_folder
-from ..core import DataError, ImageClassifierError, escaped, join_problems, quoted
-from ..core import read_json, writable_folder, write_json
-from ..data import ImageFacts
-from .duplicates import find_near_duplicates, thumbnails
 from ..config import ALLOWED, CORRUPT, DataConfig, EMPTY_CLASS, LEAKS
-from ..data import Source
-from ..data import PARTS, load_source, missing_classes, quote_id, repeated_images, split_groups, split_source
+from ..core import DataError, escaped, ImageClassifierError, join_problems, quoted, read_json, writable_folder, write_json
+from ..data import cache_folder, html_table, ImageFacts, load_or_decode, load_source, missing_classes, PARTS, pixels_key, quote_id, repeated_images, Source, SourceImages, split_groups, split_source, Splits
+from .duplicates import find_near_duplicates, thumbnails
 
 # %% ../../nbs/quality/02_checks.ipynb #49c32934
 NO_FINDINGS = "nothing"  # what lifts a refusal that no word of `allow` lifts

@@ -24,9 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import __version__
-from ..core import alert, parse_hook
-from ..core import ArtifactError, DataError, join_problems, quoted, require
-from ..core import atomic_write, read_json, writable_folder, write_json
+from ..core import alert, ArtifactError, atomic_write, DataError, join_problems, parse_hook, quoted, read_json, require, writable_folder, write_json
 
 # %% ../../nbs/quality/03_expectations.ipynb #7e8d143b
 COLUMNS = ("path", "label", "split", "width", "height", "mode", "bytes", "hash")

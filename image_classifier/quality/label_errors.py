@@ -19,19 +19,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..data import Dataset, IndexedArrayView, Splits
-from ..core import ConfigError, DataError, escaped, join_problems, quoted, require
-from ..core import atomic_write, writable_folder
-from ..metrics import check_scores, check_targets
-from ..metrics import probabilities as softmax
+from ..config import check_config, Config
+from ..core import atomic_write, ConfigError, DataError, escaped, hash_parts, join_problems, permutation, quoted, require, writable_folder
+from ..data import connected_groups, Dataset, IndexedArrayView, quote_id, Splits, stratified_sample
+from ..metrics import check_scores, check_targets, Figure, plot_images, plot_message, predict_logits, probabilities as softmax
 from ..models import Architecture, build_model
-from ..metrics import Figure, plot_images, plot_message
-from ..config import Config, check_config
-from ..core import hash_parts, permutation
-from ..data import connected_groups, quote_id, stratified_sample
-from ..training import Callback
-from ..metrics import predict_logits
-from ..training import fit
+from ..training import Callback, fit
 
 # %% ../../nbs/quality/04_label_errors.ipynb #15284a12
 @dataclass(frozen=True, eq=False, repr=False)

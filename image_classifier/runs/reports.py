@@ -28,13 +28,9 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from ..core import errors
-from ..config import compose, from_parameters, project_root
-from ..core import ConfigError, ImageClassifierError, ResourceError, quoted, require, suggestion
-from ..core import FULL_DISK_ERRORS, atomic_write, missing_path_hint, writable_folder
-from ..core import html_table
+from ..config import compose, Config, convert, describe_keys, flat, from_parameters, project_root, Setting, shown
+from ..core import atomic_write, ConfigError, errors, FULL_DISK_ERRORS, html_table, ImageClassifierError, missing_path_hint, quoted, require, ResourceError, suggestion, writable_folder
 from .html import REPORT_FILES, to_html
-from ..config import Config, Setting, convert, describe_keys, flat, shown
 
 # %% ../../nbs/runs/05_reports.ipynb #ed8e3e68
 def report_names() -> list[str]:

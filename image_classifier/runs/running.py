@@ -28,26 +28,15 @@ from torch import nn
 
 from ..core import load_tensors, save_tensors
 
-from ..training import Checkpoints
-from ..quality import DataReport, check_splits, leaked_test_images
+from ..config import CHANGE, check_config, Config, differences, load_config, project_root, to_yaml
+from ..core import ArtifactError, atomic_write, check_manifest, choose_device, ConfigError, DataError, deterministic, DivergedError, join_problems, LOCK, locked, parse_json, quoted, read_bytes, read_json, remove_stale_temp, ResourceError, Stop, threads, writable_folder, write_json, WriteRetries
+from ..data import load_data, PARTS, pixel_digests, Splits
 from ..inference import Classifier
-from ..config import load_config, project_root, to_yaml
-from ..data import Splits, load_data
-from ..core import choose_device, deterministic, threads
-from ..core import ArtifactError, ConfigError, DataError, DivergedError, ResourceError, join_problems, quoted
-from ..metrics import Evaluation, classification_report, evaluate, id_hashes, load_predictions, metrics_table, save_predictions
-from ..core import LOCK, WriteRetries, atomic_write, check_manifest, locked, parse_json, read_bytes, read_json, remove_stale_temp, writable_folder, write_json
+from ..metrics import classification_report, evaluate, Evaluation, id_hashes, load_predictions, metrics_table, plot_confusion, plot_history, plot_reliability, save_predictions
 from ..models import Architecture, build_model, check_model, count_parameters
+from ..quality import check_splits, DataReport, leaked_test_images
 from .html import REPORT_FILES
-from ..training import TimeEstimate, estimate
-from ..metrics import plot_confusion, plot_history, plot_reliability
-from ..training import DistributedContext, broadcast_text, init_distributed, peer_failure
-from ..config import CHANGE, Config, check_config, differences
-from ..core import Stop
-from ..data import PARTS, pixel_digests
-from ..training import Callback, EpochResult, History, TrainState
-from ..training import epoch_images
-from ..training import fit
+from ..training import broadcast_text, Callback, Checkpoints, DistributedContext, epoch_images, EpochResult, estimate, fit, History, init_distributed, peer_failure, TimeEstimate, TrainState
 
 # %% ../../nbs/runs/01_running.ipynb #c26618e0
 class Run:
@@ -311,8 +300,7 @@ def new_model(config: Config,
              ) -> nn.Module:
     "The network that a run starts with."
     p = splits.preprocess
-    architecture = Architecture(config.model.name, p.channels, len(splits.train.classes), p.size, config.hyperparameters.dropout, config.model.library,
-                                config.augment.tta == "flip")
+    architecture = Architecture(config.model.name, p.channels, len(splits.train.classes), p.size, config.hyperparameters.dropout, config.model.library)
     return build_model(architecture, seed=config.seed)
 
 
@@ -397,18 +385,18 @@ def _train(config: Config, run: Run, device: torch.device, splits: Splits, callb
         history = fit(model, splits, config, [clock, HistoryWriter(path / "history.jsonl"), *callbacks], checkpoints, stop)
     except (DivergedError, ResourceError, KeyboardInterrupt) as problem:
         if (path / "history.jsonl").exists() and run.history:
-            Classifier(model, p, splits.train.classes).save(path / "classifier")
+            Classifier(model, p, splits.train.classes, tta=config.augment.tta).save(path / "classifier")
         if isinstance(problem, KeyboardInterrupt):
             problem.run = path  # for whoever says how to go on
         raise
     seconds = clock.seconds
     with deterministic(config.deterministic):
-        valid, test = evaluate(model, splits.valid, p), evaluate(model, splits.test, p)
+        valid, test = (evaluate(model, part, p, config.augment.tta) for part in (splits.valid, splits.test))
     writable_folder(path / "predictions")
     save_predictions(path / "predictions" / "valid.safetensors", valid)
     save_predictions(path / "predictions" / "test.safetensors", test)
     metrics = summarize(config, history, model, splits, valid, test, checked, seconds)
-    Classifier(model, p, splits.train.classes, metrics).save(path / "classifier")
+    Classifier(model, p, splits.train.classes, metrics, tta=config.augment.tta).save(path / "classifier")
     write_figures(path, history, test)
     write_json(path / "metrics.json", metrics)
     broadcast_text(distributed)

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 import image_classifier
-from ..core import ArtifactError, ResourceError, WriteRetries, atomic_folder, check_manifest, is_number, load_tensors, quoted, read_json, save_tensors, write_json, write_manifest, writing_to
+from ..core import ArtifactError, atomic_folder, check_manifest, is_number, load_tensors, quoted, read_json, ResourceError, save_tensors, write_json, write_manifest, WriteRetries, writing_to
 
 # %% ../../nbs/training/09_checkpoint.ipynb #0745eb12
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch import distributed as together
 
-from ..core import ConfigError, ResourceError, require
+from ..core import ConfigError, require, ResourceError
 
 # %% ../../nbs/training/04_distributed.ipynb #8da2f6f7
 @dataclass(frozen=True)

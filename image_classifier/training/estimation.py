@@ -20,14 +20,12 @@ from functools import partial
 import torch
 from torch import nn
 
-from ..data import make_augment
-from ..data import Splits, batches
-from ..core import deterministic, keep_freed_memory, threads, translate_torch_errors
-from ..models import unwrap_tta
-from .distributed import DistributedContext, all_reduce_max
 from ..config import Config
-from .state import TrainState
+from ..core import deterministic, keep_freed_memory, threads, translate_torch_errors
+from ..data import batches, make_augment, Splits
 from ..metrics import predict_logits
+from .distributed import all_reduce_max, DistributedContext
+from .state import TrainState
 from .step import epoch_order, setup_training, train_step
 
 # %% ../../nbs/training/11_estimation.ipynb #71942903
@@ -146,7 +144,7 @@ def estimate(model: nn.Module,  # left as it is
         step = seconds_per_step(state, lambda: train_step(state, next(endless)), seconds)
         share = len(data.valid) / distributed.world_size
         few = range(max(1, min(1024, int(share))))
-        [look] = time_steps([lambda: predict_logits(unwrap_tta(state.model), data.valid, data.preprocess, state.precision, few)], device, seconds / 6)
+        [look] = time_steps([lambda: predict_logits(state.model, data.valid, data.preprocess, state.precision, few)], device, seconds / 6)
     return TimeEstimate(state.steps_per_epoch, hyper.num_epochs, step, look * share / len(few), data.preprocess.size, peak_memory(device))
 
 # %% ../../nbs/training/11_estimation.ipynb #6b4db54f

@@ -16,18 +16,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..data import make_augment
-from .checkpoint import Checkpoints
-from ..data import Splits, batches
-from ..core import deterministic, keep_freed_memory, threads, translate_torch_errors
-from ..models import unwrap_tta
-from .estimation import epochs_within, estimate, seconds_within
-from .distributed import all_gather, all_reduce_max, all_reduce_sum, assert_same_across_ranks, init_distributed
-from .resuming import CheckpointCallback, resume
 from ..config import Config
-from ..core import Stop
-from .state import Callback, EpochResult, History, TrainState, check_diverged, divergence_error, run_callbacks, snapshot
+from ..core import deterministic, keep_freed_memory, Stop, threads, translate_torch_errors
+from ..data import batches, make_augment, Splits
 from ..metrics import predict_logits
+from .checkpoint import Checkpoints
+from .distributed import all_gather, all_reduce_max, all_reduce_sum, assert_same_across_ranks, init_distributed
+from .estimation import epochs_within, estimate, seconds_within
+from .resuming import CheckpointCallback, resume
+from .state import Callback, check_diverged, divergence_error, EpochResult, History, run_callbacks, snapshot, TrainState
 from .step import ema_weights, epoch_order, setup_training, train_step, zero_totals
 
 # %% ../../nbs/training/12_loop.ipynb #a89f9648
@@ -67,7 +64,7 @@ def validate_epoch(state: TrainState) -> tuple[float, float]:  # mean cross-entr
     data = state.splits
     with ema_weights(state):
         mine = state.distributed.shard(len(data.valid))
-        logits = predict_logits(unwrap_tta(state.model), data.valid, data.preprocess, state.precision, mine)
+        logits = predict_logits(state.model, data.valid, data.preprocess, state.precision, mine)
         logits = all_gather(state.distributed, logits, len(data.valid)).double()
         targets = torch.from_numpy(data.valid.targets)
         loss = F.cross_entropy(logits, targets).item()

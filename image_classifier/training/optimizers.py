@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from ..config import Hyperparameters
 from ..core import ConfigError, quoted, suggestion
 from .muon import Muon, muon_groups
-from ..config import Hyperparameters
 
 # %% ../../nbs/training/02_optimizers.ipynb #ff300f86
 def parameter_groups(model: nn.Module,  # any network

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from .state import Callback, TrainState, format_epoch
+from .state import Callback, format_epoch, TrainState
 
 # %% ../../nbs/training/13_progress_bar.ipynb #70066031
 class LineProgress(Callback):

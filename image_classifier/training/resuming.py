@@ -15,13 +15,11 @@ from dataclasses import asdict
 import torch
 
 import image_classifier
-from ..core import check_state_dict, load_state
-from .checkpoint import Checkpoint, Checkpoints, check_progress, load_optimizer, optimizer_tensors
-from ..core import ArtifactError, ConfigError, DataError, join_problems, quoted
-from .distributed import all_reduce_max, all_reduce_sum
 from ..config import CHANGE, Config, result_keys
-from ..core import Stop
-from .state import Callback, EpochResult, History, TrainState, check_diverged, snapshot
+from ..core import ArtifactError, check_state_dict, ConfigError, DataError, join_problems, load_state, quoted, Stop
+from .checkpoint import check_progress, Checkpoint, Checkpoints, load_optimizer, optimizer_tensors
+from .distributed import all_reduce_max, all_reduce_sum
+from .state import Callback, check_diverged, EpochResult, History, snapshot, TrainState
 
 # %% ../../nbs/training/10_resuming.ipynb #9511c4fb
 def environment_snapshot(state: TrainState) -> dict:

@@ -14,12 +14,11 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import nn
 
-from ..data import Splits
-from ..core import DivergedError
-from ..core import is_number
-from .optimizers import lr_at_step
-from .distributed import DistributedContext
 from ..config import Config
+from ..core import DivergedError, is_number
+from ..data import Splits
+from .distributed import DistributedContext
+from .optimizers import lr_at_step
 
 # %% ../../nbs/training/05_state.ipynb #41aaced5
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..config import Config
-from ..core import ConfigError, autocast, choose_device, choose_precision, hash_parts, is_out_of_memory, permutation, quoted, seeded_rng, translate_torch_errors
-from ..data import Batch, Splits, batches, to_device
-from .distributed import DistributedContext, check_batch_divisible, sync_batchnorm_stats, wrap_ddp
+from ..core import autocast, choose_device, choose_precision, ConfigError, hash_parts, is_out_of_memory, permutation, quoted, seeded_rng, translate_torch_errors
+from ..data import Batch, batches, Splits, to_device
+from .distributed import check_batch_divisible, DistributedContext, sync_batchnorm_stats, wrap_ddp
 from .optimizers import make_optimizer, set_learning_rate
-from .state import TrainState, check_diverged, flag_nonfinite, snapshot
+from .state import check_diverged, flag_nonfinite, snapshot, TrainState
 
 # %% ../../nbs/training/08_step.ipynb #349a9f20
 def epoch_images(n: int,  # number of training images
@@ -105,9 +105,9 @@ def setup_training(model: nn.Module,
         model.to(device, memory_format=torch.channels_last)
         splits = replace(splits, train=to_device(splits.train, device), valid=to_device(splits.valid, device))
         optimizer = make_optimizer(model, hyper)
-        if hasattr(model, "look_at"):
+        if hasattr(model, "init_from_data"):
             rows = permutation(n, config.seed, 0)[:INIT_SAMPLES]
-            model.look_at(next(batches(splits.train, splits.preprocess, INIT_SAMPLES, rows, device=device)).inputs)
+            model.init_from_data(next(batches(splits.train, splits.preprocess, INIT_SAMPLES, rows, device=device)).inputs)
         steps = math.ceil(epoch_images(n, hyper.batch_size) / hyper.batch_size)
         state = TrainState(model, splits, config, device, optimizer, steps, hyper.num_epochs, model, best=snapshot(model), ema=snapshot(model) if hyper.ema_decay else {},
                             precision=choose_precision(hyper.precision, device), running_totals=zero_totals(device), diverged=torch.tensor(-1, device=device), distributed=distributed)
