@@ -18,7 +18,7 @@ from image_classifier.core import ConfigError, DataError, ImageClassifierError
 from image_classifier.data import IDX_SETS, IndexedArrayView, load_data
 from image_classifier.models import seeded_init
 from image_classifier.runs import train
-from image_classifier.training import Callback, Checkpoints, fit
+from image_classifier.training import Callback, Checkpoints, fit, training_arguments
 
 EXPERIMENTS = {}
 
@@ -104,7 +104,7 @@ def trained(splits=None, fully=False, **changes):
         model = (nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)) if fully else
                  nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10)))
     watch = Watch()
-    history = fit(model, splits or digits(), configured(**changes), [watch])
+    history = fit(model, splits or digits(), **training_arguments(configured(**changes)), callbacks=[watch])
     return SimpleNamespace(model=model, history=history, step=watch.weights[1] - watch.weights[0], **vars(watch))
 
 
@@ -359,7 +359,7 @@ def network_is_compiled(key, folder):
 def one_thread_computes(key, folder):
     before = torch.get_num_threads()
     seen = Threads()
-    fit(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), digits(), configured(threads=1), [seen])
+    fit(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), digits(), **training_arguments(configured(threads=1)), callbacks=[seen])
     assert seen.count == 1 and torch.get_num_threads() == before
 
 
@@ -378,7 +378,7 @@ class Putting(nn.Module):
 @experiment("deterministic")
 def operation_without_a_deterministic_form_is_refused(key, folder):
     def with_put(wanted):
-        return fit(nn.Sequential(Putting(), nn.Flatten(), nn.Linear(64, 10)), digits(), configured(deterministic=wanted))
+        return fit(nn.Sequential(Putting(), nn.Flatten(), nn.Linear(64, 10)), digits(), **training_arguments(configured(deterministic=wanted)))
     assert len(with_put(False)) == 1
     with pytest.raises(ConfigError, match="put_ has no such form"):
         with_put(True)
