@@ -92,8 +92,8 @@ def check_outputs(state: TrainState) -> None:  # before its first step
         try:
             logits = model(resize_batch(image, size))
         except (RuntimeError, ValueError, TypeError, IndexError) as problem:
-            if is_out_of_memory(problem):
-                raise
+            if is_out_of_memory(problem) or "deterministic implementation" in str(problem):
+                raise  # `translate_torch_errors` knows better
             larger = "" if size == data.preprocess.size else " at first, use a larger hyperparameters.progressive_resizing_start"
             raise ConfigError(f"the network cannot take these images: {quoted(problem, 160)}", name, given + larger) from problem
         shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
