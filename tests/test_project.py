@@ -315,6 +315,9 @@ def imports_of(module: str) -> set[str]:
             found |= {f"{here}.{node.module}"} if node.module else {f"{here}.{name.name}" for name in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 2:
             found |= {node.module} if node.module else {name.name for name in node.names} - {"__version__"}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(PACKAGE + "."):  # inside a function
+            inside = node.module.removeprefix(PACKAGE + ".")
+            found |= {inside} if inside.split(".")[0] != here or "." in inside else {f"{here}.{name.name}" for name in node.names}
     return found
 
 
