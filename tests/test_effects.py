@@ -1,4 +1,4 @@
-"What a user loses when a key of the configuration does nothing: each one is changed here, and something else than its hash must change."
+"What a user loses if a configuration key has no effect: each key is changed here, and something else must change with it."
 import threading
 import warnings
 from dataclasses import replace
@@ -18,13 +18,13 @@ from image_classifier.core import ConfigError, DataError, ImageClassifierError
 from image_classifier.data import IDX_SETS, IndexedArrayView, load_data
 from image_classifier.models import seeded_init
 from image_classifier.runs import train
-from image_classifier.training import Callback, Checkpoints, fit
+from image_classifier.training import Callback, Checkpoints, fit, OPTIMIZERS
 
 EXPERIMENTS = {}
 
 
 def experiment(*names):
-    "Registers the proof that these keys have an effect; it is called with one of them, without its section, and with an empty folder."
+    "Register the proof that these keys have an effect; it is called with one of them, without its section, and an empty folder."
     def register(proof):
         for name in names:
             assert name not in EXPERIMENTS, f"two experiments for {name}"
@@ -39,16 +39,16 @@ def test_key_changes_what_happens(key, tmp_path):
     EXPERIMENTS[key](key.rpartition(".")[2], tmp_path)
 
 
-def test_no_experiment_names_a_key_that_is_gone():
+def test_every_experiment_names_an_existing_key():
     assert set(EXPERIMENTS) == set(keys())
 
 
-def test_key_without_experiment_is_noticed(tmp_path):
+def test_key_without_experiment_fails(tmp_path):
     with pytest.raises(AssertionError, match="no experiment shows that data.color has an effect"):
         test_key_changes_what_happens("data.color", tmp_path)
 
 
-# a small training, watched
+# A small training run that is observed
 
 
 PLAIN = {"hyperparameters.num_epochs": 1, "hyperparameters.batch_size": 32, "hyperparameters.optimizer": "sgd", "hyperparameters.momentum": 0.0,
@@ -58,33 +58,33 @@ SHORT = {setting.key.rpartition(".")[2]: setting.key for setting in settings().v
 
 
 def configured(**changes):
-    "A plain configuration with some keys changed; `name` is that of the data."
+    "Return a plain configuration with some keys changed; `name` is that of the data."
     return check_config(build({**PLAIN, **{SHORT[name] if name != "name" else "data.name": value for name, value in changes.items()}}))
 
 
 @cache
 def digits():
-    "64 digits to learn from, 32 to choose by and 16 to be measured on."
+    "Return 64 digits to train on, 32 to validate and 16 to test."
     splits = load_data("digits")
     return replace(splits, train=splits.train.select(range(64)), valid=splits.valid.select(range(32)), test=splits.test.select(range(16)))
 
 
 @cache
-def misled():
-    "Digits that are all zeros to learn from and all ones to choose by: each step makes the validation loss rise."
+def mislabeled():
+    "Return digits labeled 0 for training and 1 for validation: each step raises the validation loss."
     train, valid = digits().train, digits().valid
     return replace(digits(), train=replace(train, targets=train.targets * 0), valid=replace(valid, targets=valid.targets * 0 + 1))
 
 
-class Watch(Callback):
-    "Writes down the weights after each step, its rate, and what the network was given."
+class Recorder(Callback):
+    "Record the weights after each step, the learning rates, and the inputs of the network."
     def __init__(self):
-        self.weights, self.rates, self.learnt, self.looked_at = [], [], [], []
+        self.weights, self.rates, self.train_inputs, self.eval_inputs = [], [], [], []
 
     def on_fit_start(self, state):
         self.weights.append(vector(state.model))
         self.hook = state.model.register_forward_pre_hook(
-            lambda model, inputs: (self.learnt if model.training else self.looked_at).append(inputs[0].clone()))
+            lambda model, inputs: (self.train_inputs if model.training else self.eval_inputs).append(inputs[0].clone()))
 
     def on_step_end(self, state):
         self.weights.append(vector(state.model))
@@ -99,13 +99,13 @@ def vector(model):
 
 
 def trained(splits=None, fully=False, **changes):
-    "What a small network, always the same, goes through; `fully`: one that takes images of any size, and has filters."
+    "Train a small network with fixed initial weights; `fully`: a convolutional one, for images of any size."
     with seeded_init(0):
         model = (nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)) if fully else
                  nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10)))
-    watch = Watch()
-    history = fit(model, splits or digits(), configured(**changes), [watch])
-    return SimpleNamespace(model=model, history=history, step=watch.weights[1] - watch.weights[0], **vars(watch))
+    recorder = Recorder()
+    history = fit(model, splits or digits(), configured(**changes), [recorder])
+    return SimpleNamespace(model=model, history=history, step=recorder.weights[1] - recorder.weights[0], **vars(recorder))
 
 
 def same(first, second):
@@ -117,8 +117,8 @@ def plain():
     return trained()
 
 
-def test_experiments_compare_with_something_that_repeats_itself():
-    assert same(plain().weights, trained().weights) and same(plain().learnt, trained().learnt)
+def test_plain_training_is_repeatable():
+    assert same(plain().weights, trained().weights) and same(plain().train_inputs, trained().train_inputs)
 
 
 # hyperparameters
@@ -130,14 +130,14 @@ def doubled_rate_doubles_the_step(key, folder):
 
 
 @experiment("hyperparameters.weight_decay")
-def weights_are_pulled_to_zero_and_biases_are_not(key, folder):
+def weights_decay_and_biases_do_not(key, folder):
     pulled, matrix = trained(weight_decay=0.5), slice(0, 64 * 16)
     torch.testing.assert_close(pulled.step[matrix], plain().step[matrix] - 0.1 * 0.5 * plain().weights[0][matrix])
     assert torch.equal(pulled.step[64 * 16:64 * 16 + 16], plain().step[64 * 16:64 * 16 + 16])
 
 
 @experiment("hyperparameters.momentum")
-def second_step_goes_on_with_the_first(key, folder):
+def second_step_continues_the_first(key, folder):
     heavy = trained(momentum=0.5)
     assert torch.equal(heavy.step, plain().step)
     torch.testing.assert_close(heavy.weights[2], plain().weights[2] + 0.5 * plain().step)
@@ -153,7 +153,7 @@ def products_have_fewer_digits(key, folder):
 @experiment("hyperparameters.progressive_resizing_start")
 def images_grow(key, folder):
     grown = trained(progressive_resizing_start=0.5, num_epochs=3, fully=True)
-    assert [inputs.shape[-1] for inputs in grown.learnt] == [4, 4, 5, 6, 7, 8] and {inputs.shape[-1] for inputs in grown.looked_at} == {8}
+    assert [inputs.shape[-1] for inputs in grown.train_inputs] == [4, 4, 5, 6, 7, 8] and {inputs.shape[-1] for inputs in grown.eval_inputs} == {8}
 
 
 @experiment("hyperparameters.nesterov")
@@ -162,7 +162,7 @@ def first_step_already_looks_ahead(key, folder):
 
 
 @experiment("hyperparameters.ema_decay")
-def average_is_measured_and_kept(key, folder):
+def average_is_evaluated_and_kept(key, folder):
     averaged = trained(ema_decay=0.9)
     assert same(averaged.weights, plain().weights) and not torch.allclose(vector(averaged.model), averaged.weights[-1])
     expected, keeps = plain().weights[0], (1 / 10, 2 / 11)
@@ -172,20 +172,21 @@ def average_is_measured_and_kept(key, folder):
 
 
 @experiment("hyperparameters.gradient_accumulation")
-def parts_are_seen_one_after_the_other(key, folder):
+def parts_of_a_batch_are_computed_one_after_the_other(key, folder):
     cut = trained(gradient_accumulation=4)
-    assert [len(inputs) for inputs in cut.learnt] == [8] * 8 and len(cut.rates) == 2
+    assert [len(inputs) for inputs in cut.train_inputs] == [8] * 8 and len(cut.rates) == 2
     torch.testing.assert_close(cut.step, plain().step)
 
 
 @experiment("hyperparameters.optimizer")
 def each_optimizer_steps_in_its_own_way(key, folder):
-    steps = [trained(optimizer=name, weight_decay=0.5, fully=True).step for name in settings()["hyperparameters.optimizer"].limits["choices"]]
+    assert set(settings()["hyperparameters.optimizer"].limits["choices"]) == set(OPTIMIZERS)
+    steps = [trained(optimizer=name, weight_decay=0.5, fully=True).step for name in OPTIMIZERS]
     assert not any(torch.allclose(a, b) for i, a in enumerate(steps) for b in steps[:i])
 
 
 @experiment("hyperparameters.num_epochs")
-def history_has_a_row_an_epoch(key, folder):
+def history_has_one_row_per_epoch(key, folder):
     assert [len(trained(num_epochs=epochs).history) for epochs in (1, 3)] == [1, 3]
 
 
@@ -195,8 +196,8 @@ def epoch_has_as_many_steps_as_batches(key, folder):
 
 
 def rates(**changes):
-    "The rates of the steps, two in each epoch, while the validation loss rises."
-    return trained(misled(), **{"num_epochs": 4, "step_size": 2, "early_stopping_patience": 0, **changes}).rates
+    "Return the learning rates of the steps, two per epoch, while the validation loss rises."
+    return trained(mislabeled(), **{"num_epochs": 4, "step_size": 2, "early_stopping_patience": 0, **changes}).rates
 
 
 @experiment("hyperparameters.scheduler_type")
@@ -251,11 +252,11 @@ def step_has_at_most_this_length(key, folder):
 @experiment("augment.horizontal_flip", "augment.translate", "augment.rotation", "augment.color_jitter")
 def images_are_changed_in_training_alone(key, folder):
     changed = trained(**{key: {"horizontal_flip": True, "translate": 0.2, "rotation": 30.0, "color_jitter": 0.5}[key]})
-    assert not torch.allclose(changed.learnt[0], plain().learnt[0]) and not torch.equal(changed.step, plain().step)
-    assert same(changed.looked_at, plain().looked_at)
+    assert not torch.allclose(changed.train_inputs[0], plain().train_inputs[0]) and not torch.equal(changed.step, plain().step)
+    assert same(changed.eval_inputs, plain().eval_inputs)
     if key == "horizontal_flip":
-        here, mirrored = (torch.stack([(image == other).all() for image, other in zip(changed.learnt[0], given)])
-                          for given in (plain().learnt[0], plain().learnt[0].flip(-1)))
+        here, mirrored = (torch.stack([(image == other).all() for image, other in zip(changed.train_inputs[0], given)])
+                          for given in (plain().train_inputs[0], plain().train_inputs[0].flip(-1)))
         assert (here | mirrored).all() and here.any() and mirrored.any()
 
 
@@ -292,9 +293,9 @@ def dropped_features_lead_elsewhere(key, folder):
 @experiment("seed")
 def order_augmentation_and_first_weights_are_others(key, folder):
     assert torch.equal(trained(seed=1).weights[0], plain().weights[0])  # an own network keeps its weights
-    assert not torch.equal(trained(seed=1).learnt[0], plain().learnt[0])
-    alone = [trained(digits_of(1), seed=seed, shift=0.3, num_epochs=3, batch_size=1) for seed in (1, 2)]
-    assert not same(alone[0].learnt, alone[1].learnt)
+    assert not torch.equal(trained(seed=1).train_inputs[0], plain().train_inputs[0])
+    alone = [trained(digits_of(1), seed=seed, translate=0.3, num_epochs=3, batch_size=1) for seed in (1, 2)]
+    assert not same(alone[0].train_inputs, alone[1].train_inputs)
     still = [ran(folder / str(seed), seed=seed, learning_rate=1e-30) for seed in (1, 2)]
     assert not torch.allclose(*(vector(run.classifier().model) for run in still))
 
@@ -312,7 +313,7 @@ def epochs_are_as_many_as_fit(key, folder):
 
 @experiment("early_stopping_patience")
 def run_stops_when_nothing_gets_better(key, folder):
-    rows = [len(trained(misled(), num_epochs=6, early_stopping_patience=patience).history) for patience in (1, 3, 0)]
+    rows = [len(trained(mislabeled(), num_epochs=6, early_stopping_patience=patience).history) for patience in (1, 3, 0)]
     assert rows == [2, 4, 6]
 
 
@@ -336,11 +337,11 @@ def same_name_is_another_network(key, folder):
 
 @experiment("device")
 def device_is_used_or_refused(key, folder):
-    assert plain().learnt[0].device.type == "cpu"
+    assert plain().train_inputs[0].device.type == "cpu"
     with pytest.raises(ConfigError, match="no CUDA device number 999"):
         trained(device="cuda:999")
     if torch.cuda.is_available():
-        assert trained(device="cuda").learnt[0].device.type == "cuda"
+        assert trained(device="cuda").train_inputs[0].device.type == "cuda"
     else:
         with pytest.raises(ConfigError, match="no CUDA device"):
             trained(device="cuda")
@@ -404,13 +405,13 @@ def saved(folder, **changes):
     return Checkpoints(ran(folder, num_epochs=2, **changes).path / "checkpoints").list_steps()
 
 
-@experiment("near_duplicates")
+@experiment("check_near_duplicates")
 def twins_are_looked_for(key, folder):
     pets = {**drawn(folder / "pets", side=24), "cache_dir": str(folder / "cache"), "batch_size": 4}
     copies = [save(folder / "pets" / "cat" / f"{number}.png", picture(7, 24).point(lambda value: value * (1 - number / 99))) for number in range(20, 30)]
     assert len(copies) == 10
     for wanted in (True, False):
-        config = configured(**pets, near_duplicates=wanted)
+        config = configured(**pets, check_near_duplicates=wanted)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             run = train(config, folder / str(wanted))
@@ -420,9 +421,9 @@ def twins_are_looked_for(key, folder):
 
 @experiment("checkpoint.every_steps", "checkpoint.every_minutes", "checkpoint.keep")
 def checkpoints_are_more_or_fewer(key, folder):
-    value, more = {"checkpoint.every_steps": (1, {"checkpoint.keep": 99}), "checkpoint.every_minutes": (1e-9, {"checkpoint.keep": 99}), "checkpoint.keep": (1, {"checkpoint.every_steps": 1})}[key]
+    value, more = {"every_steps": (1, {"keep": 99}), "every_minutes": (1e-9, {"keep": 99}), "keep": (1, {"every_steps": 1})}[key]
     usual, other = saved(folder / "usual", **more), saved(folder / "other", **{key: value}, **more)
-    assert len(other) < len(usual) <= 3 if key == "checkpoint.keep" else len(other) > len(usual)
+    assert len(other) < len(usual) <= 3 if key == "keep" else len(other) > len(usual)
 
 
 @experiment("resume")
@@ -484,10 +485,10 @@ def wide_pictures_become_square_in_another_way(key, folder):
     assert not images["pad"][:, :, 0].any() and images["crop"][:, :, 0].any()
 
 
-@experiment("data.valid_fraction", "data.test")
+@experiment("data.valid_fraction", "data.test_fraction")
 def split_takes_another_share(key, folder):
     pets = drawn(folder)
-    sizes = [len(getattr(loaded(**pets, **{key: share}), key)) for share in (0.1, 0.4)]
+    sizes = [len(getattr(loaded(**pets, **{key: share}), key.removesuffix("_fraction"))) for share in (0.1, 0.4)]
     assert sizes[1] > sizes[0]
 
 
