@@ -200,7 +200,7 @@ def brought_in(code: str) -> set[str]:
     return set(shown.splitlines()[-1].split()) - set(sys.stdlib_module_names)
 
 
-@pytest.mark.parametrize("module", ["", ".core", ".core.errors", ".core.files", ".core.random", ".config", ".config.schema", ".config.yaml", ".config.composing", ".data.archives",
+@pytest.mark.parametrize("module", ["", ".core", ".core.errors", ".core.files", ".core.random", ".config", ".config.schema", ".config.checking", ".config.yaml", ".config.composing", ".data.archives",
                                     ".core.alerts", ".data.headers", ".data.decoding", ".data.readers", ".data.splitting", ".data.loading", ".quality.duplicates",
                                     ".quality.checks", ".quality.expectations", ".metrics.classification", ".inference.signing"])
 def test_low_rooms_import_no_torch(module):
