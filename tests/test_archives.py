@@ -19,7 +19,7 @@ from folders import folder, pets, refused  # noqa: F401
 from image_classifier.cli import main
 from image_classifier.config import compose, DataConfig
 from image_classifier.core import DataError
-from image_classifier.data import ArchiveLimits, load_data, opened, unpack, unpacked
+from image_classifier.data import ArchiveLimits, load_data, unpack, unpack_cached, unpack_if_archive
 
 
 def info(name, kind=tarfile.REGTYPE, **facts):
@@ -209,9 +209,9 @@ def test_file_that_is_no_archive_is_said_to_be_none(tmp_path):
 
 UNPACK = """
 import pathlib, sys
-from image_classifier.data import unpacked
+from image_classifier.data import unpack_cached
 print("on", flush=True)
-unpacked(sys.argv[1], pathlib.Path(sys.argv[2]))
+unpack_cached(sys.argv[1], pathlib.Path(sys.argv[2]))
 """
 
 
@@ -220,7 +220,7 @@ def test_killed_while_unpacking_the_next_one_repairs(tmp_path):
     path = zipped(tmp_path / "data.zip", *((f"d/{i}.bin", os.urandom(20_000)) for i in range(200)))
     whole = {file.name: file.read_bytes() for file in unpack(path, tmp_path / "whole").rglob("*.bin")}
     begun = time.monotonic()
-    unpacked(path, tmp_path / "warm")
+    unpack_cached(path, tmp_path / "warm")
     length, draw, killed = time.monotonic() - begun, random.Random(42), 0
     for _ in range(20):
         child = subprocess.Popen([sys.executable, "-c", UNPACK, str(path), str(tmp_path / "cache")], stdout=subprocess.PIPE)
@@ -235,7 +235,7 @@ def test_killed_while_unpacking_the_next_one_repairs(tmp_path):
                 file.unlink()
             (found / "d").rmdir(), found.rmdir()
     assert killed > 5
-    inside = opened(path, tmp_path)
+    inside = unpack_if_archive(path, tmp_path)
     assert {file.name: file.read_bytes() for file in inside.rglob("*.bin")} == whole
-    unpacked(path, tmp_path / "cache")
+    unpack_cached(path, tmp_path / "cache")
     assert not list((tmp_path / "cache").glob(".*"))

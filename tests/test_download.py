@@ -11,7 +11,7 @@ import pytest
 
 from image_classifier.config import DataConfig
 from image_classifier.core import ConfigError, DataError
-from image_classifier.data import fetch, IDX_FILES, IDX_SETS, load_data, Remote
+from image_classifier.data import fetch, IDX_FILES, IDX_SETS, load_data, RemoteFile
 
 CONTENT = bytes(range(256)) * 400
 
@@ -59,7 +59,7 @@ def closed():
 
 
 def remote(*mirrors, content=CONTENT, kind="sha256"):
-    return Remote("a.bin", f"{kind}:{hashlib.new(kind, content).hexdigest()}", mirrors)
+    return RemoteFile("a.bin", f"{kind}:{hashlib.new(kind, content).hexdigest()}", mirrors)
 
 
 def left(folder):
@@ -76,7 +76,7 @@ def test_file_is_downloaded_once_and_then_found_without_network(server, tmp_path
 
 
 def test_wrong_bytes_are_refused_and_not_kept(server, tmp_path):
-    with pytest.raises(DataError, match=re.escape(f"{server.at}/good/ gave other bytes than the checksum says")):
+    with pytest.raises(DataError, match=re.escape(f"{server.at}/good/ content does not match the checksum")):
         fetch([remote(f"{server.at}/good/", content=b"what was published")], tmp_path, attempts=1)
     assert left(tmp_path) == []
 
