@@ -50,16 +50,18 @@ class Member(NamedTuple):
     name: str  # as stored in the archive
     bytes: IO[bytes] | None  # None for a folder
 
-# %% ../../nbs/data/10_archives.ipynb #af14715a
+# %% ../../nbs/data/10_archives.ipynb #427f17ab
 class _LimitedStream(io.RawIOBase):
     "A stream that raises after `left` more bytes."
     def __init__(self, stream: IO[bytes]):
         self.stream, self.left = stream, 1 << 20
 
     def readable(self) -> bool:
+        "Return True."
         return True
 
     def read(self, size: int = -1) -> bytes:
+        "Return up to `size` bytes, all for -1, or raise a `DataError`."
         data = self.stream.read(size)
         self.left -= len(data)
         if self.left < 0:

@@ -373,7 +373,7 @@ def _normalize(pixels: "torch.Tensor",  # (B,C,S,S) float32, 0..255
                preprocess: Preprocess,
                inputs: "torch.Tensor",  # (B,C,S,S) float32, written to
               ) -> None:
-    "As `preprocess.inputs`, some images at a time."
+    "As `preprocess.normalize`, some images at a time."
     step = max(1, _NEAR // max(1, pixels[:1].numel()))
     for start in range(0, len(pixels), step):
         inputs[start:start + step].copy_(preprocess.normalize(pixels[start:start + step]))
