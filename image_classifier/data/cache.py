@@ -28,7 +28,8 @@ import numpy as np
 from ..config import DataConfig
 from ..core import ConfigError, DataError, ImageClassifierError, locked, quoted, read_json, ResourceError, writable_folder, write_json, writing_to
 from .download import cache_folder, CIFAR_SETS, IDX_SETS
-from .headers import DecodeError, ImageFacts
+from .headers import ImageFacts
+from .image_formats import DecodeError
 from .readers import Source
 from .source_images import conversions, DecodedImages, empty_images, image_statistics, map_in_threads, resolve_shape, SourceImages
 

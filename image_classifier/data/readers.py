@@ -29,9 +29,9 @@ import numpy as np
 
 from ..config import DataConfig, LINKS, SOURCES
 from ..core import ConfigError, DataError, join_problems, missing_path_hint, quoted, suggestion
-from .archives import opened
+from .archives import unpack_if_archive
 from .download import cache_folder, CIFAR_SETS, fetch, IDX_FILES, IDX_SETS
-from .headers import DecodeError
+from .image_formats import DecodeError
 
 # %% ../../nbs/data/06_readers.ipynb #3d1d8050
 class File(NamedTuple):
@@ -363,7 +363,7 @@ def folder_source(config: DataConfig,  # root, formats
                   allow: Collection[str] = (),  # links: may lead out of the root
                  ) -> Source:
     "Pictures in class folders under `data.root`."
-    root = opened(_existing(config.root), cache_folder(config.cache_dir))
+    root = unpack_if_archive(_existing(config.root), cache_folder(config.cache_dir))
     if not os.path.isdir(root):
         raise DataError("not a folder of images nor a .zip, .tar or .tar.gz", root, _LAYOUT)
     listing = list_files(root, config.formats, LINKS in allow)
@@ -437,7 +437,7 @@ def csv_source(config: DataConfig,  # root and the names of the columns
                allow: Collection[str] = (),  # links: may lead out of the root
               ) -> Source:
     "Pictures that the table `data.root` lists; or the one table in that folder."
-    root = opened(_existing(config.root), cache_folder(config.cache_dir))
+    root = unpack_if_archive(_existing(config.root), cache_folder(config.cache_dir))
     tables = sorted(root.glob("*.csv")) if os.path.isdir(root) else [root]
     if len(tables) != 1 or not os.path.isfile(tables[0]):
         raise DataError(f"{len(tables)} .csv files" if os.path.isdir(root) else "not a CSV file", root, "name one CSV file as data.root")
