@@ -430,9 +430,9 @@ DAMAGE = {  # what is done to the copy, whether its manifest is made to match ag
     "one bit": (lambda folder: change(folder / "model.safetensors", flip), False, ["sha256 mismatch in model.safetensors"]),
     "a page of zeros": (lambda folder: change(folder / "model.safetensors", lambda data: data[:8192] + bytes(4096) + data[12288:]), False, ["sha256 mismatch"]),
     "pickle renamed": (lambda folder: change(folder / "model.safetensors", lambda data: pickle.dumps({"a": 1})), True, ["not a safetensors file", "0x80"]),
-    "huge header": (lambda folder: change(folder / "model.safetensors", lambda data: struct.pack("<Q", 1 << 63) + data[8:]), True, ["header larger than"]),
+    "huge header": (lambda folder: change(folder / "model.safetensors", lambda data: struct.pack("<Q", 1 << 63) + data[8:]), True, ["header too large"]),
     "overlap": (lambda folder: change(folder / "model.safetensors", lambda data: safetensors(
-        {name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} for name in "ab"}, bytes(8))), True, ["invalid tensor layout"]),
+        {name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} for name in "ab"}, bytes(8))), True, ["invalid offset for tensor"]),
     "other network": (lambda folder: change(folder / "model.safetensors", lambda data: safetensors(
         {"strange": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}, bytes(8))), True, ["strange"]),
     "newer format": (lambda folder: change(folder / "classifier.json", lambda data: data.replace(b'"format": 1', b'"format": 99')), True, ["99", "upgrade image_classifier"]),

@@ -78,8 +78,8 @@ def test_a_fault_in_a_real_room_is_found(monkeypatch, in_folder):
     errors = room("core.errors")
     monkeypatch.setattr(errors, "nearest", lambda word, options, count=3: [])
     in_folder(NBS)
-    with pytest.raises(ProofFailed, match="01_errors.ipynb"):
-        run_against_module(NBS / "core" / "01_errors.ipynb", errors)
+    with pytest.raises(ProofFailed, match="10_errors.ipynb"):
+        run_against_module(NBS / "core" / "10_errors.ipynb", errors)
 
 
 def test_what_a_notebook_registers_does_not_leak_into_other_tests(monkeypatch):

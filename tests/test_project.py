@@ -566,7 +566,7 @@ def test_links_of_the_home_page_work_in_the_readme_too():
 def test_the_link_check_finds_a_dead_link(tmp_path):
     text = "# A page\n\n## Two words\n\n[good](#two-words) [bad](#three) [gone](missing.ipynb) ![none](picture.png)\n```\n[code](never.md)\n```\n"
     assert [bool(broken(target, text, tmp_path)) for target in links(text)] == [False, True, True, True]
-    assert not broken("../nbs/core/01_errors.ipynb#nearest", "", NBS) and not broken(f"{SITE}/core/errors.html#the-exit-codes", "", NBS)
+    assert not broken("../nbs/core/10_errors.ipynb#nearest", "", NBS) and not broken(f"{SITE}/core/errors.html#exit-codes", "", NBS)
     assert broken(f"{SITE}/core/errors.html#nowhere", "", NBS) and broken(f"{SITE}/nowhere.html", "", NBS)
 
 

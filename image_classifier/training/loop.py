@@ -177,6 +177,6 @@ def fit(model: nn.Module,  # any network from (B,C,S,S) float32 inputs to (B,K) 
         if found:
             resume(state, found, allow)
         plan_epochs(state, max_minutes)
-        with leaving_best_weights(state), stop.watched():
+        with leaving_best_weights(state), stop.deferred():
             run_epochs(state, early_stopping_patience or math.inf)
     return state.history

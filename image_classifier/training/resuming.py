@@ -145,14 +145,14 @@ class CheckpointCallback(Callback):
 
     def _look(self, state: TrainState, epoch_ended: bool) -> None:
         due = bool(self.checkpoints) and state.setup.compute.distributed.is_main and self.checkpoints.should_save(state.step, epoch_ended)
-        code = all_reduce_max(state.setup.compute.distributed, STOP if self.stop.asked else SAVE * due)
+        code = all_reduce_max(state.setup.compute.distributed, STOP if self.stop.requested else SAVE * due)
         if self.checkpoints and code:
             check_diverged(state)
             checkpoint = make_checkpoint(state)
             if state.setup.compute.distributed.is_main:
                 self.checkpoints.save(checkpoint)
         if code == STOP:
-            raise self.stop.asked or KeyboardInterrupt()
+            raise self.stop.requested or KeyboardInterrupt()
 
     def on_step_end(self, state: TrainState) -> None:
         "Save or end within an epoch."
