@@ -1,4 +1,4 @@
-"""What a real server hears, and what comes of hooks that do not work: a warning, never an error, and never a secret in it."""
+"""Alerts reach a real server and real commands; a hook that fails gives a warning, never an exception, and no secret in it."""
 import json
 import shlex
 import socket
@@ -24,11 +24,11 @@ def no_proxy(monkeypatch):
 
 @pytest.fixture
 def server():
-    "A real server on loopback: what it heard is in `heard`, what it answers is set in `answer`."
+    "A server on this machine: requests are collected in `received`, responses are set with `answer`."
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            self.server.heard.append((self.path, self.headers["Content-Type"], body))
+            self.server.received.append((self.path, self.headers["Content-Type"], body))
             self.server.answer(self)
 
         do_GET = do_POST
@@ -37,7 +37,7 @@ def server():
             pass
 
     serving = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    serving.heard, serving.address = [], f"http://127.0.0.1:{serving.server_port}"
+    serving.received, serving.address = [], f"http://127.0.0.1:{serving.server_port}"
     serving.daemon_threads = True
     serving.answer = lambda handler: (handler.send_response(204), handler.end_headers())
     thread = threading.Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.01})
@@ -49,7 +49,7 @@ def server():
 
 
 def warned(hook, report=REPORT, **options):
-    "The warnings of an alert, which raises nothing."
+    "Send an alert; return the text of its warnings."
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         alert(hook, report, **options)
@@ -63,9 +63,9 @@ def python(code):
 # Webhooks
 
 
-def test_a_server_hears_the_report_as_json(server):
+def test_a_server_receives_the_report_as_json(server):
     assert warned(f"{server.address}/hook?key=1") == []
-    (path, kind, body), = server.heard
+    (path, kind, body), = server.received
     assert (path, kind, json.loads(body)) == ("/hook?key=1", "application/json", REPORT)
 
 
@@ -77,18 +77,18 @@ def test_a_redirect_is_not_followed(server, code):
         handler.end_headers()
     server.answer = answer
     assert warned(f"{server.address}/hook/secret") == [f"the alert to {server.address} failed: it answered {code}"]
-    assert len(server.heard) == 1
+    assert len(server.received) == 1
 
 
-def test_a_refusal_is_one_line_without_the_secret_of_the_address(server):
+def test_a_rejected_request_is_one_line_without_the_secrets_of_the_url(server):
     server.answer = lambda handler: handler.send_error(403, "no <b>entry</b>")
     line, = warned(server.address.replace("//", "//me:password@") + "/services/secret")
     assert "password" not in line and "secret" not in line and "\n" not in line
 
 
 @pytest.mark.parametrize("pause, chunk", [(30, b""), (0.1, b"X")], ids=["silent", "a byte at a time"])
-def test_a_server_that_takes_its_time_is_left(pause, chunk):
-    "Neither one that says nothing nor one that always says a little more holds a program up."
+def test_a_slow_server_does_not_delay_the_program(pause, chunk):
+    "The time limit holds for a server that sends nothing and for one that never stops sending."
     with socket.create_server(("127.0.0.1", 0)) as listening:
         stop = threading.Event()
 
@@ -111,33 +111,34 @@ def test_a_server_that_takes_its_time_is_left(pause, chunk):
         thread.join()
 
 
-def test_a_closed_door_and_a_server_of_another_kind_are_warnings():
+def test_a_refused_connection_and_a_server_that_does_not_speak_http_are_warnings():
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = f"http://127.0.0.1:{listening.getsockname()[1]}/secret"
 
-        def babble():
+        def mail_server():
             connection, _ = listening.accept()
             with connection:
                 connection.recv(65536)
                 connection.sendall(b"220 mail.example ESMTP\x1b[31m\r\n")
 
-        thread = threading.Thread(target=babble)
+        thread = threading.Thread(target=mail_server)
         thread.start()
-        babbled, = warned(address)
+        wrong_protocol, = warned(address)
         thread.join()
-    closed, = warned(address)
-    assert "\x1b" not in babbled and all("failed: " in line and "secret" not in line for line in (babbled, closed))
+    refused, = warned(address)
+    assert "\x1b" not in wrong_protocol
+    assert all("failed: " in line and "secret" not in line for line in (wrong_protocol, refused))
 
 
 # Commands
 
 
 def test_a_command_reads_the_report(tmp_path):
-    assert warned(python(f"import sys; open({str(tmp_path / 'heard')!r}, 'wb').write(sys.stdin.buffer.read())")) == []
-    assert json.loads((tmp_path / "heard").read_bytes()) == REPORT
+    assert warned(python(f"import sys; open({str(tmp_path / 'received')!r}, 'wb').write(sys.stdin.buffer.read())")) == []
+    assert json.loads((tmp_path / "received").read_bytes()) == REPORT
 
 
-def test_no_shell_reads_a_command(tmp_path, monkeypatch):
+def test_a_command_runs_without_a_shell(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = "import sys; open('words', 'w').write('\\n'.join(sys.argv[1:]))"
     assert warned(python(code) + " $HOME '$(touch canary)' ; touch canary | x > canary") == []
@@ -145,20 +146,20 @@ def test_no_shell_reads_a_command(tmp_path, monkeypatch):
     assert not (tmp_path / "canary").exists()
 
 
-def test_what_a_command_prints_stays_out_of_the_answer(capfd):
+def test_output_of_a_command_stays_out_of_stdout_and_stderr(capfd):
     line, = warned(python(r"import sys; print('{}'); sys.stderr.buffer.write(b'\xff\x1b[31mno mail\n\n'); sys.exit(3)"))
     assert line.endswith(r"failed: 'exit code 3: �\x1b[31mno mail'")
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_command_that_reads_nothing_or_dies_does_no_harm():
+def test_a_command_that_reads_nothing_or_is_killed_is_no_error():
     large = {"text": "x" * 1_000_000}
     assert warned(python("pass"), large) == []
     line, = warned(python("import os; os.kill(os.getpid(), 9)"), large)
     assert "exit code -9" in line
 
 
-def test_a_command_that_hangs_is_killed_with_what_it_started(tmp_path):
+def test_a_command_that_hangs_is_killed_with_its_child_processes(tmp_path):
     child = f"import time; time.sleep(2); open({str(tmp_path / 'canary')!r}, 'w')"
     line, = warned(python(f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(60)"), seconds=1.0)
     assert line.endswith("failed: it took longer than 1 s")
@@ -166,7 +167,7 @@ def test_a_command_that_hangs_is_killed_with_what_it_started(tmp_path):
     assert not (tmp_path / "canary").exists()
 
 
-def test_a_file_that_cannot_be_run_is_a_warning(tmp_path):
+def test_a_file_that_cannot_be_executed_is_a_warning(tmp_path):
     script = tmp_path / "hook"
     script.write_bytes(b"\x00no program")
     script.chmod(0o755)
@@ -178,7 +179,7 @@ def test_a_file_that_cannot_be_run_is_a_warning(tmp_path):
     ("", "no such command"), ("  ", "no such command"), ("ftp://example.org/x", "no such command"), ("file:///etc/passwd", "no such command"),
     ("http://", "no host"), ("http:///x", "no host"), ("https://[::1", "not an alert hook"), ("http://example.org/a b", "a space in it"),
     ("http://example.org/\r\nX: y", "a space in it"), ("mail 'x", "no closing quotation"), ("/", "no such command"), ("a\0b", "no such command")])
-def test_a_wrong_hook_is_found_early_and_is_a_warning_late(hook, words):
+def test_a_wrong_hook_is_an_error_when_parsed_and_a_warning_when_sent(hook, words):
     with pytest.raises(ConfigError, match=words) as caught:
         parse_hook(hook)
     assert caught.value.exit_code == 2 and "\n" not in str(caught.value)

@@ -152,17 +152,17 @@ def write_json(path: str | Path,  # the file to write or replace
     "Write `value` to `path` as indented UTF-8 JSON, atomically."
     atomic_write(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
-# %% ../../nbs/core/20_io.ipynb #6975e0ae
+# %% ../../nbs/core/20_io.ipynb #7a2fe131
 def parse_json(data: bytes,  # UTF-8 JSON
                path: str | Path,  # where it comes from, for messages
               ) -> object:
     "Return the value of `data` with finite numbers only, or raise an `ArtifactError`."
-    def finite(text):
+    def _finite(text: str) -> float:
         if not math.isfinite(value := float(text)):
             raise ValueError(f"{text} is not JSON" if text[-1:].isalpha() else f"{text} is too large")
         return value
     try:
-        return json.loads(data.decode("utf-8"), parse_float=finite, parse_constant=finite)
+        return json.loads(data.decode("utf-8"), parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as problem:
         raise ArtifactError(f"not valid JSON: {quoted(problem, 120)}", path) from problem
 
