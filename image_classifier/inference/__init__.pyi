@@ -1,4 +1,4 @@
-from .artifact import build_from_metadata as build_from_metadata, check_metadata as check_metadata, check_shapes as check_shapes, to_metadata as to_metadata
+from .artifact import check_metadata as check_metadata, to_metadata as to_metadata
 from .cards import model_card as model_card
 from .classifier import Classifier as Classifier
 from .prediction import Prediction as Prediction, read_pixels as read_pixels, to_prediction as to_prediction
