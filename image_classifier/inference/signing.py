@@ -80,11 +80,11 @@ def fingerprint(key: Any,  # an EllipticCurvePublicKey
     forms = _cryptography("hazmat.primitives.serialization")
     return hashlib.sha256(key.public_bytes(forms.Encoding.DER, forms.PublicFormat.SubjectPublicKeyInfo)).hexdigest()[:16]
 
-# %% ../../nbs/inference/50_signing.ipynb #8b328af1
+# %% ../../nbs/inference/50_signing.ipynb #a84e4dd9
 _CURVES = {"secp256r1", "secp384r1", "secp521r1"}  # the curves of the format
 _MAX_KEY_BYTES = 1 << 16
 
-# %% ../../nbs/inference/50_signing.ipynb #1b9786f8
+# %% ../../nbs/inference/50_signing.ipynb #30468fe4
 def read_public_key(path: str | Path,  # a PEM file
                    ) -> Any:  # an EllipticCurvePublicKey
     "Return the public key in a file, or raise an `ArtifactError`."
@@ -96,7 +96,7 @@ def read_public_key(path: str | Path,  # a PEM file
     except (ValueError, _cryptography("exceptions").UnsupportedAlgorithm) as problem:
         raise ArtifactError("not a public key in PEM", path, f"name the {PUBLIC} of the signer") from problem
 
-# %% ../../nbs/inference/50_signing.ipynb #fe1ba729
+# %% ../../nbs/inference/50_signing.ipynb #5e10fa14
 def _check_curve(key: Any, path: str | Path) -> Any:
     "Return the key if it is on a supported curve, or raise an `ArtifactError`."
     kind = key.curve.name if hasattr(key, "curve") else type(key).__name__
@@ -104,7 +104,7 @@ def _check_curve(key: Any, path: str | Path) -> Any:
         raise ArtifactError(f"a key of a kind that is not supported: {kind}", path, "make a pair with ic sign --new-keys")
     return key
 
-# %% ../../nbs/inference/50_signing.ipynb #d468181a
+# %% ../../nbs/inference/50_signing.ipynb #da6ab54c
 def read_private_key(path: str | Path,  # a PEM file
                      password: str = "",  # that encrypts it
                     ) -> Any:  # an EllipticCurvePrivateKey
@@ -122,11 +122,11 @@ def read_private_key(path: str | Path,  # a PEM file
         what = "wrong password, or a damaged key" if password else "not a private key in PEM that can be read"
         raise ArtifactError(what, path) from problem
 
-# %% ../../nbs/inference/50_signing.ipynb #605cb3f6
+# %% ../../nbs/inference/50_signing.ipynb #b08d55a1
 SIGNATURE = "model.sig"
 _MAX_BYTES = 16 << 30  # bytes of an artifact's files together
 
-# %% ../../nbs/inference/50_signing.ipynb #da2c9236
+# %% ../../nbs/inference/50_signing.ipynb #ef544903
 def _names(folder: Path) -> set[str]:
     "Return the file names in a folder whose total size is acceptable."
     try:
@@ -138,7 +138,7 @@ def _names(folder: Path) -> set[str]:
         raise ArtifactError(f"{sum(sizes.values())} bytes, more than the {_MAX_BYTES} allowed here", folder)
     return set(sizes)
 
-# %% ../../nbs/inference/50_signing.ipynb #6895ca96
+# %% ../../nbs/inference/50_signing.ipynb #abd9bb7b
 def _check_files(folder: Path) -> dict[str, int]:  # file name: most bytes to read
     "Return the files of an artifact after verifying the manifest and that there are no others but the signature."
     names, files = _names(folder), check_manifest(folder)
@@ -149,7 +149,7 @@ def _check_files(folder: Path) -> dict[str, int]:  # file name: most bytes to re
                             "remove it, or take the folder again from where it was made")
     return {name: facts["size"] for name, facts in files.items()} | {MANIFEST: 1 << 20}
 
-# %% ../../nbs/inference/50_signing.ipynb #8a8ebc07
+# %% ../../nbs/inference/50_signing.ipynb #a38bae29
 @contextlib.contextmanager
 def _private_copy(folder: Path) -> Iterator[Path]:
     "Yield a private copy of an artifact without its signature, and delete it after the block."
@@ -162,18 +162,18 @@ def _private_copy(folder: Path) -> Iterator[Path]:
                 (copy / name).write_bytes(read_bytes(folder / name, size))
         yield copy
 
-# %% ../../nbs/inference/50_signing.ipynb #bef098c5
+# %% ../../nbs/inference/50_signing.ipynb #9c4ab3fe
 def _model_signing() -> Any:
     "Return the package model-signing."
     require("OpenSSL", "sign")  # model-signing imports it without declaring it
     return require("model_signing", "sign")
 
-# %% ../../nbs/inference/50_signing.ipynb #882ca750
+# %% ../../nbs/inference/50_signing.ipynb #7868c1e4
 def _hashing() -> Any:
     "Return the hashing configuration: every file but the signature."
     return _model_signing().hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
 
-# %% ../../nbs/inference/50_signing.ipynb #80cf1e00
+# %% ../../nbs/inference/50_signing.ipynb #e26488b7
 def sign(folder: str | Path,  # an artifact, as `Classifier.save` made it
          private_key: str | Path,  # a PEM file
          password: str = "",  # that encrypts the key
@@ -187,7 +187,7 @@ def sign(folder: str | Path,  # an artifact, as `Classifier.save` made it
         atomic_write(folder / SIGNATURE, copy.with_name(SIGNATURE).read_bytes())
     return folder / SIGNATURE
 
-# %% ../../nbs/inference/50_signing.ipynb #14a7e5d5
+# %% ../../nbs/inference/50_signing.ipynb #e4b7a196
 def _read_signature(folder: Path) -> tuple[bytes, bytes]:
     "Return the signed list and the signature, both unverified."
     path = folder / SIGNATURE
@@ -199,7 +199,7 @@ def _read_signature(folder: Path) -> tuple[bytes, bytes]:
                 return base64.b64decode(signed, validate=True), base64.b64decode(signature, validate=True)
     raise ArtifactError("not a model's signature", path, "take it again from where it was signed")
 
-# %% ../../nbs/inference/50_signing.ipynb #5656876f
+# %% ../../nbs/inference/50_signing.ipynb #9d6d5ab1
 def _bundle(signed: bytes, signature: bytes, public_pem: bytes) -> dict:
     "Return a signature in the form that model-signing reads."
     envelope = {"payload": base64.b64encode(signed).decode(), "payloadType": "application/vnd.in-toto+json",
@@ -207,7 +207,7 @@ def _bundle(signed: bytes, signature: bytes, public_pem: bytes) -> dict:
     return {"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json", "dsseEnvelope": envelope,
             "verificationMaterial": {"publicKey": {"hint": hashlib.sha256(public_pem).hexdigest()}, "tlogEntries": []}}
 
-# %% ../../nbs/inference/50_signing.ipynb #8f4b372c
+# %% ../../nbs/inference/50_signing.ipynb #594a394a
 def _check_signed(copy: Path, key: Any, signed: bytes, signature: bytes, folder: Path) -> None:
     "Raise an `ArtifactError` unless `key` signed every file of `copy`."
     public, bundle = copy.with_name(PUBLIC), copy.with_name(SIGNATURE)
@@ -227,7 +227,7 @@ def _check_signed(copy: Path, key: Any, signed: bytes, signature: bytes, folder:
         raise ArtifactError(f"not signed by key {fingerprint(key)}: {join_problems(unsigned)}", folder,
                             "ask for a signature of all files")
 
-# %% ../../nbs/inference/50_signing.ipynb #8cb120da
+# %% ../../nbs/inference/50_signing.ipynb #fb7b12b4
 @contextlib.contextmanager
 def _verified(folder: str | Path, public_key: str | Path) -> Iterator[tuple[Path, str]]:
     "Yield a private copy of an artifact signed with a key, and the key's fingerprint."
@@ -236,7 +236,7 @@ def _verified(folder: str | Path, public_key: str | Path) -> Iterator[tuple[Path
         _check_signed(copy, key, *_read_signature(Path(folder)), Path(folder))
         yield copy, fingerprint(key)
 
-# %% ../../nbs/inference/50_signing.ipynb #2f7a3a7d
+# %% ../../nbs/inference/50_signing.ipynb #e157cb6b
 def verify(folder: str | Path,  # an artifact
            public_key: str | Path,  # a PEM file
           ) -> str:  # the key's fingerprint
@@ -244,7 +244,7 @@ def verify(folder: str | Path,  # an artifact
     with _verified(folder, public_key) as (_, name):
         return name
 
-# %% ../../nbs/inference/50_signing.ipynb #c6f39d1e
+# %% ../../nbs/inference/50_signing.ipynb #a7d25264
 def load_signed(folder: str | Path,  # an artifact
                 public_key: str | Path,  # a PEM file
                ) -> Any:  # a Classifier
