@@ -172,9 +172,9 @@ def check_report_run(parameters: Mapping[str, object],  # of a notebook that rep
     if config.data.root and not os.path.lexists(config.data.root):
         raise ConfigError(f"no folder {quoted(config.data.root, 200)}", "data.root", missing_path_hint(Path(config.data.root)))
     from image_classifier.core import device as devices
-    from image_classifier.models import registry as models
+    from image_classifier.models import check_model
     from image_classifier.runs import running as runs
-    models.check_model(config.model.name, config.model.library)
+    check_model(config.model.name, config.model.library)
     devices.choose_device(config.device)
     named = config.resume if config.resume not in ("auto", "never") else None
     run_dir = runs.resolve_run_dir(parameters.get("run_dir") or named or runs.default_run_dir(config)).absolute()
