@@ -83,7 +83,7 @@ def refusal(found: Any,  # a Checked
     "What a training would say to this data."
     from image_classifier.quality import NO_FINDINGS
     refused = found.refused(config.allow)
-    words = [word for word in dict.fromkeys(one.lifted_by for one in refused) if word != NO_FINDINGS]
+    words = [word for word in dict.fromkeys(one.allowed_by for one in refused) if word != NO_FINDINGS]
     way = f"mend that, leave images out with data.exclude, or pass it with allow=[{', '.join(words)}]" if words else "mend that"
     return DataError(f"a training would refuse this data: {'; '.join(one.kind for one in refused)}{left}", config.data.root or config.data.name, way)
 
