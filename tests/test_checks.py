@@ -98,9 +98,11 @@ def with_leaks(root, **options):
     "Write pictures of 24 pixels to train and test; three test pictures nearly repeat training pictures."
     for part in ("train", "test"):
         for number in range(20):
-            save(root / part / ("cat" if number % 2 else "dog") / f"{number}.png", smooth(number if part == "train" else 100 + number))
+            image = smooth(number if part == "train" else 100 + number)
+            save(root / part / ("cat" if number % 2 else "dog") / f"{number}.png", image)
     for number in (2, 3, 4):
-        save(root / "test" / ("cat" if number % 2 else "dog") / f"{number}.png", ImageEnhance.Brightness(smooth(number)).enhance(0.9))
+        image = ImageEnhance.Brightness(smooth(number)).enhance(0.9)
+        save(root / "test" / ("cat" if number % 2 else "dog") / f"{number}.png", image)
     return folder(root, **options)
 
 
@@ -158,7 +160,8 @@ def test_resume_names_the_image_that_changed(tmp_path):
 
 @pytest.mark.parametrize("images", [
     np.zeros((0, 3, 32, 32), np.uint8), np.zeros((1, 1, 32, 32), np.uint8), np.zeros((500, 3, 16, 16), np.uint8),
-    np.full((500, 4, 33, 33), 255, np.uint8), np.arange(250, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 20, 20), np.uint8)])
+    np.full((500, 4, 33, 33), 255, np.uint8),
+    np.arange(250, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 20, 20), np.uint8)])
 def test_images_without_content_have_no_duplicates(images):
     assert len(find_near_duplicates(images, pixel_digests(images))[0]) == 0
 
@@ -199,7 +202,8 @@ def test_odd_names_survive_the_exclude_list(tmp_path, names):
 
 @pytest.mark.parametrize("words, code, part", [
     (["data=/no/such"], 3, "no folder"), (["data=digits", "near=1"], 2, "unknown key near"),
-    (["data=digits", "--out", "/no/such/list.txt"], 2, "no such folder"), (["data=digits", "data.exclude=/no/such"], 3, "no such quarantine list"), (["data=digits", "data.exclude=/dev/null"], 3, "is no file"),
+    (["data=digits", "--out", "/no/such/list.txt"], 2, "no such folder"),
+    (["data=digits", "data.exclude=/no/such"], 3, "no such quarantine list"), (["data=digits", "data.exclude=/dev/null"], 3, "is no file"),
     (["data=digits", "data.exclude=."], 3, "is no file"), (["data=digits", "--out", "."], 2, "not a place")])
 def test_wrong_use_is_one_error_line(words, code, part, capsys):
     assert main(["check", *words]) == code

@@ -14,7 +14,8 @@ from image_classifier.config import compose
 from image_classifier.core import ConfigError, DataError
 from image_classifier.data import Dataset, load_data, Preprocess, read_exclude_list, Splits, statistics, unpack
 from image_classifier.quality import (all_images, cross_val_probabilities, cross_validation, FOLDS, label_errors, label_issues,
-                                      label_issues_csv, LabelErrors, LabelIssue, likely_label_errors, plan_folds, save_label_errors)
+                                      label_issues_csv, LabelErrors, LabelIssue, likely_label_errors, plan_folds,
+                                      save_label_errors)
 
 pytest.importorskip("cleanlab", reason="pip install 'image_classifier[labels]'")
 
@@ -99,8 +100,8 @@ def with_copies(splits):
     "Add the same pictures under other names, in other splits and with other labels."
     train, valid, test = splits.train, splits.valid, splits.test
     def more(dataset, others):
-        return Dataset(np.concatenate([dataset.images, others.images]), np.concatenate([dataset.targets, (others.targets + 1) % 10]),
-                       dataset.classes, dataset.ids + tuple(f"copy of {id}" for id in others.ids))
+        targets = np.concatenate([dataset.targets, (others.targets + 1) % 10])
+        return Dataset(np.concatenate([dataset.images, others.images]), targets, dataset.classes, dataset.ids + tuple(f"copy of {id}" for id in others.ids))
     first = range(40)
     return replace(splits, train=more(train, test.select(first)), valid=more(valid, train.select(first)),
                    test=more(test, valid.select(first)))
@@ -156,7 +157,8 @@ def test_too_small_classes_are_refused_before_training(digits, monkeypatch):
 
 
 def test_more_folds_than_images_train_no_useless_network(digits, monkeypatch):
-    splits = replace(digits, train=digits.train.select(range(60)), valid=digits.valid.select(range(20)), test=digits.test.select(range(20)))
+    splits = replace(digits, train=digits.train.select(range(60)), valid=digits.valid.select(range(20)),
+                     test=digits.test.select(range(20)))
     seen = Recorder(monkeypatch)
     cross_val_probabilities(splits, compose(["batch_size=8"]), folds=1000)
     assert len(seen.folds) <= 100 and all(held_out for _, held_out in seen.folds)

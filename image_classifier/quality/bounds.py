@@ -20,7 +20,7 @@ def size_range(smallest: int,  # of the reference
     factor = math.sqrt(max(largest, 1) / max(smallest, 1))
     return [math.floor(smallest / factor), math.ceil(largest * factor)]
 
-# %% ../../nbs/quality/40_bounds.ipynb #0b743fee
+# %% ../../nbs/quality/40_bounds.ipynb #621c11c6
 FALSE_ALARMS = 0.001  # share of batches that exceed a bound by chance
 DRIFT_LIMIT = 0.05  # accepted difference beyond chance, on the scale of arcsin √p
 
@@ -37,7 +37,7 @@ def _max_difference(of: int, images: int, classes: int) -> float:  # radians
     chance = NormalDist().inv_cdf(1 - FALSE_ALARMS / (2 * classes)) / 2 * math.sqrt(1 / (of + 0.5) + 1 / (images + 0.5))
     return DRIFT_LIMIT + chance
 
-# %% ../../nbs/quality/40_bounds.ipynb #a37517d3
+# %% ../../nbs/quality/40_bounds.ipynb #86332a67
 def share_bounds(counts: Sequence[int],  # (K,) images of each class in the reference
                  of: int,  # images of the reference
                  images: int,  # of the batch
@@ -48,7 +48,7 @@ def share_bounds(counts: Sequence[int],  # (K,) images of each class in the refe
     low, high = (np.clip(((images + 3 / 4) * np.sin(end) ** 2 - 3 / 8) / images, 0, 1) for end in ends)
     return low, high
 
-# %% ../../nbs/quality/40_bounds.ipynb #81b0a072
+# %% ../../nbs/quality/40_bounds.ipynb #8df34695
 def share_deviations(found: Sequence[int] | np.ndarray,  # (K,) images of each class in the batch
                      images: int,  # of the batch
                      counts: Sequence[int],  # (K,) images of each class in the reference
@@ -57,7 +57,7 @@ def share_deviations(found: Sequence[int] | np.ndarray,  # (K,) images of each c
     "Return how far the class shares of a batch are from those of the reference."
     return np.abs(_angle(found, images) - _angle(counts, of)) / _max_difference(of, images, len(counts))
 
-# %% ../../nbs/quality/40_bounds.ipynb #53179a1c
+# %% ../../nbs/quality/40_bounds.ipynb #2aeb9615
 def repeats_bound(count: int,  # images of the reference that equal another
                   of: int,  # images of the reference
                   images: int,  # of the batch

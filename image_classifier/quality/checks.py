@@ -180,7 +180,7 @@ def _image_table(source: Source, decoded: _Decoded) -> ImageTable:
                       [fact.width for fact in facts], [fact.height for fact in facts], [fact.mode for fact in facts], sizes,
                       [digest.tobytes().hex() for digest in decoded.hashes])
 
-# %% ../../nbs/quality/30_checks.ipynb #d0ae94a3
+# %% ../../nbs/quality/30_checks.ipynb #3231dc7c
 _NOT_IN_KEY = ("root", "exclude", "memory_limit", "cache_dir", "cache_limit", "download")
 
 
@@ -194,7 +194,7 @@ def _source_key(source: Source,
              pixels_key(source, config)]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:32]
 
-# %% ../../nbs/quality/30_checks.ipynb #217e6b37
+# %% ../../nbs/quality/30_checks.ipynb #6f113fe9
 def check_source(config: DataConfig,
                  near_duplicates: bool = True,  # also search for near duplicates
                  allow: Collection[str] = (),  # words that permit what would be refused otherwise: links

@@ -76,7 +76,7 @@ class DataReport:
         "Return the findings that prevent training."
         return [finding for finding in self.findings if finding.allowed_by and finding.allowed_by not in allow]
 
-# %% ../../nbs/quality/20_findings.ipynb #91191444
+# %% ../../nbs/quality/20_findings.ipynb #b75fe4cb
 class ImageIndex(NamedTuple):
     "The images of a data set, row by row."
     ids: Sequence[str]
@@ -86,7 +86,7 @@ class ImageIndex(NamedTuple):
     hashes: np.ndarray  # (N,) from `pixel_digests`
     thumbnails: np.ndarray  # (N,C,s,s) uint8
 
-# %% ../../nbs/quality/20_findings.ipynb #de31d734
+# %% ../../nbs/quality/20_findings.ipynb #8f02018d
 def _pair_finding(kind: str,
                   pairs: np.ndarray,  # (P,2) rows
                   index: ImageIndex,
@@ -98,7 +98,7 @@ def _pair_finding(kind: str,
         what = join_problems([" = ".join(map(quoted, pair)) for pair in names], 5)
         yield Finding(kind, len(names), what, names, allowed_by)
 
-# %% ../../nbs/quality/20_findings.ipynb #f76e5592
+# %% ../../nbs/quality/20_findings.ipynb #4bd2a88c
 _CONTRADICTION = "equal images, different labels"
 
 
@@ -113,7 +113,7 @@ def equal_images(index: ImageIndex) -> Iterator[Finding]:
     later = np.setdiff1d(np.arange(keys.shape[1]), [*first, *contrary])
     yield from _pair_finding("equal images in a split", np.stack([later, first[group.ravel()][later]], 1), index)
 
-# %% ../../nbs/quality/20_findings.ipynb #0dcff195
+# %% ../../nbs/quality/20_findings.ipynb #052d8f93
 def near_images(index: ImageIndex) -> Iterator[Finding]:
     "Yield the findings of images that are nearly the same: with test images, across train and valid, within a split."
     pairs, _ = find_near_duplicates(index.thumbnails, index.hashes)
@@ -124,7 +124,7 @@ def near_images(index: ImageIndex) -> Iterator[Finding]:
     yield from _pair_finding("near duplicates across train and valid", pairs[~tested & across], index)
     yield from _pair_finding("near duplicates within a split", pairs[~across], index)
 
-# %% ../../nbs/quality/20_findings.ipynb #348093d5
+# %% ../../nbs/quality/20_findings.ipynb #55706e7d
 _IMBALANCE = 10  # the largest class has this many times the images of a reported one
 
 
@@ -137,7 +137,7 @@ def imbalanced_classes(index: ImageIndex) -> Iterator[Finding]:
         what = f"{join_problems([f'{quoted(name)} {n:,}' for n, name in few], 5)}; the largest has {most:,}"
         yield Finding("classes with few images", len(few), what, [])
 
-# %% ../../nbs/quality/20_findings.ipynb #e4632b11
+# %% ../../nbs/quality/20_findings.ipynb #1e4749e7
 LIST_HEAD = "# Images of "  # how every exclude list begins
 _CERTAIN = ("left out before", "unreadable images", "equal images in two splits", "equal images in a split")
 
@@ -146,7 +146,7 @@ def _to_exclude(finding: Finding) -> list[str]:
     "Return the ids of a finding that may be left out."
     return [id for ids in finding.images for id in (ids if finding.kind == _CONTRADICTION else ids[:1])]
 
-# %% ../../nbs/quality/20_findings.ipynb #f84f97fb
+# %% ../../nbs/quality/20_findings.ipynb #6d024ab4
 def exclude_list(report: DataReport,
                  already: Sequence[str] = (),  # ids that an earlier list left out
                 ) -> str:

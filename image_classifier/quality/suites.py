@@ -161,7 +161,7 @@ class SuiteResult:
         return {"text": "\n".join([str(self), *self.failures]), "success": self.success, "images": self.images,
                 "expectations": len(self.outcomes), "failures": self.failures}
 
-# %% ../../nbs/quality/50_suites.ipynb #8b75fc8e
+# %% ../../nbs/quality/50_suites.ipynb #d2224144
 def write_suite(path: str | Path,  # usually suite.json
                 suite: Suite,
                ) -> None:
@@ -170,7 +170,7 @@ def write_suite(path: str | Path,  # usually suite.json
         {"column": one.column, "expect": one.kind, **({} if one.value is None else {"value": one.value})}
         for one in suite.expectations]})
 
-# %% ../../nbs/quality/50_suites.ipynb #4deaf674
+# %% ../../nbs/quality/50_suites.ipynb #ba7399e5
 _REPAIR = "correct it by hand, or learn it again"
 
 
@@ -191,7 +191,7 @@ def _parse_expectation(number: int, entry: Any, images: int, path: str | Path) -
         raise ArtifactError(f"not a value in expectation {number}, {column} {kind}{_describe(value)}", path, _REPAIR)
     return Expectation(column, kind, value)
 
-# %% ../../nbs/quality/50_suites.ipynb #c67d7bee
+# %% ../../nbs/quality/50_suites.ipynb #8d925275
 def read_suite(path: str | Path) -> Suite:
     "Read a suite from a file that may come from anyone, or raise an `ArtifactError`."
     found = read_json(path, limit=16 << 20)
