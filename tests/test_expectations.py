@@ -16,7 +16,8 @@ pytest.importorskip("great_expectations")
 
 from image_classifier.core import ArtifactError, ConfigError, DataError
 from image_classifier.quality import (bounds, check_expectations, COLUMNS, Expectation, EXPECTATION_KINDS, learn_suite,
-                                      read_suite, repeats_bound, share_bounds, size_range, Suite, validate_suite, write_docs, write_suite)
+                                      read_suite, repeats_bound, share_bounds, size_range, Suite, validate_suite, write_docs,
+                                      write_suite)
 from literate import ROOT
 
 HOSTILE = ["<script>alert(1)</script>", "<img src=http://x.example/ onerror=alert(1)>", "=cmd()", "\x1b[31mred",
@@ -132,7 +133,8 @@ def test_sizes_from_the_same_source_stay_in_the_range(sizes, most):
     "Two batches of 1,000 images each: how often does one leave the range learned from the other?"
     draw = np.random.default_rng(0)
     some = {"log-normal": lambda: np.exp(6 + 0.3 * draw.normal(size=1000)),
-            "power law": lambda: 100 * np.exp(draw.exponential(0.3, 1000)), "uniform": lambda: draw.uniform(200, 4000, 1000)}[sizes]
+            "power law": lambda: 100 * np.exp(draw.exponential(0.3, 1000)),
+            "uniform": lambda: draw.uniform(200, 4000, 1000)}[sizes]
     outside = 0
     for _ in range(1000):
         reference, batch = some().round(), some().round()
@@ -292,8 +294,8 @@ def test_page_is_self_contained_and_escapes_names(tmp_path):
     for path in pages(tmp_path):
         text = path.read_text(encoding="utf-8")
         page = Page(text)
-        assert page.tags <= {"html", "head", "meta", "title", "style", "body", "main", "h1", "p", "div", "strong", "ul", "li", "table",
-                             "tr", "th", "td", "footer"}
+        assert page.tags <= {"html", "head", "meta", "title", "style", "body", "main", "h1", "p", "div", "strong", "ul", "li",
+                             "table", "tr", "th", "td", "footer"}
         loading = ("src", "href", "srcset", "action", "background", "data")
         assert not [name for name, _ in page.attributes if name in loading or name.startswith("on")]
         assert not re.search(r"url\(|@import|//[a-z]+\.[a-z]", re.sub(r"http://x\S*", "", text)), "the page would make a request"

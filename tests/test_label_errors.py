@@ -101,7 +101,8 @@ def with_copies(splits):
     train, valid, test = splits.train, splits.valid, splits.test
     def more(dataset, others):
         targets = np.concatenate([dataset.targets, (others.targets + 1) % 10])
-        return Dataset(np.concatenate([dataset.images, others.images]), targets, dataset.classes, dataset.ids + tuple(f"copy of {id}" for id in others.ids))
+        ids = dataset.ids + tuple(f"copy of {id}" for id in others.ids)
+        return Dataset(np.concatenate([dataset.images, others.images]), targets, dataset.classes, ids)
     first = range(40)
     return replace(splits, train=more(train, test.select(first)), valid=more(valid, train.select(first)),
                    test=more(test, valid.select(first)))
