@@ -83,7 +83,7 @@ def refusal(found: Any,  # a Checked
     "What a training would say to this data."
     from image_classifier.quality import NO_FINDINGS
     refused = found.refused(config.allow)
-    words = [word for word in dict.fromkeys(one.lifted_by for one in refused) if word != NO_FINDINGS]
+    words = [word for word in dict.fromkeys(one.allowed_by for one in refused) if word != NO_FINDINGS]
     way = f"mend that, leave images out with data.exclude, or pass it with allow=[{', '.join(words)}]" if words else "mend that"
     return DataError(f"a training would refuse this data: {'; '.join(one.kind for one in refused)}{left}", config.data.root or config.data.name, way)
 
@@ -110,13 +110,15 @@ def wrong_labels(config: Any,  # a Config
     "Train the networks that judge, write what they say, and return it."
     from image_classifier.data import load_data
     from image_classifier.core import require
-    from image_classifier.quality import all_images, cross_val_logits, describe_cost, label_issues, likely_label_errors, save_label_errors
+    from image_classifier.quality import (all_images, cross_val_probabilities, describe_cost, label_issues, likely_label_errors,
+                                          save_label_errors)
     from image_classifier.training import CountProgress, make_progress
     require("cleanlab.count", "labels")
     splits = load_data(config.data, allow=config.allow)
     click.echo(describe_cost(splits, config), err=True)
     everything = all_images(splits)
-    errors = likely_label_errors(cross_val_logits(splits, config, callbacks=[CountProgress("network"), make_progress()]), everything.targets)
+    probabilities = cross_val_probabilities(splits, config, callbacks=[CountProgress("network"), make_progress()])
+    errors = likely_label_errors(probabilities, everything.targets)
     save_label_errors(folder, everything, errors)
     return {"examined": errors.examined, "agreement": errors.agreement, "suspects": [one._asdict() for one in label_issues(everything, errors)]}
 
