@@ -99,7 +99,7 @@ def add_pseudocounts(confusion: np.ndarray,  # (K,K) counts, rows are targets
             np.concatenate([predicted, present, other]),
             np.concatenate([confusion[target, predicted], extra, extra]))
 
-# %% ../../nbs/metrics/20_classification.ipynb #0e365435
+# %% ../../nbs/metrics/20_classification.ipynb #f9d5fd44
 def bootstrap_macro(confusion: np.ndarray,  # (K,K) counts, rows are targets
                     rng: np.random.Generator,  # source of the resamples
                     draws: int,  # number of resamples
@@ -109,12 +109,12 @@ def bootstrap_macro(confusion: np.ndarray,  # (K,K) counts, rows are targets
     target, predicted, weight = add_pseudocounts(confusion)
     correct = np.where(target == predicted, target, k)
 
-    def scores(counts: np.ndarray) -> np.ndarray:
+    def _scores(counts: np.ndarray) -> np.ndarray:
         return macro_averages(np.bincount(correct, counts, k + 1)[:k], np.bincount(target, counts, k),
                               np.bincount(predicted, counts, k))
 
-    drawn = np.array([scores(rng.multinomial(confusion.sum(), weight / weight.sum())) for _ in range(draws)])
-    return drawn, drawn.mean(0) - scores(weight)
+    drawn = np.array([_scores(rng.multinomial(confusion.sum(), weight / weight.sum())) for _ in range(draws)])
+    return drawn, drawn.mean(0) - _scores(weight)
 
 # %% ../../nbs/metrics/20_classification.ipynb #466a27d8
 def macro_intervals(confusion: np.ndarray,  # (K,K) counts, rows are targets

@@ -43,7 +43,7 @@ def shrink_image(png: bytes,  # a PNG file
     image.quantize(64, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
     return buffer.getvalue()
 
-# %% ../../nbs/metrics/80_figures.ipynb #4500aa7a
+# %% ../../nbs/metrics/80_figures.ipynb #56034265
 class Figure(matplotlib.figure.Figure):
     "A matplotlib figure that a notebook displays when it is the last value of a cell."
 
@@ -63,7 +63,7 @@ class Figure(matplotlib.figure.Figure):
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
-        self.savefig(buffer, format="png")
+        self.savefig(buffer, format="png", dpi=self.dpi)
         return shrink_image(buffer.getvalue())
 
 # %% ../../nbs/metrics/80_figures.ipynb #357228c3

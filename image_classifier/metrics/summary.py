@@ -16,17 +16,17 @@ from .classification import (class_scores, confusion_matrix, cross_entropy_per_i
                                                      probabilities)
 from .intervals import Interval, mean_interval, wilson
 
-# %% ../../nbs/metrics/40_summary.ipynb #00587392
+# %% ../../nbs/metrics/40_summary.ipynb #8edfcb60
 def compute_class_metrics(confusion: np.ndarray,  # (K,K) counts, rows are targets
                           classes: Sequence[str],  # K names
                          ) -> dict[str, dict]:
     "Return precision, recall, F1 and support of each class by its name."
     scores = class_scores(confusion)
 
-    def of_class(i: int, name: str) -> dict | None:
+    def _interval(i: int, name: str) -> dict | None:
         return Interval(*(bound[i] for bound in getattr(scores, name))).as_dict()
 
-    return {str(label): {**{name: of_class(i, name) for name in ("precision", "recall", "f1")}, "support": int(scores.support[i])}
+    return {str(label): {**{name: _interval(i, name) for name in ("precision", "recall", "f1")}, "support": int(scores.support[i])}
             for i, label in enumerate(classes)}
 
 # %% ../../nbs/metrics/40_summary.ipynb #eb1ef1f5
