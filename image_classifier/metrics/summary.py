@@ -16,7 +16,7 @@ from .classification import (class_scores, confusion_matrix, cross_entropy_per_i
                                                      probabilities)
 from .intervals import Interval, mean_interval, wilson
 
-# %% ../../nbs/metrics/40_summary.ipynb #8edfcb60
+# %% ../../nbs/metrics/40_summary.ipynb #529b333c
 def compute_class_metrics(confusion: np.ndarray,  # (K,K) counts, rows are targets
                           classes: Sequence[str],  # K names
                          ) -> dict[str, dict]:
@@ -26,7 +26,8 @@ def compute_class_metrics(confusion: np.ndarray,  # (K,K) counts, rows are targe
     def _interval(i: int, name: str) -> dict | None:
         return Interval(*(bound[i] for bound in getattr(scores, name))).as_dict()
 
-    return {str(label): {**{name: _interval(i, name) for name in ("precision", "recall", "f1")}, "support": int(scores.support[i])}
+    return {str(label): {**{name: _interval(i, name) for name in ("precision", "recall", "f1")},
+                         "support": int(scores.support[i])}
             for i, label in enumerate(classes)}
 
 # %% ../../nbs/metrics/40_summary.ipynb #eb1ef1f5
