@@ -182,7 +182,7 @@ def test_a_classifier_whose_weights_overflow_is_refused_not_the_data(ic, first, 
     for words in (["predict", tmp_path / "run", home / "zero.png"], ["evaluate", tmp_path / "run"]):
         code, out, err = ic(*words)
         assert (code, out) == (4, "")
-        one_line(err, "the network answers with numbers that are not finite")
+        one_line(err, "the model returns non-finite logits")
 
 
 def digits_folder(root, classes, count=20):
