@@ -15,7 +15,8 @@ from folders import folder, pets, picture, refused, save, warned  # noqa: F401
 
 from image_classifier.cli import main
 from image_classifier.core import ConfigError, DataError, ResourceError
-from image_classifier.data import cache, cache_entries, DecodedImages, IndexedArrayView, load_data, load_evaluation_set, load_or_decode, open_entry, pixels_key, read_source, SourceImages
+from image_classifier.data import cache_entries, cached_images, DecodedImages, IndexedArrayView, load_data, load_evaluation_set, load_or_decode
+from image_classifier.data import open_entry, pixels_key, read_source, remove_entry, SourceImages
 from image_classifier.quality import check_source
 
 
@@ -29,8 +30,8 @@ def mapped(pets, tmp_path):
 def asked(monkeypatch):
     "The rows that are decoded from now on, each time somebody asks."
     rows = []
-    fill = SourceImages.fill
-    monkeypatch.setattr(SourceImages, "fill", lambda self, found, wanted: (rows.append(list(wanted)), fill(self, found, wanted))[1])
+    decode_into = SourceImages.decode_into
+    monkeypatch.setattr(SourceImages, "decode_into", lambda self, found, wanted: (rows.append(list(wanted)), decode_into(self, found, wanted))[1])
     return rows
 
 
@@ -47,7 +48,7 @@ def same(first, second):
 
 def test_second_run_decodes_nothing_whatever_the_split(mapped, asked):
     first = load_data(mapped)
-    for change in ({}, {"valid": 0.3}, {"split_seed": 7}):
+    for change in ({}, {"valid_fraction": 0.3}, {"split_seed": 7}):
         again = load_data(folder(mapped.root, memory_limit=0, cache_dir=mapped.cache_dir, **change))
         assert (again.fingerprint == first.fingerprint) == (not change)
     assert len(load_evaluation_set(mapped)) == 20 and asked == [[*range(20)]]
@@ -62,7 +63,7 @@ def test_check_and_training_decode_once(mapped, asked):
 def test_what_is_dear_is_kept_and_mapped_even_where_memory_would_hold_it(pets, tmp_path, asked, monkeypatch):
     config = folder(pets, cache_dir=str(tmp_path / "cache"))
     assert isinstance(load_data(config).train.images, np.ndarray) and not (tmp_path / "cache").exists()
-    monkeypatch.setattr(cache, "_WORTH", 20 * 10_064)  # what these cost
+    monkeypatch.setattr(cached_images, "_WORTH", 20 * 10_064)  # what these cost
     splits = [load_data(config), load_data(config)]
     assert all(isinstance(part.train.images, IndexedArrayView) for part in splits)
     assert splits[0].fingerprint == splits[1].fingerprint and len(asked) == 2
@@ -82,9 +83,9 @@ def test_statistics_from_the_cache_are_those_of_the_images(mapped):
 def test_cache_that_cannot_be_written_does_not_stop_what_fits_into_memory(pets, tmp_path, monkeypatch):
     (tmp_path / "cache").write_text("a file, not a folder")
     config = folder(pets, cache_dir=str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "_WORTH", 0)
+    monkeypatch.setattr(cached_images, "_WORTH", 0)
     splits, lines = warned(config)
-    assert len(splits.train) and len(lines) == 1 and lines[0].startswith("the decoded images are not kept for the next time: cannot write to ")
+    assert len(splits.train) and len(lines) == 1 and lines[0].startswith("the decoded images are not cached: cannot write to ")
     with pytest.raises(ConfigError, match="cannot write to"):
         load_data(folder(pets, cache_dir=str(tmp_path / "cache"), memory_limit=0))
 
@@ -226,14 +227,14 @@ def test_what_somebody_else_left_there_is_thrown_away(mapped, asked):
 
 def test_interrupted_in_a_notebook_the_same_process_can_go_on(mapped, monkeypatch):
     "A traceback that is kept holds the arrays, and they the file."
-    fill = SourceImages.fill
+    decode_into = SourceImages.decode_into
     def interrupted(self, found, rows):
-        fill(self, found, rows[:5])
+        decode_into(self, found, rows[:5])
         raise KeyboardInterrupt
-    monkeypatch.setattr(SourceImages, "fill", interrupted)
+    monkeypatch.setattr(SourceImages, "decode_into", interrupted)
     with pytest.raises(KeyboardInterrupt) as kept:
         load_data(mapped)
-    monkeypatch.setattr(SourceImages, "fill", fill)
+    monkeypatch.setattr(SourceImages, "decode_into", decode_into)
     splits, lines = warned(mapped)
     assert splits.fingerprint == load_data(folder(mapped.root)).fingerprint and lines == [] and kept.tb
 
@@ -299,10 +300,10 @@ def test_lock_of_another_process_counts(mapped):
     with subprocess.Popen([sys.executable, "-c", code, mapped.root, mapped.cache_dir], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         other.stdout.readline()
         [entry] = cache_entries(Path(mapped.cache_dir))
-        assert entry.in_use() and not cache.remove_entry(entry)
+        assert entry.in_use() and not remove_entry(entry)
         other.stdin.close()
         other.wait(60)
-    assert not entry.in_use() and cache.remove_entry(entry)
+    assert not entry.in_use() and remove_entry(entry)
 
 
 def test_too_small_a_disk_is_said_before_decoding(mapped, monkeypatch):
