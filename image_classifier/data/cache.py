@@ -33,7 +33,18 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-# %% ../../nbs/data/66_cache.ipynb #52f879e2
+# %% ../../nbs/data/66_cache.ipynb #43d86691
+def _lock(file: FileIO, exclusive: bool, wait: bool) -> None:
+    "Lock the file, or raise an `OSError`; do nothing on systems without locks."
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
+    except OSError as problem:
+        if problem.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # some network file systems
+            raise
+
+# %% ../../nbs/data/66_cache.ipynb #23a3ab9e
 def acquire_lock(path: Path,  # a file in the cache
                  exclusive: bool,  # to write or remove; else shared, to read
                  wait: bool = False,  # until other processes release it
@@ -47,18 +58,7 @@ def acquire_lock(path: Path,  # a file in the cache
             return file
     return None
 
-
-def _lock(file: FileIO, exclusive: bool, wait: bool) -> None:
-    "Lock the file, or raise an `OSError`; do nothing on systems without locks."
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
-    except OSError as problem:
-        if problem.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # some network file systems
-            raise
-
-# %% ../../nbs/data/66_cache.ipynb #7583cc38
+# %% ../../nbs/data/66_cache.ipynb #94a91345
 ABOUT, IMAGES = "about.json", "images.bin"
 
 
@@ -67,12 +67,12 @@ def entry_arrays(shape: tuple[int, ...],  # N, C, S, S
     "Return dtype and shape of each array file of an entry."
     return {IMAGES: ("u1", tuple(shape)), "digests.bin": ("V16", (shape[0],)), "sums.bin": ("<i8", (*shape[:2], 2))}
 
-
+# %% ../../nbs/data/66_cache.ipynb #a0cf8980
 def array_bytes(kind: str, shape: tuple[int, ...]) -> int:
     "Return the size of an array file in bytes."
     return math.prod(shape) * np.dtype(kind).itemsize
 
-# %% ../../nbs/data/66_cache.ipynb #7c772582
+# %% ../../nbs/data/66_cache.ipynb #6931f742
 def read_about(folder: Path,  # of an entry
               ) -> Optional[dict]:
     "Return the description of an entry, or None if it is absent or does not match the files."
@@ -85,14 +85,14 @@ def read_about(folder: Path,  # of an entry
             return about
     return None
 
-# %% ../../nbs/data/66_cache.ipynb #6a2f3090
+# %% ../../nbs/data/66_cache.ipynb #167eec8c
 def index_hash(digests: np.ndarray,  # (N,) 16 bytes each
                sums: np.ndarray,  # (N,C,2) int64
               ) -> str:
     "Return a hash of the statistics of all images."
     return hashlib.sha256(digests.tobytes() + sums.tobytes()).hexdigest()
 
-
+# %% ../../nbs/data/66_cache.ipynb #d5065f0e
 def read_index(folder: Path,  # of an entry
               ) -> Optional[tuple[dict, np.ndarray, np.ndarray]]:
     "Return description, digests and sums of an entry, or None if it is incomplete or damaged."
@@ -105,7 +105,7 @@ def read_index(folder: Path,  # of an entry
     valid = isinstance(problems, dict) and all(row.isdecimal() and isinstance(what, str) for row, what in problems.items())
     return (about, digests, sums) if valid and about.get("check") == index_hash(digests, sums) else None
 
-# %% ../../nbs/data/66_cache.ipynb #4fd4dc0e
+# %% ../../nbs/data/66_cache.ipynb #17b95cf7
 _SAMPLES = 64  # images
 
 
@@ -115,7 +115,7 @@ def _matches_index(found: DecodedImages) -> bool:
     rows = known[np.linspace(0, len(known) - 1, min(_SAMPLES, len(known))).astype(int)]
     return all(image_statistics(found.images[row:row + 1])[0] == found.digests[row:row + 1] for row in rows)
 
-
+# %% ../../nbs/data/66_cache.ipynb #44347d50
 def open_entry(folder: Path,  # of an entry
               ) -> Optional[DecodedImages]:
     "Return the images of a complete entry as a read-only memory map, or None."
@@ -136,7 +136,7 @@ def open_entry(folder: Path,  # of an entry
             write_json(folder / ABOUT, {**about, "complete": False})
         return None
 
-# %% ../../nbs/data/66_cache.ipynb #00dcd7bf
+# %% ../../nbs/data/66_cache.ipynb #21d39061
 KINDS = DECODED, ARCHIVE, DOWNLOAD, FINDINGS = "decoded images", "unpacked archive", "download", "findings"
 
 
@@ -160,7 +160,7 @@ class CacheEntry:
             file.close()
         return file is None
 
-# %% ../../nbs/data/66_cache.ipynb #3ee6c27c
+# %% ../../nbs/data/66_cache.ipynb #0563e611
 def _describe_entry(place: Path, name: str, kind: str) -> CacheEntry:
     "Return what is known about a folder in the cache."
     facts = [(folder, os.lstat(os.path.join(folder, file))) for folder, _, files in os.walk(place) for file in files]
@@ -170,7 +170,7 @@ def _describe_entry(place: Path, name: str, kind: str) -> CacheEntry:
     return CacheEntry(name, kind, about["data"] if about else "", sum(one.st_size for _, one in facts),
                       about and about["shape"][0], complete, used, place)
 
-
+# %% ../../nbs/data/66_cache.ipynb #94f5bfec
 def cache_entries(cache: Path,  # a cache folder
                   kinds: Collection[str] = KINDS,
                  ) -> list[CacheEntry]:
@@ -184,7 +184,7 @@ def cache_entries(cache: Path,  # a cache folder
             found += [_describe_entry(place, name, kind)] if kind in kinds and place.is_dir() else []
     return sorted(found, key=lambda entry: -entry.used)
 
-# %% ../../nbs/data/66_cache.ipynb #baa97425
+# %% ../../nbs/data/66_cache.ipynb #f5640b91
 def remove_entry(entry: CacheEntry) -> bool:  # whether it was removed
     "Remove an entry, unless it is in use."
     with contextlib.ExitStack() as stack:
@@ -201,7 +201,7 @@ def remove_entry(entry: CacheEntry) -> bool:  # whether it was removed
         shutil.rmtree(entry.place, ignore_errors=True)
     return not entry.place.exists()
 
-# %% ../../nbs/data/66_cache.ipynb #d63c0cc0
+# %% ../../nbs/data/66_cache.ipynb #1d0256ec
 def evict(cache: Path,  # a cache folder
           size: int,  # bytes that are needed
           limit: int,  # data.cache_limit, in bytes

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['pixels_key', 'is_worth_caching', 'load_or_decode']
 
-# %% ../../nbs/data/68_cached_images.ipynb #6b342ac0
+# %% ../../nbs/data/68_cached_images.ipynb #21668873
 import contextlib
 import functools
 import hashlib
@@ -22,18 +22,20 @@ import numpy as np
 
 from ..config import DataConfig
 from ..core import ConfigError, DataError, quoted, read_json, ResourceError, write_json, writing_to
-from .cache import ABOUT, acquire_lock, array_bytes, entry_arrays, evict, IMAGES, index_hash, open_entry, read_about, read_index
+from .cache import ABOUT, acquire_lock, array_bytes, entry_arrays, evict, IMAGES
+from .cache import index_hash, open_entry, read_about, read_index
 from .download import cache_folder
 from .headers import DecodeError, ImageFacts
 from .source import Source
-from .source_images import conversions, DecodedImages, empty_images, image_statistics, map_in_threads, resolve_shape, SourceImages
+from .source_images import conversions, DecodedImages, empty_images, image_statistics
+from .source_images import map_in_threads, resolve_shape, SourceImages
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
 
-# %% ../../nbs/data/68_cached_images.ipynb #445e9ad0
+# %% ../../nbs/data/68_cached_images.ipynb #7570820a
 def pixels_key(source: Source,
                config: DataConfig,
               ) -> str:  # 32 hexadecimal digits
@@ -41,13 +43,15 @@ def pixels_key(source: Source,
     import PIL
     resolve = functools.cache(os.path.realpath)
     def _place(path):
-        return os.path.realpath(path) if os.path.islink(path) else os.path.join(resolve(os.path.dirname(path)), os.path.basename(path))
+        if os.path.islink(path):
+            return os.path.realpath(path)
+        return os.path.join(resolve(os.path.dirname(path)), os.path.basename(path))
     settings = [config.size, config.channels, config.resize, config.formats, config.max_pixels, config.max_bytes]
     pixels = ([(_place(file.path), file.size, file.mtime) for file in source.files] if source.files is not None
               else hashlib.sha256(np.ascontiguousarray(source.images)).hexdigest())
     return hashlib.sha256(json.dumps([3, PIL.__version__, settings, pixels]).encode()).hexdigest()[:32]
 
-# %% ../../nbs/data/68_cached_images.ipynb #79abb184
+# %% ../../nbs/data/68_cached_images.ipynb #24661d16
 def _allocate(folder: Path,
               shape: tuple[int, ...],  # N, C, S, S
              ) -> None:
@@ -61,7 +65,7 @@ def _allocate(folder: Path,
                 else:
                     part.truncate(array_bytes(*array))
 
-
+# %% ../../nbs/data/68_cached_images.ipynb #e71b9be3
 def _prepare_entry(file: FileIO,  # images.bin, locked exclusively
                    folder: Path,
                    shape: tuple[int, ...],  # N, C, S, S
@@ -76,21 +80,26 @@ def _prepare_entry(file: FileIO,  # images.bin, locked exclusively
               for name, (kind, size) in entry_arrays(shape).items()]
     return DecodedImages(*arrays, {})
 
-# %% ../../nbs/data/68_cached_images.ipynb #da7050fb
+# %% ../../nbs/data/68_cached_images.ipynb #79808da8
 def _drop_mismatches(found: DecodedImages) -> None:
     "Clear the digest of each stored image that does not match it, so that it is decoded again."
     def _check_row(row):
         digest, found.sums[row:row + 1] = image_statistics(found.images[row:row + 1])
         if digest[0] != found.digests[row]:
             found.digests[row] = bytes(16)
-    map_in_threads(_check_row, np.flatnonzero(found.digests != np.zeros(1, "V16")).tolist(), "checking cached images")
+    map_in_threads(_check_row, np.flatnonzero(_is_decoded(found)).tolist(), "checking cached images")
 
-# %% ../../nbs/data/68_cached_images.ipynb #0b066b44
+
+def _is_decoded(found: DecodedImages) -> np.ndarray:  # (N,) bool
+    "Return which images have a digest."
+    return found.digests != np.zeros(1, "V16")
+
+# %% ../../nbs/data/68_cached_images.ipynb #9e216e00
 def _is_permanent(problems: dict[int, DataError]) -> bool:
     "Return whether every problem lies in the content of a file, and so is the same next time."
     return all(isinstance(problem, DecodeError) for problem in problems.values())
 
-
+# %% ../../nbs/data/68_cached_images.ipynb #a948de09
 def _complete_entry(file: FileIO,  # images.bin, locked exclusively
                     folder: Path,
                     reader: SourceImages,
@@ -100,8 +109,8 @@ def _complete_entry(file: FileIO,  # images.bin, locked exclusively
     "Decode the images that are missing from an entry, and mark it as complete."
     found = _prepare_entry(file, folder, shape, quoted(reader.source.where or reader.config.root or reader.config.name, 1000))
     _drop_mismatches(found)
-    missing = found.digests == np.zeros(1, "V16")
-    problems = problems | reader.decode_into(found, [row for row in np.flatnonzero(missing).tolist() if row not in problems])
+    missing = np.flatnonzero(~_is_decoded(found)).tolist()
+    problems = problems | reader.decode_into(found, [row for row in missing if row not in problems])
     if not _is_permanent(problems):
         return found._replace(problems=problems)
     with writing_to(folder):
@@ -113,7 +122,7 @@ def _complete_entry(file: FileIO,  # images.bin, locked exclusively
                                 "problems": {str(row): problem.what for row, problem in problems.items()}})
     return found._replace(problems=problems)
 
-# %% ../../nbs/data/68_cached_images.ipynb #b49416b7
+# %% ../../nbs/data/68_cached_images.ipynb #7bb18243
 _WORTH, _EACH = 1 << 28, 10_000  # cost in pixels from which caching pays off; cost of one image besides its pixels
 
 
@@ -122,7 +131,7 @@ def is_worth_caching(facts: Collection[ImageFacts],  # of all images
     "Return whether decoding takes so long that the result should be cached."
     return sum(fact.width * fact.height + _EACH for fact in facts) >= _WORTH
 
-# %% ../../nbs/data/68_cached_images.ipynb #ae772750
+# %% ../../nbs/data/68_cached_images.ipynb #76e9f02d
 _TRIES = 10  # attempts in half a second, before the message that it is waiting
 
 
@@ -146,7 +155,7 @@ def _exclusive_entry(folder: Path) -> Iterator[FileIO]:
             with contextlib.suppress(OSError):
                 fcntl and fcntl.flock(file, fcntl.LOCK_UN)
 
-
+# %% ../../nbs/data/68_cached_images.ipynb #3ee451f6
 def _decode_to_cache(folder: Path, reader: SourceImages, shape: tuple[int, ...], problems: dict[int, DataError]) -> DecodedImages:
     "Return the images of an entry, decoded by this process or by another one."
     while (found := open_entry(folder)) is None:
@@ -157,7 +166,7 @@ def _decode_to_cache(folder: Path, reader: SourceImages, shape: tuple[int, ...],
                     return found
     return found
 
-# %% ../../nbs/data/68_cached_images.ipynb #25367118
+# %% ../../nbs/data/68_cached_images.ipynb #47c03c6d
 def load_or_decode(source: Source,
                    config: DataConfig,
                   ) -> DecodedImages:

@@ -20,7 +20,20 @@ from ..core import DataError, quoted
 from .download import cache_folder, CIFAR_SETS, fetch
 from .source import DOWNLOAD_AGAIN, existing_root, find_file, Source, source_from_arrays
 
-# %% ../../nbs/data/43_cifar.ipynb #333a26b5
+# %% ../../nbs/data/43_cifar.ipynb #2486546f
+def _read_tar(place: Path, wanted: Collection[str], limit: int) -> dict[str, bytes]:
+    "Return the contents of the `wanted` files in an archive, whatever their folder."
+    found, total = {}, 0
+    with tarfile.open(place, "r|*") as archive:
+        for member in archive:
+            total += member.size
+            if total > limit:
+                raise DataError(f"unpacks to more than {limit} bytes", place)
+            if member.isreg() and posixpath.basename(member.name) in wanted:
+                found[posixpath.basename(member.name)] = archive.extractfile(member).read()
+    return found
+
+# %% ../../nbs/data/43_cifar.ipynb #bd4b9dce
 def read_members(place: Path,  # a tar archive, or the folder that it unpacks to
                  wanted: Collection[str],  # file names
                  limit: int = 1 << 29,  # maximum number of bytes of all members together
@@ -37,20 +50,7 @@ def read_members(place: Path,  # a tar archive, or the folder that it unpacks to
         raise DataError(f"no {', '.join(absent)} inside", place, DOWNLOAD_AGAIN)
     return found
 
-
-def _read_tar(place: Path, wanted: Collection[str], limit: int) -> dict[str, bytes]:
-    "Return the contents of the `wanted` files in an archive, whatever their folder."
-    found, total = {}, 0
-    with tarfile.open(place, "r|*") as archive:
-        for member in archive:
-            total += member.size
-            if total > limit:
-                raise DataError(f"unpacks to more than {limit} bytes", place)
-            if member.isreg() and posixpath.basename(member.name) in wanted:
-                found[posixpath.basename(member.name)] = archive.extractfile(member).read()
-    return found
-
-# %% ../../nbs/data/43_cifar.ipynb #191e4c2a
+# %% ../../nbs/data/43_cifar.ipynb #e983facc
 def read_records(data: bytes,
                  label_bytes: int,  # label bytes before each image; the last one is the label
                  where: object = "",  # path for messages
@@ -62,7 +62,7 @@ def read_records(data: bytes,
     rows = np.frombuffer(data, np.uint8).reshape(-1, size)
     return rows[:, label_bytes:].reshape(-1, 3, 32, 32), rows[:, label_bytes - 1]
 
-# %% ../../nbs/data/43_cifar.ipynb #dc50c579
+# %% ../../nbs/data/43_cifar.ipynb #66bd26b7
 def read_cifar(config: DataConfig,  # name, root, download, cache_dir
               ) -> Source:
     "Return CIFAR-10 or CIFAR-100 from `data.root`, or downloaded."

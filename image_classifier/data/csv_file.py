@@ -24,11 +24,9 @@ from .archives import opened
 from .download import cache_folder
 from .source import check_path, existing_root, File, is_inside, raise_problems, Source, SPLIT_ALIASES
 
-# %% ../../nbs/data/49_csv_file.ipynb #aa1e6398
-def read_table(path: Path,
-               columns: dict[str, Optional[str]],  # role: name of its column, None if unused
-              ) -> dict[str, list[str]]:  # role: one value a row, spaces stripped
-    "Return the wanted columns of a CSV file with a header, or raise a `DataError`."
+# %% ../../nbs/data/49_csv_file.ipynb #1a83dc01
+def _read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    "Return the header of a CSV file and one dictionary per row, or raise a `DataError`."
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file)
@@ -37,6 +35,14 @@ def read_table(path: Path,
         raise DataError(f"not a readable CSV file: {quoted(problem)}", path, "save it as UTF-8 with a header line") from problem
     if not header:
         raise DataError("no header line", path, "name the columns in its first line")
+    return header, rows
+
+# %% ../../nbs/data/49_csv_file.ipynb #be5a347d
+def read_table(path: Path,
+               columns: dict[str, Optional[str]],  # role: name of its column, None if unused
+              ) -> dict[str, list[str]]:  # role: one value per row, spaces stripped
+    "Return the wanted columns of a CSV file with a header, or raise a `DataError`."
+    header, rows = _read_rows(path)
     for role, name in columns.items():
         if name is not None and name not in header:
             raise DataError(f"no column {quoted(name)}", path, f"set data.{role}_column: {suggestion(name, header)}")
@@ -46,14 +52,15 @@ def read_table(path: Path,
         raise DataError("no rows", path, "write one row for each image")
     return {role: [(row[name] or "").strip() for row in rows] for role, name in columns.items() if name is not None}
 
-# %% ../../nbs/data/49_csv_file.ipynb #f51c6679
+# %% ../../nbs/data/49_csv_file.ipynb #20ef1a92
 def find_files(paths: Sequence[str],  # relative to `root`
                root: str,  # absolute, links resolved
                links: bool = False,  # whether a path or link may leave the root
               ) -> list[File | str]:
     "Return a `File` for each path, or the reason why it cannot be used."
-    folders = {os.path.dirname(path) for path in paths if "\0" not in path}
-    outside = set() if links else {folder for folder in folders if not is_inside(os.path.realpath(os.path.join(root, folder)), root)}
+    def _leaves(folder):
+        return not links and not is_inside(os.path.realpath(os.path.join(root, folder)), root)
+    outside = {folder for folder in {os.path.dirname(path) for path in paths if "\0" not in path} if _leaves(folder)}
     def _find(path):
         if not path or "\0" in path:
             return "no usable file name"
@@ -66,7 +73,7 @@ def find_files(paths: Sequence[str],  # relative to `root`
         return File(full, id, facts.st_size, facts.st_mtime_ns) if stat.S_ISREG(facts.st_mode) else "not a regular file"
     return [_find(path) for path in paths]
 
-# %% ../../nbs/data/49_csv_file.ipynb #0596a403
+# %% ../../nbs/data/49_csv_file.ipynb #9305d5c0
 def table_problems(table: dict[str, list[str]],  # from `read_table`
                    files: Sequence[File | str],  # from `find_files`
                   ) -> list[tuple[str, str]]:  # path, reason
@@ -80,7 +87,17 @@ def table_problems(table: dict[str, list[str]],  # from `read_table`
     times = Counter(file.id for file in files if not isinstance(file, str))
     return problems + [(id, f"listed {n} times") for id, n in times.items() if n > 1]
 
-# %% ../../nbs/data/49_csv_file.ipynb #21a0bbd5
+# %% ../../nbs/data/49_csv_file.ipynb #bff813f3
+def _find_table(root: Path,  # a CSV file, or a folder
+               ) -> Path:
+    "Return the CSV file, or raise a `DataError` if there is not exactly one."
+    tables = sorted(root.glob("*.csv")) if os.path.isdir(root) else [root]
+    if len(tables) != 1 or not os.path.isfile(tables[0]):
+        what = f"{len(tables)} .csv files" if os.path.isdir(root) else "not a CSV file"
+        raise DataError(what, root, "set data.root to one CSV file")
+    return tables[0]
+
+# %% ../../nbs/data/49_csv_file.ipynb #974c1e8d
 def read_csv_file(config: DataConfig,  # root, the names of the columns, cache_dir
                   allow: Collection[str] = (),  # links: follow links and paths that leave the root
                  ) -> Source:
@@ -97,13 +114,3 @@ def read_csv_file(config: DataConfig,  # root, the names of the columns, cache_d
     parts = [SPLIT_ALIASES[name.lower()] for name in table.get("split", ["train"] * len(files))]
     return Source(tuple(names), [file.id for file in files], np.array([position[label] for label in table["label"]]), parts,
                   files=files, groups=table.get("group"), where=str(path))
-
-
-def _find_table(root: Path,  # a CSV file, or a folder
-               ) -> Path:
-    "Return the CSV file, or raise a `DataError` if there is not exactly one."
-    tables = sorted(root.glob("*.csv")) if os.path.isdir(root) else [root]
-    if len(tables) != 1 or not os.path.isfile(tables[0]):
-        what = f"{len(tables)} .csv files" if os.path.isdir(root) else "not a CSV file"
-        raise DataError(what, root, "set data.root to one CSV file")
-    return tables[0]

@@ -53,7 +53,7 @@ def read_exclude_list(path: str | Path,  # data.exclude
                             "write the id without quotes") from problem
     return ids
 
-# %% ../../nbs/data/55_exclude_list.ipynb #b3412912
+# %% ../../nbs/data/55_exclude_list.ipynb #c5f464c7
 def load_source(config: DataConfig,
                 allow: Collection[str] = (),  # links: follow links that leave the root
                ) -> Source:
@@ -65,5 +65,6 @@ def load_source(config: DataConfig,
     if out >= set(source.ids):
         raise DataError("the exclude list leaves no image", config.exclude, "remove some ids from the list")
     if unknown := sorted(out - set(source.ids)):
-        warnings.warn(f"{len(unknown)} of {len(out)} ids in the exclude list are not in the data: {join_problems(unknown, 5)}", UserWarning, 3)
+        warnings.warn(f"{len(unknown)} of {len(out)} ids in the exclude list are not in the data: {join_problems(unknown, 5)}",
+                      UserWarning, 3)
     return source.select([row for row, id in enumerate(source.ids) if id not in out])

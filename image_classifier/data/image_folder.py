@@ -35,17 +35,19 @@ def suffixes_of(formats: Sequence[str] = ("png", "jpeg", "webp", "bmp"),  # name
     "Return the suffixes, in lower case, of files in these formats."
     return tuple(suffix for name in formats for suffix in SUFFIXES.get(name, (f".{name}",)))
 
-# %% ../../nbs/data/46_image_folder.ipynb #b6c764d8
+# %% ../../nbs/data/46_image_folder.ipynb #f894c319
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
 def _entries(folder: str,  # absolute
             ) -> list[os.DirEntry]:
     "Return the visible entries of `folder` by name, links last."
-    entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.name.lower() not in _SYSTEM_FILES]
+    def _is_hidden(name):
+        return name.startswith(".") or name.lower() in _SYSTEM_FILES
+    entries = [entry for entry in os.scandir(folder) if not _is_hidden(entry.name)]
     return sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name))
 
-# %% ../../nbs/data/46_image_folder.ipynb #6e70b023
+# %% ../../nbs/data/46_image_folder.ipynb #b1cb9b2f
 @dataclass
 class Listing:
     "The contents of a folder, all below one root."
@@ -54,19 +56,29 @@ class Listing:
     others: list[str]  # ids of images in other formats, by their suffix
     problems: list[tuple[str, str]]  # id, reason
 
-# %% ../../nbs/data/46_image_folder.ipynb #e5628306
+    def add(self,
+            file: File,
+            formats: Sequence[str],  # names of image formats that are read
+           ) -> None:
+        "Add a file to `files` or `others`, or ignore it, by its suffix."
+        suffix = os.path.splitext(file.id)[1].lower()
+        if suffix in suffixes_of(formats):
+            self.files.append(file)
+        elif suffix in _IMAGE_SUFFIXES:
+            self.others.append(file.id)
+
+# %% ../../nbs/data/46_image_folder.ipynb #6e154ffa
 def _identity(facts: os.stat_result) -> tuple[int, int]:
     "Return what identifies a folder, whatever path leads to it."
     return facts.st_dev, facts.st_ino
 
-
+# %% ../../nbs/data/46_image_folder.ipynb #09edc4ea
 def list_files(root: str | Path,
                formats: Sequence[str] = ("png", "jpeg", "webp", "bmp"),  # names of image formats, as in data.formats
                links: bool = False,  # whether a link may leave the root
               ) -> Listing:
     "List everything below `root` without opening a file."
     root = os.path.realpath(root)
-    suffixes = suffixes_of(formats)
     listing, todo, seen = Listing([], [], [], []), [""], {_identity(os.stat(root))}
     while todo:
         folder = todo.pop()
@@ -76,25 +88,24 @@ def list_files(root: str | Path,
             listing.problems.append((folder or ".", os_reason(problem)))
             continue
         for entry in entries:
-            id, suffix = posixpath.join(folder, entry.name), os.path.splitext(entry.name)[1].lower()
+            id = posixpath.join(folder, entry.name)
             facts = check_path(entry.path, root if entry.is_symlink() and not links else None)
             if isinstance(facts, str):
                 listing.problems.append((id, facts))
-            elif stat.S_ISDIR(facts.st_mode) and _identity(facts) in seen:
+            elif not stat.S_ISDIR(facts.st_mode):
+                listing.add(File(entry.path, id, facts.st_size, facts.st_mtime_ns), formats)
+            elif _identity(facts) in seen:
                 listing.problems.append((id, "not a regular file but a folder that is reached twice"))
-            elif stat.S_ISDIR(facts.st_mode):
+            else:
                 seen.add(_identity(facts))
                 listing.folders.append(id)
                 todo.append(id)
-            elif suffix in suffixes:
-                listing.files.append(File(entry.path, id, facts.st_size, facts.st_mtime_ns))
-            elif suffix in _IMAGE_SUFFIXES:
-                listing.others.append(id)
     listing.files.sort(key=lambda file: file.id)
     return listing
 
-# %% ../../nbs/data/46_image_folder.ipynb #e66e40b5
-_LAYOUT = "expected one folder per class, alone or below train, valid and test:\n  ROOT/cat/1.jpg\n  ROOT/cat/2.jpg\n  ROOT/dog/1.jpg"
+# %% ../../nbs/data/46_image_folder.ipynb #cc8435d3
+_LAYOUT = ("expected one folder per class, alone or below train, valid and test:\n"
+           "  ROOT/cat/1.jpg\n  ROOT/cat/2.jpg\n  ROOT/dog/1.jpg")
 
 
 def read_layout(folders: Sequence[str],  # ids
@@ -109,15 +120,35 @@ def read_layout(folders: Sequence[str],  # ids
     if odd := [top for top in tops if top not in parts]:
         raise DataError(f"folders that are neither train, valid nor test: {join_problems(odd)}", root, "move them elsewhere")
     if len(kinds) < len(parts):
-        raise DataError(f"one split under two names: {join_problems(tops)}", root, "keep one folder for each of train, valid and test")
+        raise DataError(f"one split under two names: {join_problems(tops)}", root,
+                        "keep one folder for each of train, valid and test")
     return parts
 
-# %% ../../nbs/data/46_image_folder.ipynb #3172bd3c
+# %% ../../nbs/data/46_image_folder.ipynb #03688858
 def _as_utf8(name: str) -> str:
     "Return a file name with bytes that are not UTF-8 escaped."
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
-# %% ../../nbs/data/46_image_folder.ipynb #d4860553
+# %% ../../nbs/data/46_image_folder.ipynb #8ba5c94c
+def _report_skipped(listing: Listing, formats: Sequence[str], root: object) -> None:
+    "Warn about images in other formats; raise a `DataError` if none is left."
+    if listing.others:
+        names = join_problems(listing.others, 5)
+        warnings.warn(f"{len(listing.others)} files are skipped, their formats are not in data.formats: {names}", UserWarning)
+    if not listing.files:
+        suffixes = " ".join(suffix for name in formats for suffix in SUFFIXES.get(name, ())[:1])
+        raise DataError("no images", root, f"expected one folder per class with {suffixes}")
+
+
+def _class_names(folders: Sequence[str], depth: int, root: object) -> list[str]:
+    "Return the sorted names of the class folders, or raise a `DataError` if two of them look the same."
+    names = sorted({folder.split("/")[depth] for folder in folders if folder.count("/") >= depth})
+    if alike := [name for name, n in Counter(map(_as_utf8, names)).items() if n > 1]:
+        raise DataError(f"two class folders have the same name once it is written as text: {join_problems(alike)}", root,
+                        "rename one of them")
+    return names
+
+# %% ../../nbs/data/46_image_folder.ipynb #f65ebed9
 def read_image_folder(config: DataConfig,  # root, formats, cache_dir
                       allow: Collection[str] = (),  # links: follow links that leave the root
                      ) -> Source:
@@ -135,24 +166,6 @@ def read_image_folder(config: DataConfig,  # root, formats, cache_dir
     names = _class_names(listing.folders, depth, root)
     position = {name: i for i, name in enumerate(names)}
     steps = [file.id.split("/") for file in listing.files]
-    return Source(tuple(map(_as_utf8, names)), [file.id for file in listing.files], np.array([position[step[depth]] for step in steps]),
+    targets = np.array([position[step[depth]] for step in steps])
+    return Source(tuple(map(_as_utf8, names)), [file.id for file in listing.files], targets,
                   [parts.get(step[0], "train") for step in steps], files=listing.files, where=str(root))
-
-# %% ../../nbs/data/46_image_folder.ipynb #473c4559
-def _report_skipped(listing: Listing, formats: Sequence[str], root: object) -> None:
-    "Warn about images in other formats; raise a `DataError` if none is left."
-    if listing.others:
-        warnings.warn(f"{len(listing.others)} files are skipped, their formats are not in data.formats: {join_problems(listing.others, 5)}",
-                      UserWarning)
-    if not listing.files:
-        suffixes = " ".join(suffix for name in formats for suffix in SUFFIXES.get(name, ())[:1])
-        raise DataError("no images", root, f"expected one folder per class with {suffixes}")
-
-
-def _class_names(folders: Sequence[str], depth: int, root: object) -> list[str]:
-    "Return the sorted names of the class folders, or raise a `DataError` if two of them look the same."
-    names = sorted({folder.split("/")[depth] for folder in folders if folder.count("/") >= depth})
-    if alike := [name for name, n in Counter(map(_as_utf8, names)).items() if n > 1]:
-        raise DataError(f"two class folders have the same name once it is written as text: {join_problems(alike)}", root,
-                        "rename one of them")
-    return names

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['read_idx', 'read_mnist']
 
-# %% ../../nbs/data/40_mnist.ipynb #739d44e1
+# %% ../../nbs/data/40_mnist.ipynb #3e927f29
 import gzip
 import math
 import struct
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -19,7 +20,18 @@ from ..core import DataError, quoted
 from .download import cache_folder, fetch, IDX_FILES, IDX_SETS
 from .source import DOWNLOAD_AGAIN, existing_root, find_file, Source, source_from_arrays
 
-# %% ../../nbs/data/40_mnist.ipynb #a4a0480c
+# %% ../../nbs/data/40_mnist.ipynb #1c6550ce
+def _read_idx_shape(file: IO[bytes],
+                    dimensions: int,
+                    path: object,  # for messages
+                   ) -> tuple[int, ...]:
+    "Return the shape in the header of an IDX file, or raise a `DataError`."
+    head = file.read(4 + 4 * dimensions)
+    if len(head) < 4 + 4 * dimensions or head[:4] != bytes([0, 0, 8, dimensions]):
+        raise DataError(f"not an IDX file of {dimensions} dimensions (starts with {head[:4].hex(' ')})", path, DOWNLOAD_AGAIN)
+    return struct.unpack(f">{dimensions}I", head[4:])
+
+# %% ../../nbs/data/40_mnist.ipynb #4d69d2b2
 def read_idx(path: str | Path,  # plain or gzipped
              dimensions: int,  # 3 for images, 1 for labels
              limit: int = 1 << 30,  # maximum number of bytes
@@ -28,10 +40,7 @@ def read_idx(path: str | Path,  # plain or gzipped
     try:
         with open(path, "rb") as plain:
             file = gzip.open(plain) if plain.peek(2)[:2] == b"\x1f\x8b" else plain
-            head = file.read(4 + 4 * dimensions)
-            if len(head) < 4 + 4 * dimensions or head[:4] != bytes([0, 0, 8, dimensions]):
-                raise DataError(f"not an IDX file of {dimensions} dimensions (starts with {head[:4].hex(' ')})", path, DOWNLOAD_AGAIN)
-            shape = struct.unpack(f">{dimensions}I", head[4:])
+            shape = _read_idx_shape(file, dimensions, path)
             size = math.prod(shape)
             if size > limit:
                 raise DataError(f"{size} bytes announced, more than the {limit} allowed", path, DOWNLOAD_AGAIN)
@@ -42,7 +51,7 @@ def read_idx(path: str | Path,  # plain or gzipped
         raise DataError(f"{len(data) if len(data) < size else 'more'} of {size} bytes", path, DOWNLOAD_AGAIN)
     return np.frombuffer(data, np.uint8).reshape(shape)
 
-# %% ../../nbs/data/40_mnist.ipynb #2da16928
+# %% ../../nbs/data/40_mnist.ipynb #481c569f
 def read_mnist(config: DataConfig,  # name, root, download, cache_dir
               ) -> Source:
     "Return MNIST or Fashion-MNIST from `data.root`, or downloaded."

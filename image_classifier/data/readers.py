@@ -20,19 +20,19 @@ from .image_folder import read_image_folder
 from .mnist import read_mnist
 from .source import PARTS, Source
 
-# %% ../../nbs/data/52_readers.ipynb #72a15138
+# %% ../../nbs/data/52_readers.ipynb #680ca6c1
 READERS: dict[str, Callable[..., Source]] = {
     "digits": read_digits, "mnist": read_mnist, "fashion_mnist": read_mnist, "cifar10": read_cifar, "cifar100": read_cifar,
     "folder": read_image_folder, "csv": read_csv_file}
 
-# %% ../../nbs/data/52_readers.ipynb #2a81fa42
+# %% ../../nbs/data/52_readers.ipynb #58c02a8c
 def check_reader(name: str,  # data.name
                 ) -> None:
     "Raise a `ConfigError` with the nearest known name if no reader is registered as `name`."
     if name not in READERS:
         raise ConfigError(f"unknown data set {quoted(name)}", "data.name", suggestion(name, READERS))
 
-# %% ../../nbs/data/52_readers.ipynb #a5c8fcbf
+# %% ../../nbs/data/52_readers.ipynb #20b521f6
 def register_reader(name: str,  # the value of data.name that selects it
                    ) -> Callable[[Callable[..., Source]], Callable[..., Source]]:
     "Return a decorator that registers a function `(config: DataConfig) -> Source` as `name`."
@@ -46,22 +46,23 @@ def register_reader(name: str,  # the value of data.name that selects it
         return reader
     return _register
 
-# %% ../../nbs/data/52_readers.ipynb #561fb952
+# %% ../../nbs/data/52_readers.ipynb #fdec10aa
 def source_problems(source: Source,
                    ) -> list[str]:
     "Return which rules of `Source` are broken; empty if none is."
     n, pixels = len(source.ids), source.files if source.images is None else source.images
     sizes = {"targets": source.targets, "parts": source.parts, "images or files": pixels, "groups": source.groups}
     problems = [f"{n} ids but {len(values)} {name}" for name, values in sizes.items() if values is not None and len(values) != n]
-    rules = {"set either images or files": (source.images is None) != (source.files is None),
-             "images must be (N,C,H,W) uint8": source.images is None or (source.images.ndim == 4 and source.images.dtype == np.uint8),
+    images = source.images
+    rules = {"set either images or files": (images is None) != (source.files is None),
+             "images must be (N,C,H,W) uint8": images is None or (images.ndim == 4 and images.dtype == np.uint8),
              "ids must be unique": len(set(source.ids)) == n,
              "classes must be unique and sorted": list(source.classes) == sorted(set(source.classes)),
              "targets must be positions in classes": set(np.unique(source.targets).tolist()) <= set(range(len(source.classes))),
              "parts must be train, valid or test": set(source.parts) <= set(PARTS)}
     return problems + [rule for rule, holds in rules.items() if not holds]
 
-# %% ../../nbs/data/52_readers.ipynb #d0ebb728
+# %% ../../nbs/data/52_readers.ipynb #573165b7
 def read_source(config: DataConfig,
                 allow: Collection[str] = (),  # links: follow links that leave the root
                ) -> Source:
@@ -69,9 +70,9 @@ def read_source(config: DataConfig,
     check_reader(config.name)
     reader = READERS[config.name]
     source = reader(config, allow) if "allow" in inspect.signature(reader).parameters else reader(config)
+    returned = f"the reader {quoted(config.name)} returned"
     if not isinstance(source, Source):
-        raise ConfigError(f"the reader {quoted(config.name)} returned {type(source).__name__}", reader.__module__, "return a Source")
+        raise ConfigError(f"{returned} {type(source).__name__}", reader.__module__, "return a Source")
     if problems := source_problems(source):
-        raise ConfigError(f"the reader {quoted(config.name)} returned a wrong Source: {'; '.join(problems)}", reader.__module__,
-                          "correct the function")
+        raise ConfigError(f"{returned} a wrong Source: {'; '.join(problems)}", reader.__module__, "correct the function")
     return source

@@ -22,12 +22,12 @@ from ..config import LINKS
 from ..core import ConfigError, DataError, html_table, join_problems, missing_path_hint, quoted
 from .headers import DecodeError
 
-# %% ../../nbs/data/35_source.ipynb #51d50409
+# %% ../../nbs/data/35_source.ipynb #0ba9e4dd
 def os_reason(problem: OSError) -> str:
     "Return the operating system's message in lower case."
     return (problem.strerror or str(problem)).lower()
 
-
+# %% ../../nbs/data/35_source.ipynb #a6dfebab
 class File(NamedTuple):
     "A regular file, as it was when it was listed."
     path: str  # where to read it
@@ -52,7 +52,7 @@ class File(NamedTuple):
             raise DataError(f"changed since the folder was listed ({self.size} -> {facts.st_size} bytes)")
         return data
 
-# %% ../../nbs/data/35_source.ipynb #53b6499e
+# %% ../../nbs/data/35_source.ipynb #929c41cb
 @dataclass(repr=False)
 class Source:
     "Labeled images that are not decoded yet: pixels in `images`, or `files` to read."
@@ -82,16 +82,20 @@ class Source:
         return f"Source({len(self.ids)} images, {len(self.classes)} classes: {parts})"
 
     def _repr_html_(self) -> str:
-        columns = {"id": self.ids, "class": [self.classes[target] for target in self.targets[:_SHOWN]], "split": self.parts,
-                   "group": self.groups, "bytes": self.files and [file.size for file in self.files[:_SHOWN]]}
-        columns = {name: values[:_SHOWN] for name, values in columns.items() if values}
-        rest = [["…"] * len(columns)] if len(self.ids) > _SHOWN else []
-        return f"<p>{self!r}</p>" + html_table([*columns], [*zip(*columns.values()), *rest])
+        return f"<p>{self!r}</p>{_first_rows(self, 6)}"
 
+# %% ../../nbs/data/35_source.ipynb #64742387
+def _first_rows(source: Source,
+                count: int,  # rows to show
+               ) -> str:
+    "Return an HTML table with the first images of a source."
+    columns = {"id": source.ids, "class": [source.classes[target] for target in source.targets[:count]], "split": source.parts,
+               "group": source.groups, "bytes": source.files and [file.size for file in source.files[:count]]}
+    columns = {name: values[:count] for name, values in columns.items() if values}
+    more = [["…"] * len(columns)] if len(source.ids) > count else []
+    return html_table([*columns], [*zip(*columns.values()), *more])
 
-_SHOWN = 6  # rows of the HTML table
-
-# %% ../../nbs/data/35_source.ipynb #6c994b32
+# %% ../../nbs/data/35_source.ipynb #bae8b8d7
 DOWNLOAD_AGAIN = "the file is damaged: download it again"
 
 
@@ -102,8 +106,8 @@ def source_from_arrays(names: Sequence[str],  # of the labels 0..K-1
     "Return one source with the images of all splits, or raise a `DataError` if the arrays do not match."
     for images, labels in parts.values():
         if len(images) != len(labels) or not len(labels) or labels.max() >= len(names):
-            raise DataError(f"{len(labels)} labels up to {max(labels, default=0)} for {len(images)} images of {len(names)} classes",
-                            where, DOWNLOAD_AGAIN)
+            raise DataError(f"{len(labels)} labels up to {max(labels, default=0)} "
+                            f"for {len(images)} images of {len(names)} classes", where, DOWNLOAD_AGAIN)
     shapes = {part: images.shape[1:] for part, (images, _) in parts.items()}
     if len(set(shapes.values())) > 1:
         raise DataError(", ".join(f"{part} images {shape}" for part, shape in shapes.items()), where, DOWNLOAD_AGAIN)
@@ -113,7 +117,7 @@ def source_from_arrays(names: Sequence[str],  # of the labels 0..K-1
     return Source(tuple(names[label] for label in order), [f"{part}/{row:05d}" for part, row in rows],
                   np.argsort(order)[labels].astype(np.int64), [part for part, _ in rows], images, where=str(where))
 
-# %% ../../nbs/data/35_source.ipynb #a84ed901
+# %% ../../nbs/data/35_source.ipynb #62bfc337
 def existing_root(root: Optional[str | Path],  # data.root
                  ) -> Path:
     "Return `root` as a path, or raise an error that says how much of it exists."
@@ -124,7 +128,7 @@ def existing_root(root: Optional[str | Path],  # data.root
         raise DataError(f"no folder {quoted(path, 200)}", todo=missing_path_hint(path))
     return path
 
-# %% ../../nbs/data/35_source.ipynb #46dbc774
+# %% ../../nbs/data/35_source.ipynb #9b93cf53
 def find_file(root: Path,  # a folder, or the file itself
               names: Sequence[str],  # accepted file or folder names
              ) -> Optional[Path]:
@@ -135,7 +139,7 @@ def find_file(root: Path,  # a folder, or the file itself
     return next((folder / name for folder in folders for name in names
                  if os.path.isfile(folder / name) or os.path.isdir(folder / name)), None)
 
-# %% ../../nbs/data/35_source.ipynb #a0eac72b
+# %% ../../nbs/data/35_source.ipynb #f859cc6f
 def is_inside(path: str,  # absolute, links resolved
               root: str,  # absolute, links resolved
              ) -> bool:
@@ -155,7 +159,7 @@ def check_path(path: str,  # absolute
         return "not a regular file" if problem.errno == errno.ELOOP else os_reason(problem)
     return facts if stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode) else "not a regular file"
 
-# %% ../../nbs/data/35_source.ipynb #ec1a4cf8
+# %% ../../nbs/data/35_source.ipynb #7ddf0779
 def raise_problems(problems: Sequence[tuple[str, str]],  # id, reason
                    total: int,  # number of files checked
                    where: object,  # folder or table, for the message
@@ -171,7 +175,7 @@ def raise_problems(problems: Sequence[tuple[str, str]],  # id, reason
     raise DataError(f"{len(problems)} of {total} files cannot be used{summary}: "
                     + join_problems([f"{quoted(id)}: {reason}" for id, reason in problems]), where, todo)
 
-# %% ../../nbs/data/35_source.ipynb #0fba4d77
+# %% ../../nbs/data/35_source.ipynb #cf973c64
 PARTS = ("train", "valid", "test")
 SPLIT_ALIASES = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid",
                  "test": "test", "testing": "test"}

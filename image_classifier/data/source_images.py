@@ -23,27 +23,33 @@ from .headers import ImageFacts, Limits, read_header
 from .source import File, Source
 from .splitting import pixel_digests
 
-# %% ../../nbs/data/64_source_images.ipynb #1a8a3d73
+# %% ../../nbs/data/64_source_images.ipynb #ffdce0c9
+def _run_chunk(work: Callable[[int], object],
+               stop: Event,  # set to stop early
+               rows: Sequence[int],
+              ) -> dict[int, object]:
+    "Call `work` for a few rows and return the results or errors."
+    results = {}
+    for row in rows:
+        if stop.is_set():
+            break
+        try:
+            results[row] = work(row)
+        except DataError as problem:
+            results[row] = problem
+    return results
+
+# %% ../../nbs/data/64_source_images.ipynb #5725fba7
 def map_in_threads(work: Callable[[int], object],  # called with each row
                    rows: Sequence[int],
                    label: str,  # of the progress bar, which appears on a terminal only
                   ) -> dict[int, object]:  # row: what `work` returned, or the `DataError` it raised
     "Call `work` for all rows in several threads and return the results."
     from tqdm import tqdm
-    def _run_chunk(rows):
-        results = {}
-        for row in rows:
-            if stop.is_set():
-                break
-            try:
-                results[row] = work(row)
-            except DataError as problem:
-                results[row] = problem
-        return results
     results, stop, chunks = {}, Event(), [rows[start:start + 64] for start in range(0, len(rows), 64)]
     with ThreadPoolExecutor(2 * os.cpu_count()) as pool, tqdm(total=len(rows), desc=label, disable=None, leave=False) as bar:
         try:
-            for done in pool.map(_run_chunk, chunks):
+            for done in pool.map(functools.partial(_run_chunk, work, stop), chunks):
                 results |= done
                 bar.update(len(done))
         finally:  # Ctrl-C does not wait for the rest
@@ -51,7 +57,7 @@ def map_in_threads(work: Callable[[int], object],  # called with each row
             pool.shutdown(cancel_futures=True)
     return results
 
-# %% ../../nbs/data/64_source_images.ipynb #c3938916
+# %% ../../nbs/data/64_source_images.ipynb #bba985eb
 _GRAY = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"}
 
 
@@ -66,7 +72,7 @@ def resolve_shape(facts: Collection[ImageFacts],  # of all images
     gray = {fact.mode for fact in facts} <= _GRAY
     return (1 if gray else 3) if config.channels == "auto" else int(config.channels), size, size
 
-# %% ../../nbs/data/64_source_images.ipynb #095878b6
+# %% ../../nbs/data/64_source_images.ipynb #b2d0f205
 _RULES = {"1": "black and white to gray", "LA": "transparency over white", "RGBA": "transparency over white",
           "P": "palette to color", "PA": "palette over white", "CMYK": "inks to color", "I;16": "16 bit scaled to 8",
           "I;16B": "16 bit scaled to 8", "I": "16 bit scaled to 8", "F": "float scaled to 8 bit"}
@@ -81,7 +87,7 @@ def conversions(facts: Sequence[ImageFacts],  # of all images
     parts += [f"animated | {animated} | first frame"] if animated else []
     return f"converted images (mode | count | how): {'; '.join(parts)}" if parts else ""
 
-# %% ../../nbs/data/64_source_images.ipynb #fba918f5
+# %% ../../nbs/data/64_source_images.ipynb #0782cff7
 def image_statistics(images: np.ndarray,  # (N,C,H,W) uint8
                     ) -> tuple[np.ndarray, np.ndarray]:  # (N,) `pixel_digests`; (N,C,2) int64
     "Return a hash of each image, and for each channel the sum of the values and of their squares."
@@ -93,7 +99,7 @@ def image_statistics(images: np.ndarray,  # (N,C,H,W) uint8
         sums[start:start + step] = rows.sum(2, dtype=np.float64)
     return pixel_digests(images), sums
 
-# %% ../../nbs/data/64_source_images.ipynb #424865d2
+# %% ../../nbs/data/64_source_images.ipynb #05ff7779
 class DecodedImages(NamedTuple):
     "The images of a source, in its order."
     images: np.ndarray  # (N,C,S,S) uint8
@@ -108,7 +114,7 @@ def empty_images(n: int,  # images
     "Allocate memory for `n` images."
     return DecodedImages(np.empty((n, *shape), np.uint8), np.zeros(n, "V16"), np.zeros((n, shape[0], 2), np.int64), {})
 
-# %% ../../nbs/data/64_source_images.ipynb #219cf90c
+# %% ../../nbs/data/64_source_images.ipynb #aaed567c
 _KEEP_BYTES = 1 << 26  # total size of the files up to which their bytes are kept
 
 
@@ -119,7 +125,7 @@ def _reader(files: Sequence[File],
     read = lambda row: files[row].read(limit)
     return functools.cache(read) if sum(file.size for file in files) <= _KEEP_BYTES else read
 
-# %% ../../nbs/data/64_source_images.ipynb #ecd915b2
+# %% ../../nbs/data/64_source_images.ipynb #a995525e
 class SourceImages:
     "The images of a source, decoded on demand from its array or its files."
 

@@ -16,7 +16,7 @@ from ..config import EMPTY_CLASS, LEAKS
 from ..core import DataError, escaped, join_problems, quoted
 from .source import PARTS, Source
 
-# %% ../../nbs/data/58_split_checks.ipynb #2b1cf1fc
+# %% ../../nbs/data/58_split_checks.ipynb #48bf39d8
 def missing_classes(source: Source) -> list[str]:
     "Return a message for each class without images and for each split that lacks a class."
     present = {"train": set()}
@@ -27,26 +27,27 @@ def missing_classes(source: Source) -> list[str]:
     return empty + [f"{part} lacks {join_problems(sorted(everywhere - names))}"
                     for part, names in sorted(present.items(), reverse=True) if everywhere - names]
 
-
+# %% ../../nbs/data/58_split_checks.ipynb #35aa139f
 def split_groups(source: Source) -> list[str]:
     "Return the groups that are in more than one of the source's own splits."
     pairs = set(zip(source.groups or (), source.parts))
     return sorted(group for group, n in Counter(group for group, _ in pairs).items() if n > 1)
 
-# %% ../../nbs/data/58_split_checks.ipynb #02dae720
+# %% ../../nbs/data/58_split_checks.ipynb #4637c5a2
 def _raise_unless_allowed(what: str, where: object, todo: str, word: str, allow: Collection[str]) -> None:
     "Raise a `DataError`, or only warn if `word` is allowed."
     if word not in allow:
         raise DataError(what, where, f"{todo} allow=[{word}]")
     warnings.warn(what, UserWarning, 4)
 
-
+# %% ../../nbs/data/58_split_checks.ipynb #ab05aa68
 def check_classes(source: Source,
                   allow: Collection[str] = (),  # empty_class: warn instead
                  ) -> None:
     "Raise a `DataError` if a class is missing from the source or one of its splits."
     if len(source.classes) < 2:
-        raise DataError(f"{len(source.classes)} class ({', '.join(map(quoted, source.classes))}); at least 2 needed", source.where,
+        names = ", ".join(map(quoted, source.classes))
+        raise DataError(f"{len(source.classes)} class ({names}); at least 2 needed", source.where,
                         "create a folder or a label for each class")
     if missing := missing_classes(source):
         _raise_unless_allowed("; ".join(missing[:10]), source.where, "remove the class, or keep it with", EMPTY_CLASS, allow)
@@ -60,7 +61,7 @@ def check_groups(source: Source,
         _raise_unless_allowed(f"{len(both)} groups are in more than one split: {join_problems(both)}", source.where,
                               "correct the split column, or continue with", LEAKS, allow)
 
-# %% ../../nbs/data/58_split_checks.ipynb #b5ce8d52
+# %% ../../nbs/data/58_split_checks.ipynb #d02cb46d
 def repeated_images(parts: np.ndarray,  # (N,) of "train", "valid", "test"
                     hashes: np.ndarray,  # (N,) hashes of the pixels, from `pixel_digests`
                    ) -> np.ndarray:  # (P,2) row of an image, row of its copy in an earlier split
@@ -72,7 +73,7 @@ def repeated_images(parts: np.ndarray,  # (N,) of "train", "valid", "test"
     later = rank[order] > rank[earliest]
     return np.stack([order[later], earliest[later]], 1)
 
-# %% ../../nbs/data/58_split_checks.ipynb #d28a8106
+# %% ../../nbs/data/58_split_checks.ipynb #684f2e12
 def check_leaks(ids: Sequence[str],  # N
                 parts: np.ndarray,  # (N,) of "train", "valid", "test"
                 hashes: np.ndarray,  # (N,) hashes of the pixels, from `pixel_digests`

@@ -88,7 +88,22 @@ def stratified_sample(targets: np.ndarray,  # (N,)
                 taken += members[unit]
     return np.isin(units, [*chosen])
 
-# %% ../../nbs/data/61_splitting.ipynb #c9b4c85b
+# %% ../../nbs/data/61_splitting.ipynb #d50e7310
+def _small_classes(source: Source, units: np.ndarray, parts: np.ndarray, missing: Sequence[str]) -> list[str]:
+    "Return a message for each class whose training images are too few for train and the `missing` splits."
+    messages, in_train = [], np.array(source.parts) == "train"
+    for target, name in enumerate(source.classes):
+        rows = source.targets == target
+        n = int((rows & in_train).sum())
+        if not n or {"train", *missing} <= set(parts[rows].tolist()):
+            continue
+        groups = len(np.unique(units[rows])) if source.groups else 3
+        where = f" in {groups} group{'s' if groups > 1 else ''}" if groups < 3 else ""
+        images = f"{n} image{'s' if n > 1 else ''}{where}"
+        messages.append(f"class {quoted(name)} has {images}, too few for train, {' and '.join(missing[::-1])}")
+    return messages
+
+# %% ../../nbs/data/61_splitting.ipynb #e80aeae9
 def assign_splits(source: Source,
                   units: np.ndarray,  # (N,) from `connected_groups`
                   config: DataConfig,  # valid_fraction, test_fraction, split_seed
@@ -101,25 +116,11 @@ def assign_splits(source: Source,
         taken = stratified_sample(source.targets[free], units[free], priorities[units[free]], getattr(config, f"{part}_fraction"))
         parts[free[taken]] = part
     if small := _small_classes(source, units, parts, missing):
-        raise DataError("; ".join(small[:10]), source.where,
-                        f"each class needs at least {len(missing) + 1} different images (or groups): add some, or remove the class")
+        needed = f"each class needs at least {len(missing) + 1} different images (or groups)"
+        raise DataError("; ".join(small[:10]), source.where, f"{needed}: add some, or remove the class")
     return parts
 
-
-def _small_classes(source: Source, units: np.ndarray, parts: np.ndarray, missing: Sequence[str]) -> list[str]:
-    "Return a message for each class whose training images are too few for train and the `missing` splits."
-    messages, in_train = [], np.array(source.parts) == "train"
-    for target, name in enumerate(source.classes):
-        rows = source.targets == target
-        n = int((rows & in_train).sum())
-        if not n or {"train", *missing} <= set(parts[rows].tolist()):
-            continue
-        groups = len(np.unique(units[rows])) if source.groups else 3
-        where = f" in {groups} group{'s' if groups > 1 else ''}" if groups < 3 else ""
-        messages.append(f"class {quoted(name)} has {n} image{'s' if n > 1 else ''}{where}, too few for train, {' and '.join(missing[::-1])}")
-    return messages
-
-# %% ../../nbs/data/61_splitting.ipynb #e6b00a37
+# %% ../../nbs/data/61_splitting.ipynb #ee8d1cb7
 def split_source(source: Source,
                  hashes: np.ndarray,  # (N,) `pixel_digests` of its images
                  config: DataConfig,
