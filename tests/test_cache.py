@@ -15,8 +15,8 @@ from folders import folder, pets, picture, refused, save, warned  # noqa: F401
 
 from image_classifier.cli import main
 from image_classifier.core import ConfigError, DataError, ResourceError
-from image_classifier.data import cache_entries, cached_images, DecodedImages, IndexedArrayView, load_data, load_evaluation_set, load_or_decode
-from image_classifier.data import open_entry, pixels_key, read_source, remove_entry, SourceImages
+from image_classifier.data import cache_entries, cached_images, DecodedImages, IndexedArrayView, load_data, load_evaluation_set
+from image_classifier.data import load_or_decode, open_entry, pixels_key, read_source, remove_entry, SourceImages
 from image_classifier.quality import check_source
 
 
@@ -31,7 +31,10 @@ def decoded(monkeypatch):
     "The rows of each call that decodes, from now on."
     rows = []
     decode_into = SourceImages.decode_into
-    monkeypatch.setattr(SourceImages, "decode_into", lambda self, found, wanted: (rows.append(list(wanted)), decode_into(self, found, wanted))[1])
+    def _record(self, found, wanted):
+        rows.append(list(wanted))
+        return decode_into(self, found, wanted)
+    monkeypatch.setattr(SourceImages, "decode_into", _record)
     return rows
 
 
@@ -77,7 +80,8 @@ def test_mean_and_std_from_the_cache_equal_those_of_the_images(mapped):
     splits = load_data(mapped)
     for channel in range(3):
         values = np.asarray(splits.train.images)[:, channel] / 255
-        assert splits.preprocess.mean[channel] == pytest.approx(values.mean(), abs=1e-12) and splits.preprocess.std[channel] == pytest.approx(values.std(), abs=1e-12)
+        assert splits.preprocess.mean[channel] == pytest.approx(values.mean(), abs=1e-12)
+        assert splits.preprocess.std[channel] == pytest.approx(values.std(), abs=1e-12)
 
 
 def test_a_cache_that_cannot_be_written_does_not_stop_images_that_fit_into_memory(pets, tmp_path, monkeypatch):
@@ -104,8 +108,9 @@ def test_a_damaged_entry_is_decoded_again(mapped, decoded, name, damage):
     assert load_data(mapped).fingerprint == before and len(decoded) == 2
 
 
-@pytest.mark.parametrize("about", [[], {}, {"format": 2}, {"complete": True}, {"shape": [20, 3, 8]}, {"shape": [20, 3, 8, "8"]}, {"shape": None}, {"data": 7},
-                                   {"problems": []}, {"problems": {"x": "y"}}, {"problems": {"1": 2}}, {"check": 1}, {"complete": 1}])
+@pytest.mark.parametrize("about", [
+    [], {}, {"format": 2}, {"complete": True}, {"shape": [20, 3, 8]}, {"shape": [20, 3, 8, "8"]}, {"shape": None}, {"data": 7},
+    {"problems": []}, {"problems": {"x": "y"}}, {"problems": {"1": 2}}, {"check": 1}, {"complete": 1}])
 def test_a_wrong_description_is_not_trusted(mapped, decoded, about):
     before = load_data(mapped).fingerprint
     path = entry_of(mapped) / "about.json"
@@ -167,7 +172,8 @@ print(splits.fingerprint, flush=True)
 
 def slow_process(config, pause=0.05):
     "Start another process that decodes these images slowly."
-    return subprocess.Popen([sys.executable, "-c", SLOW.format(pause=pause), config.root, config.cache_dir], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", SLOW.format(pause=pause), config.root, config.cache_dir],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def count_decoded(config):
@@ -262,7 +268,7 @@ def test_after_the_decoding_process_is_killed_the_waiting_one_decodes_the_rest(m
 
 
 def sizes_kept(config):
-    return {tuple(json.loads((entry.place / "about.json").read_text())["shape"][2:])[0] for entry in cache_entries(Path(config.cache_dir))}
+    return {json.loads((entry.place / "about.json").read_text())["shape"][2] for entry in cache_entries(Path(config.cache_dir))}
 
 
 def sized(config, size, **more):
@@ -295,9 +301,11 @@ def test_an_entry_in_use_is_never_removed(mapped):
 
 
 def test_lock_of_another_process_counts(mapped):
-    code = ("import sys; from image_classifier.data.loading import load_data; from image_classifier.config.schema import DataConfig\n"
-            "splits = load_data(DataConfig('folder', sys.argv[1], memory_limit=0, cache_dir=sys.argv[2])); print('ready', flush=True); sys.stdin.read()")
-    with subprocess.Popen([sys.executable, "-c", code, mapped.root, mapped.cache_dir], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+    code = ("import sys; from image_classifier.data import load_data; from image_classifier.config import DataConfig\n"
+            "splits = load_data(DataConfig('folder', sys.argv[1], memory_limit=0, cache_dir=sys.argv[2]))\n"
+            "print('ready', flush=True); sys.stdin.read()")
+    words = [sys.executable, "-c", code, mapped.root, mapped.cache_dir]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         other.stdout.readline()
         [entry] = cache_entries(Path(mapped.cache_dir))
         assert entry.in_use() and not remove_entry(entry)

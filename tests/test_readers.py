@@ -1,4 +1,4 @@
-"Readers: damaged or hostile folders, tables and archives raise one clear error; the layouts that are supported give the right labels."
+"Readers: damaged or hostile folders, tables and archives raise one clear error; supported layouts give the right labels."
 import gzip
 import io
 import os
@@ -8,6 +8,7 @@ import struct
 import sys
 import tarfile
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from folders import every_id, folder, pets, picture, refused, save, warned  # no
 
 from image_classifier.config import DataConfig, list_presets, settings
 from image_classifier.core import ConfigError, DataError
-from image_classifier.data import check_reader, CIFAR_SETS, list_files, load_data, read_source, READERS, register_reader, Source, suffixes_of
+from image_classifier.data import check_reader, CIFAR_SETS, list_files, load_data, read_source, READERS, register_reader, Source
+from image_classifier.data import suffixes_of
 
 
 # bad inputs of a folder
@@ -226,8 +228,8 @@ def test_changed_and_deleted_files_are_named(pets, monkeypatch):
     files = {file.id: file for file in listing.files}
     (pets / "cat" / "1.png").write_bytes(b"0123456789")
     (pets / "cat" / "2.png").unlink()
-    monkeypatch.setitem(READERS, "stale", lambda config: Source(("cat", "dog"), list(files), np.repeat([0, 1], 10), ["train"] * 20,
-                                                                files=[*files.values()], where="pets"))
+    source = Source(("cat", "dog"), list(files), np.repeat([0, 1], 10), ["train"] * 20, files=[*files.values()], where="pets")
+    monkeypatch.setitem(READERS, "stale", lambda config: source)
     line = refused(None, "2 of 20 files cannot be used", name="stale")
     assert f"cat/1.png: changed since the folder was listed ({files['cat/1.png'].size} -> 10 bytes)" in line
     assert "cat/2.png: gone since the folder was listed" in line
@@ -315,7 +317,8 @@ def table(pets):
     lines = ["path,kind,part,owner"]
     for number in range(20):
         kind = "cat" if number < 10 else "dog"
-        lines.append(f"{kind}/{number % 10}.png,{kind},{'test' if number % 10 == 0 else 'train'},owner{number % 10 // 2}{kind if number else 'cat'}")
+        part = "test" if number % 10 == 0 else "train"
+        lines.append(f"{kind}/{number % 10}.png,{kind},{part},owner{number % 10 // 2}{kind}")
     (pets / "pets.csv").write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8")
     return pets
 
@@ -368,9 +371,10 @@ def test_bad_tables_are_refused_in_one_line(table, text, part):
 
 def test_table_with_an_unknown_split_or_encoding_is_refused(table):
     (table / "pets.csv").write_text("path,kind,part\ncat/1.png,cat,dev\ndog/1.png,dog,train\n")
-    refused(table, "split is dev, not train, valid or test", name="csv", file_column="path", label_column="kind", split_column="part")
+    columns = {"file_column": "path", "label_column": "kind"}
+    refused(table, "split is dev, not train, valid or test", name="csv", **columns, split_column="part")
     (table / "pets.csv").write_bytes(b"path,kind\n\xff\xfe,x\n")
-    refused(table, "not a readable CSV file", name="csv", file_column="path", label_column="kind")
+    refused(table, "not a readable CSV file", name="csv", **columns)
     (table / "two.csv").write_text("")
     refused(table, "2 .csv files", name="csv")
 
@@ -416,10 +420,13 @@ def test_classes_are_in_order_of_name_whatever_the_labels(idx):
     (lambda raw: (raw / "t10k-labels-idx1-ubyte").unlink(), "no t10k-labels-idx1-ubyte"),
     (lambda raw: write_idx(raw / "t10k-labels-idx1-ubyte", np.full(20, 10)), "20 labels up to 10 for 20 images of 10 classes"),
     (lambda raw: write_idx(raw / "t10k-labels-idx1-ubyte", np.zeros(19)), "19 labels up to 0 for 20 images"),
-    (lambda raw: (raw / "t10k-labels-idx1-ubyte").write_text("<html>Not found"), "not an IDX file of 1 dimensions (starts with 3c 68 74 6d)"),
+    (lambda raw: (raw / "t10k-labels-idx1-ubyte").write_text("<html>Not found"), 
+     "not an IDX file of 1 dimensions (starts with 3c 68 74 6d)"),
     (lambda raw: (raw / "t10k-labels-idx1-ubyte").write_bytes(b""), "not an IDX file"),
-    (lambda raw: (raw / "t10k-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 255, 255, 255, 255])), "4294967295 bytes announced"),
-    (lambda raw: (raw / "train-images-idx3-ubyte.gz").write_bytes((raw / "train-images-idx3-ubyte.gz").read_bytes()[:-500]), "cannot be read"),
+    (lambda raw: (raw / "t10k-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 255, 255, 255, 255])),
+     "4294967295 bytes announced"),
+    (lambda raw: (raw / "train-images-idx3-ubyte.gz").write_bytes((raw / "train-images-idx3-ubyte.gz").read_bytes()[:-500]),
+     "cannot be read"),
     (lambda raw: write_idx(raw / "t10k-images-idx3-ubyte", np.zeros((20, 27, 28))), "test images (1, 27, 28)"),
 ])
 def test_damaged_idx_is_refused(idx, damage, part):
@@ -515,8 +522,8 @@ BUILT_IN = {"digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "folder",
 def twenty(**changes):
     "A source of twenty gray images of two classes."
     images = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), np.uint8)
-    return Source(**{"classes": ("a", "b"), "ids": [f"{i:02}" for i in range(20)], "targets": np.arange(20) % 2, "parts": ["train"] * 20,
-                     "images": images, **changes})
+    ids = [f"{i:02}" for i in range(20)]
+    return replace(Source(("a", "b"), ids, np.arange(20) % 2, ["train"] * 20, images), **changes)
 
 
 def test_unknown_data_set_is_a_configuration_error_with_the_nearest_name():
@@ -560,9 +567,10 @@ def test_a_reader_is_replaced_by_its_own_module_only(registry):
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"targets": np.arange(19) % 2}, "20 ids but 19 targets"), ({"parts": ["train"]}, "20 ids but 1 parts"), ({"groups": []}, "20 ids but 0 groups"),
-    ({"images": None}, "set either images or files"), ({"images": np.zeros((20, 8, 8), np.uint8)}, r"images must be \(N,C,H,W\) uint8"),
-    ({"images": np.zeros((20, 1, 8, 8))}, "uint8"), ({"ids": ["1"] * 20}, "ids must be unique"), ({"classes": ("b", "a")}, "unique and sorted"),
+    ({"targets": np.arange(19) % 2}, "20 ids but 19 targets"), ({"parts": ["train"]}, "20 ids but 1 parts"),
+    ({"groups": []}, "20 ids but 0 groups"), ({"images": None}, "set either images or files"),
+    ({"images": np.zeros((20, 8, 8), np.uint8)}, r"images must be \(N,C,H,W\) uint8"), ({"images": np.zeros((20, 1, 8, 8))}, "uint8"),
+    ({"ids": ["1"] * 20}, "ids must be unique"), ({"classes": ("b", "a")}, "unique and sorted"),
     ({"classes": ("a",)}, "targets must be positions in classes"), ({"targets": np.full(20, -1)}, "targets must be positions"),
     ({"parts": ["dev"] * 20}, "parts must be train, valid or test")])
 def test_a_reader_that_returns_a_wrong_source_is_a_configuration_error(registry, changes, message):
