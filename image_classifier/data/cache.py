@@ -44,7 +44,7 @@ def _lock(file: FileIO, exclusive: bool, wait: bool) -> None:
         if problem.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # some network file systems
             raise
 
-# %% ../../nbs/data/66_cache.ipynb #23a3ab9e
+# %% ../../nbs/data/66_cache.ipynb #6dd877a6
 def acquire_lock(path: Path,  # a file in the cache
                  exclusive: bool,  # to write or remove; else shared, to read
                  wait: bool = False,  # until other processes release it
@@ -58,7 +58,7 @@ def acquire_lock(path: Path,  # a file in the cache
             return file
     return None
 
-# %% ../../nbs/data/66_cache.ipynb #94a91345
+# %% ../../nbs/data/66_cache.ipynb #fec15caf
 ABOUT, IMAGES = "about.json", "images.bin"
 
 
@@ -67,12 +67,12 @@ def entry_arrays(shape: tuple[int, ...],  # N, C, S, S
     "Return dtype and shape of each array file of an entry."
     return {IMAGES: ("u1", tuple(shape)), "digests.bin": ("V16", (shape[0],)), "sums.bin": ("<i8", (*shape[:2], 2))}
 
-# %% ../../nbs/data/66_cache.ipynb #a0cf8980
+# %% ../../nbs/data/66_cache.ipynb #3d35acaf
 def array_bytes(kind: str, shape: tuple[int, ...]) -> int:
     "Return the size of an array file in bytes."
     return math.prod(shape) * np.dtype(kind).itemsize
 
-# %% ../../nbs/data/66_cache.ipynb #6931f742
+# %% ../../nbs/data/66_cache.ipynb #602b2dfd
 def read_about(folder: Path,  # of an entry
               ) -> Optional[dict]:
     "Return the description of an entry, or None if it is absent or does not match the files."
@@ -85,14 +85,14 @@ def read_about(folder: Path,  # of an entry
             return about
     return None
 
-# %% ../../nbs/data/66_cache.ipynb #167eec8c
+# %% ../../nbs/data/66_cache.ipynb #4ed7e895
 def index_hash(digests: np.ndarray,  # (N,) 16 bytes each
                sums: np.ndarray,  # (N,C,2) int64
               ) -> str:
     "Return a hash of the statistics of all images."
     return hashlib.sha256(digests.tobytes() + sums.tobytes()).hexdigest()
 
-# %% ../../nbs/data/66_cache.ipynb #d5065f0e
+# %% ../../nbs/data/66_cache.ipynb #36508b4d
 def read_index(folder: Path,  # of an entry
               ) -> Optional[tuple[dict, np.ndarray, np.ndarray]]:
     "Return description, digests and sums of an entry, or None if it is incomplete or damaged."
@@ -105,7 +105,7 @@ def read_index(folder: Path,  # of an entry
     valid = isinstance(problems, dict) and all(row.isdecimal() and isinstance(what, str) for row, what in problems.items())
     return (about, digests, sums) if valid and about.get("check") == index_hash(digests, sums) else None
 
-# %% ../../nbs/data/66_cache.ipynb #17b95cf7
+# %% ../../nbs/data/66_cache.ipynb #e5e43164
 _SAMPLES = 64  # images
 
 
@@ -115,7 +115,7 @@ def _matches_index(found: DecodedImages) -> bool:
     rows = known[np.linspace(0, len(known) - 1, min(_SAMPLES, len(known))).astype(int)]
     return all(image_statistics(found.images[row:row + 1])[0] == found.digests[row:row + 1] for row in rows)
 
-# %% ../../nbs/data/66_cache.ipynb #44347d50
+# %% ../../nbs/data/66_cache.ipynb #d1472d0d
 def open_entry(folder: Path,  # of an entry
               ) -> Optional[DecodedImages]:
     "Return the images of a complete entry as a read-only memory map, or None."
@@ -136,7 +136,7 @@ def open_entry(folder: Path,  # of an entry
             write_json(folder / ABOUT, {**about, "complete": False})
         return None
 
-# %% ../../nbs/data/66_cache.ipynb #21d39061
+# %% ../../nbs/data/66_cache.ipynb #32529714
 KINDS = DECODED, ARCHIVE, DOWNLOAD, FINDINGS = "decoded images", "unpacked archive", "download", "findings"
 
 
@@ -160,7 +160,7 @@ class CacheEntry:
             file.close()
         return file is None
 
-# %% ../../nbs/data/66_cache.ipynb #0563e611
+# %% ../../nbs/data/66_cache.ipynb #252adc2a
 def _describe_entry(place: Path, name: str, kind: str) -> CacheEntry:
     "Return what is known about a folder in the cache."
     facts = [(folder, os.lstat(os.path.join(folder, file))) for folder, _, files in os.walk(place) for file in files]
@@ -170,7 +170,7 @@ def _describe_entry(place: Path, name: str, kind: str) -> CacheEntry:
     return CacheEntry(name, kind, about["data"] if about else "", sum(one.st_size for _, one in facts),
                       about and about["shape"][0], complete, used, place)
 
-# %% ../../nbs/data/66_cache.ipynb #94f5bfec
+# %% ../../nbs/data/66_cache.ipynb #932147bf
 def cache_entries(cache: Path,  # a cache folder
                   kinds: Collection[str] = KINDS,
                  ) -> list[CacheEntry]:
@@ -184,7 +184,7 @@ def cache_entries(cache: Path,  # a cache folder
             found += [_describe_entry(place, name, kind)] if kind in kinds and place.is_dir() else []
     return sorted(found, key=lambda entry: -entry.used)
 
-# %% ../../nbs/data/66_cache.ipynb #f5640b91
+# %% ../../nbs/data/66_cache.ipynb #2b3001e4
 def remove_entry(entry: CacheEntry) -> bool:  # whether it was removed
     "Remove an entry, unless it is in use."
     with contextlib.ExitStack() as stack:
@@ -201,7 +201,7 @@ def remove_entry(entry: CacheEntry) -> bool:  # whether it was removed
         shutil.rmtree(entry.place, ignore_errors=True)
     return not entry.place.exists()
 
-# %% ../../nbs/data/66_cache.ipynb #1d0256ec
+# %% ../../nbs/data/66_cache.ipynb #69bfa553
 def evict(cache: Path,  # a cache folder
           size: int,  # bytes that are needed
           limit: int,  # data.cache_limit, in bytes
