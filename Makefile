@@ -1,7 +1,7 @@
-# `make` lists the targets. Each installs what it needs into .venv, once, until settings.ini or setup.py change;
-# after that nothing here needs a network.
+# `make` lists the targets. Each installs what it needs into .venv once, until settings.ini or setup.py change;
+# after that no target needs a network.
 .DEFAULT_GOAL := help
-.PHONY: help report test lab export same-python moved
+.PHONY: help report test quick lab export docs same-python moved
 
 # Any Python from 3.11 on: make test PYTHON=python3.12
 PYTHON ?= python3
@@ -11,6 +11,8 @@ VENV ?= .venv
 TORCH_INDEX ?=
 # Changes of the default run: make report OVERRIDES="epochs=3 model=resnet"
 OVERRIDES ?=
+# A selection of the tests: make test ARGS="-k resume"
+ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -21,20 +23,27 @@ help:  ## list the targets
 report: $(VENV)/report.stamp  ## install, train on the embedded digits, write an HTML report (OVERRIDES="epochs=3" changes the run)
 	@$(BIN)/ic report $(OVERRIDES)
 
-test: $(VENV)/dev.stamp  ## install, then all that CI checks: the notebooks, the tests, export without a diff, coverage
-	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --durations=10
+test: $(VENV)/dev.stamp  ## install, then run what CI runs: notebooks, tests, export without a diff, coverage (ARGS="-k resume" selects)
+	$(if $(ARGS),,OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(or $(ARGS),--cov --durations=15)
 
-lab: $(VENV)/dev.stamp  ## open JupyterLab on the notebooks, with this environment's kernel
+quick: $(VENV)/dev.stamp  ## the tests that start no long training and no other process, for use between edits
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not slow" tests $(ARGS)
+
+lab: $(VENV)/dev.stamp  ## open JupyterLab on the notebooks
 	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/python -m jupyterlab --notebook-dir=nbs
+
+docs: $(VENV)/dev.stamp  ## build the site into _docs (needs Quarto)
+	@command -v quarto >/dev/null || { echo "error: quarto is not installed. install version 1.7.34 from quarto.org" >&2; exit 2; }
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/nbdev_docs
 
 export: $(VENV)/dev.stamp  ## write the package and README.md from the notebooks, and clean the notebooks
 	$(BIN)/nbdev_export
 	$(BIN)/nbdev_clean
 	$(BIN)/python nbs/_readme.py
 
-# The stamp holds the checkout's path: an environment that was moved or copied still imports the old place, so it is made
-# anew, as is one that an interrupted make left without a working pip.
+# The stamp holds the checkout's path: an environment that was moved or copied still imports the old checkout, so it is built
+# again, like one that an interrupted make left without a working pip.
 HERE := $(shell [ "$$(cat $(VENV)/venv.stamp 2>/dev/null)" = "$$(pwd -P)" ] && echo yes)
 ASKED := $(filter command,$(origin PYTHON))
 
@@ -57,7 +66,7 @@ $(VENV)/dev.stamp: $(VENV)/torch.stamp settings.ini setup.py
 	@$(PIP) install --quiet --editable '.[dev]'
 	@touch $(VENV)/report.stamp $@
 
-# A Python named on the command line is the one in the environment, if there is one.
+# If a Python is named on the command line, the environment must hold that version.
 same-python:
 	@version='import sys; print("%d.%d" % sys.version_info[:2])'; \
 	asked=$$($(PYTHON) -c "$$version") && found=$$($(BIN)/python -c "$$version" 2>/dev/null || echo "$$asked"); \

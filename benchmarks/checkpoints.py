@@ -21,7 +21,7 @@ from image_classifier.config import compose
 from image_classifier.core import choose_device, deterministic
 from image_classifier.data import batches, Dataset, load_data, Preprocess, Splits
 from image_classifier.models import Architecture, build_model
-from image_classifier.training import Checkpoint, Checkpoints, fit, History, setup_training, train_step
+from image_classifier.training import Checkpoint, Checkpoints, fit, History, setup_training, train_step, training_arguments
 
 MOST_SAVING = 0.05  # of the time of a training
 MOST_SLOWER = 1.25  # a step's time with deterministic operations to one without
@@ -66,7 +66,7 @@ class Case:
     def train(self, checkpoints: Checkpoints | None = None) -> tuple[float, History]:
         "The seconds of a whole training, and its epochs."
         model, begun = self.model(), time.perf_counter()
-        history = fit(model, self.splits, self.config, checkpoints=checkpoints)
+        history = fit(model, self.splits, **training_arguments(self.config), checkpoints=checkpoints)
         return time.perf_counter() - begun, history
 
 
@@ -90,15 +90,15 @@ def saving(case: Case, pairs: int) -> dict:
 
 def exactness(case: Case, steps: int = 100) -> dict:
     "How much longer a step takes with deterministic operations."
-    state, seconds = setup_training(case.model(), case.splits, case.config), {False: [], True: []}
-    batch = next(batches(case.splits.train, case.splits.preprocess, case.config.hyperparameters.batch_size, device=state.device))
+    state, seconds = setup_training(case.model(), case.splits, case.config.hyperparameters, case.config.augment, case.config.seed), {False: [], True: []}
+    batch = next(batches(case.splits.train, case.splits.preprocess, case.config.hyperparameters.batch_size, device=state.setup.compute.device))
     for _ in range(steps):
         for wanted, times in seconds.items():
             with deterministic(wanted):
                 begun = time.perf_counter()
                 train_step(state, batch)
-                if state.device.type == "cuda":
-                    torch.cuda.synchronize(state.device)
+                if state.setup.compute.device.type == "cuda":
+                    torch.cuda.synchronize(state.setup.compute.device)
                 times.append(time.perf_counter() - begun)
     usual, exact = median(seconds[False]), median(seconds[True])
     return {"ratio": exact / usual, "step_seconds": usual, "steps": steps}

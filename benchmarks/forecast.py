@@ -12,8 +12,8 @@ from checkpoints import machine, random_colors
 
 from image_classifier.config import compose
 from image_classifier.data import load_data
-from image_classifier.runs import new_model
-from image_classifier.training import estimate, fit
+from image_classifier.runs import estimate_run, new_model
+from image_classifier.training import fit, training_arguments
 
 OFF = 0.2  # at most
 
@@ -26,9 +26,9 @@ if __name__ == "__main__":
     for _ in range(rounds):
         for name, (words, splits) in cases.items():
             config = compose([*words, "early_stopping_patience=0", "device=cpu"])
-            expected = estimate(new_model(config, splits), splits, config).seconds
+            expected = estimate_run(config, splits).seconds
             model, begun = new_model(config, splits), time.perf_counter()
-            fit(model, splits, config)
+            fit(model, splits, **training_arguments(config))
             ratios[name].append(expected / (time.perf_counter() - begun))
     found = {name: median(values) for name, values in ratios.items()}
     good = all(abs(ratio - 1) <= OFF for ratio in found.values())

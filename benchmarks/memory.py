@@ -31,7 +31,7 @@ def child(root: str, cache: str, limit: str) -> None:
     "Decode, check and train; print the seconds that each took."
     digits = load_data("digits")
     check_splits(digits)
-    fit(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), digits, compose(["epochs=1", "device=cpu"]))  # what is imported on the way is not measured
+    fit(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), digits, epochs=1, device="cpu")  # what is imported on the way is not measured
     seconds, begun = {}, time.perf_counter()
     def done(what: str) -> None:
         nonlocal begun
@@ -41,7 +41,7 @@ def child(root: str, cache: str, limit: str) -> None:
     check_splits(splits)
     done("check")
     model = nn.Sequential(nn.Conv2d(3, 16, 8, 8), nn.ReLU(), nn.Conv2d(16, 32, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
-    fit(model, splits, compose(["epochs=1", "batch_size=64", "device=cpu", f"data.cache_dir={cache}"]))
+    fit(model, splits, epochs=1, batch_size=64, device="cpu")
     done("train")
     print(json.dumps({"seconds": seconds, "images": len(splits.train) + len(splits.valid) + len(splits.test), "mapped": isinstance(splits.train.images, IndexedArrayView)}))
 

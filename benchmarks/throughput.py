@@ -71,7 +71,7 @@ def our_batches(splits, config) -> Iterator:
 
 def our_steps(splits, config) -> Iterator[None]:
     "Steps of ours, without end."
-    state = setup_training(new_model(config, splits), splits, config)
+    state = setup_training(new_model(config, splits), splits, config.hyperparameters, config.augment, config.seed)
     state.model.train()
     for batch in our_batches(splits, config):
         train_step(state, batch)

@@ -14,7 +14,13 @@ FOLDERS = {"TMPDIR": "tmp", "XDG_CACHE_HOME": "cache", "XDG_CONFIG_HOME": "confi
            "JUPYTER_CONFIG_DIR": "jupyter/config", "JUPYTER_DATA_DIR": "jupyter/data", "JUPYTER_RUNTIME_DIR": "jupyter/runtime"}
 
 
+# Files of tests that start other processes or train for long: `make quick` leaves them out.
+SLOW = {"test_cache", "test_checks", "test_cli", "test_effects", "test_expectations", "test_label_errors", "test_limits", "test_notebooks", "test_ranks",
+        "test_reports", "test_resume", "test_runs", "test_same_everywhere", "test_signing"}
+
+
 def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: starts other processes or trains for long")
     os.environ.pop("VIRTUAL_ENV", None)  # IPython would add the packages of an environment that is active in the shell to ours
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's & switches Ctrl-C off, for what is started from here too
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -35,6 +41,8 @@ def pytest_collection_modifyitems(items):
     "nbval by nbdev's rules: cleaned notebooks have no execution counts, and directives say what is not run."
     asleep = {}
     for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker(pytest.mark.slow)
         cell = getattr(item, "cell", None)
         if cell is None:
             continue

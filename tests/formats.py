@@ -50,7 +50,7 @@ def checkpoint_logits(folder, preprocess, images):
 
 @torch.no_grad()
 def logits(model, preprocess, images):
-    return model.eval()(preprocess.inputs(images))
+    return model.eval()(preprocess.normalize(images))
 
 
 def make(folder):

@@ -34,7 +34,7 @@ from image_classifier.data import unpack
 from image_classifier.inference import Classifier
 from image_classifier.models import Architecture, build_model, MODELS
 from image_classifier.runs import Run, TimerCallback
-from image_classifier.training import Checkpoints, fit, format_epoch
+from image_classifier.training import Checkpoints, fit, format_epoch, training_arguments
 
 SAMPLE = SAMPLES[-1]
 
@@ -234,7 +234,8 @@ def read_state(data, place):
     store = Checkpoints(copied("checkpoints", place))
     store.duration = float("inf")  # nothing is saved
     put(store.folder / CHECKPOINT, "state.json", data)
-    fit(build_model(Architecture("sample", 1, 10, 8)), *state(), [TimerCallback()], store)
+    splits, config = state()
+    fit(build_model(Architecture("sample", 1, 10, 8)), splits, **training_arguments(config), callbacks=[TimerCallback()], checkpoints=store)
 
 
 def read_history(data, place):

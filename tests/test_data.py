@@ -218,7 +218,7 @@ def test_batches_visit_the_order_they_are_given():
     seen = [*batches(splits.train, splits.preprocess, 100, order=order)]
     assert np.concatenate([batch.indices for batch in seen]).tolist() == order.tolist()
     assert np.concatenate([batch.targets for batch in seen]).tolist() == splits.train.targets[order].tolist()
-    expected = splits.preprocess.inputs(splits.train.images[order])
+    expected = splits.preprocess.normalize(splits.train.images[order])
     assert np.array_equal(np.concatenate([batch.inputs for batch in seen]), expected)
 
 
@@ -237,7 +237,7 @@ def test_reused_memory_changes_no_number(augment):
     first, second = ([batch.inputs.clone() for batch in batches(splits.train, splits.preprocess, 64, order, augment, reuse=reuse)] for reuse in (False, True))
     assert all((a == b).all() for a, b in zip(first, second)) and sum(map(len, second)) == 200
     if augment is None:
-        assert np.array_equal(np.concatenate(second), splits.preprocess.inputs(splits.train.images[order]))
+        assert np.array_equal(np.concatenate(second), splits.preprocess.normalize(splits.train.images[order]))
 
 
 def test_images_that_are_mapped_give_the_same_batches(pets, tmp_path):
@@ -272,14 +272,14 @@ def test_validation_and_test_batches_hold_no_augmented_image_ever(tmp_path):
             change = augment.make_augment(strong, seed=1, epoch=epoch) if part is splits.train else None
             for batch in batches(part, splits.preprocess, 16, augment=change):
                 rows = batch.indices.numpy()
-                plain = torch.from_numpy(splits.preprocess.inputs(part.images[rows]))
+                plain = torch.from_numpy(splits.preprocess.normalize(part.images[rows]))
                 touched = (batch.inputs != plain).flatten(1).any(1)
                 if part is splits.train:
                     changed += int(touched.sum())
                 else:
                     assert not touched.any()
                     files = [splits.preprocess.pixels((tmp_path / part.ids[row]).read_bytes()) for row in rows]
-                    assert np.array_equal(batch.inputs, splits.preprocess.inputs(np.stack(files)))
+                    assert np.array_equal(batch.inputs, splits.preprocess.normalize(np.stack(files)))
     assert changed > 2 * len(splits.train)  # so the test would have noticed
 
 

@@ -1,4 +1,4 @@
-"What a user loses when a key of the configuration does nothing: each one is changed here, and something else than its hash must change."
+"What a user loses if a configuration key has no effect: each key is changed here, and something else must change with it."
 import threading
 import warnings
 from dataclasses import replace
@@ -18,13 +18,13 @@ from image_classifier.core import ConfigError, DataError, ImageClassifierError
 from image_classifier.data import IDX_SETS, IndexedArrayView, load_data
 from image_classifier.models import seeded_init
 from image_classifier.runs import train
-from image_classifier.training import Callback, Checkpoints, fit
+from image_classifier.training import OPTIMIZERS, Callback, Checkpoints, fit, training_arguments
 
 EXPERIMENTS = {}
 
 
 def experiment(*names):
-    "Registers the proof that these keys have an effect; it is called with one of them, without its section, and with an empty folder."
+    "Register the proof that these keys have an effect; it is called with one of them, without its section, and an empty folder."
     def register(proof):
         for name in names:
             assert name not in EXPERIMENTS, f"two experiments for {name}"
@@ -39,16 +39,16 @@ def test_key_changes_what_happens(key, tmp_path):
     EXPERIMENTS[key](key.rpartition(".")[2], tmp_path)
 
 
-def test_no_experiment_names_a_key_that_is_gone():
+def test_every_experiment_names_an_existing_key():
     assert set(EXPERIMENTS) == set(keys())
 
 
-def test_key_without_experiment_is_noticed(tmp_path):
+def test_key_without_experiment_fails(tmp_path):
     with pytest.raises(AssertionError, match="no experiment shows that data.color has an effect"):
         test_key_changes_what_happens("data.color", tmp_path)
 
 
-# a small training, watched
+# A small training run that is observed
 
 
 PLAIN = {"hyperparameters.num_epochs": 1, "hyperparameters.batch_size": 32, "hyperparameters.optimizer": "sgd", "hyperparameters.momentum": 0.0,
@@ -58,33 +58,33 @@ SHORT = {setting.key.rpartition(".")[2]: setting.key for setting in settings().v
 
 
 def configured(**changes):
-    "A plain configuration with some keys changed; `name` is that of the data."
+    "Return a plain configuration with some keys changed; `name` is that of the data."
     return check_config(build({**PLAIN, **{SHORT[name] if name != "name" else "data.name": value for name, value in changes.items()}}))
 
 
 @cache
 def digits():
-    "64 digits to learn from, 32 to choose by and 16 to be measured on."
+    "Return 64 digits to train on, 32 to validate and 16 to test."
     splits = load_data("digits")
     return replace(splits, train=splits.train.select(range(64)), valid=splits.valid.select(range(32)), test=splits.test.select(range(16)))
 
 
 @cache
-def misled():
-    "Digits that are all zeros to learn from and all ones to choose by: each step makes the validation loss rise."
+def mislabeled():
+    "Return digits labeled 0 for training and 1 for validation: each step raises the validation loss."
     train, valid = digits().train, digits().valid
     return replace(digits(), train=replace(train, targets=train.targets * 0), valid=replace(valid, targets=valid.targets * 0 + 1))
 
 
-class Watch(Callback):
-    "Writes down the weights after each step, its rate, and what the network was given."
+class Recorder(Callback):
+    "Record the weights after each step, the learning rates, and the inputs of the network."
     def __init__(self):
-        self.weights, self.rates, self.learnt, self.looked_at = [], [], [], []
+        self.weights, self.rates, self.train_inputs, self.eval_inputs = [], [], [], []
 
     def on_fit_start(self, state):
         self.weights.append(vector(state.model))
         self.hook = state.model.register_forward_pre_hook(
-            lambda model, inputs: (self.learnt if model.training else self.looked_at).append(inputs[0].clone()))
+            lambda model, inputs: (self.train_inputs if model.training else self.eval_inputs).append(inputs[0].clone()))
 
     def on_step_end(self, state):
         self.weights.append(vector(state.model))
@@ -99,13 +99,13 @@ def vector(model):
 
 
 def trained(splits=None, fully=False, **changes):
-    "What a small network, always the same, goes through; `fully`: one that takes images of any size, and has filters."
+    "Train a small network with fixed initial weights; `fully`: a convolutional one, for images of any size."
     with seeded_init(0):
         model = (nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)) if fully else
                  nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10)))
-    watch = Watch()
-    history = fit(model, splits or digits(), configured(**changes), [watch])
-    return SimpleNamespace(model=model, history=history, step=watch.weights[1] - watch.weights[0], **vars(watch))
+    recorder = Recorder()
+    history = fit(model, splits or digits(), **training_arguments(configured(**changes)), callbacks=[recorder])
+    return SimpleNamespace(model=model, history=history, step=recorder.weights[1] - recorder.weights[0], **vars(recorder))
 
 
 def same(first, second):
@@ -117,11 +117,11 @@ def plain():
     return trained()
 
 
-def test_experiments_compare_with_something_that_repeats_itself():
-    assert same(plain().weights, trained().weights) and same(plain().learnt, trained().learnt)
+def test_plain_training_is_repeatable():
+    assert same(plain().weights, trained().weights) and same(plain().train_inputs, trained().train_inputs)
 
 
-# hyperparameters
+# Hyperparameters
 
 
 @experiment("hyperparameters.learning_rate")
@@ -130,14 +130,14 @@ def doubled_rate_doubles_the_step(key, folder):
 
 
 @experiment("hyperparameters.weight_decay")
-def weights_are_pulled_to_zero_and_biases_are_not(key, folder):
+def weights_decay_and_biases_do_not(key, folder):
     pulled, matrix = trained(weight_decay=0.5), slice(0, 64 * 16)
     torch.testing.assert_close(pulled.step[matrix], plain().step[matrix] - 0.1 * 0.5 * plain().weights[0][matrix])
     assert torch.equal(pulled.step[64 * 16:64 * 16 + 16], plain().step[64 * 16:64 * 16 + 16])
 
 
 @experiment("hyperparameters.momentum")
-def second_step_goes_on_with_the_first(key, folder):
+def second_step_continues_the_first(key, folder):
     heavy = trained(momentum=0.5)
     assert torch.equal(heavy.step, plain().step)
     torch.testing.assert_close(heavy.weights[2], plain().weights[2] + 0.5 * plain().step)
@@ -153,7 +153,7 @@ def products_have_fewer_digits(key, folder):
 @experiment("hyperparameters.progressive_resizing_start")
 def images_grow(key, folder):
     grown = trained(progressive_resizing_start=0.5, num_epochs=3, fully=True)
-    assert [inputs.shape[-1] for inputs in grown.learnt] == [4, 4, 5, 6, 7, 8] and {inputs.shape[-1] for inputs in grown.looked_at} == {8}
+    assert [inputs.shape[-1] for inputs in grown.train_inputs] == [4, 4, 5, 6, 7, 8] and {inputs.shape[-1] for inputs in grown.eval_inputs} == {8}
 
 
 @experiment("hyperparameters.nesterov")
@@ -162,7 +162,7 @@ def first_step_already_looks_ahead(key, folder):
 
 
 @experiment("hyperparameters.ema_decay")
-def average_is_measured_and_kept(key, folder):
+def average_is_evaluated_and_kept(key, folder):
     averaged = trained(ema_decay=0.9)
     assert same(averaged.weights, plain().weights) and not torch.allclose(vector(averaged.model), averaged.weights[-1])
     expected, keeps = plain().weights[0], (1 / 10, 2 / 11)
@@ -172,20 +172,21 @@ def average_is_measured_and_kept(key, folder):
 
 
 @experiment("hyperparameters.gradient_accumulation")
-def parts_are_seen_one_after_the_other(key, folder):
+def parts_of_a_batch_are_computed_one_after_the_other(key, folder):
     cut = trained(gradient_accumulation=4)
-    assert [len(inputs) for inputs in cut.learnt] == [8] * 8 and len(cut.rates) == 2
+    assert [len(inputs) for inputs in cut.train_inputs] == [8] * 8 and len(cut.rates) == 2
     torch.testing.assert_close(cut.step, plain().step)
 
 
 @experiment("hyperparameters.optimizer")
 def each_optimizer_steps_in_its_own_way(key, folder):
-    steps = [trained(optimizer=name, weight_decay=0.5, fully=True).step for name in settings()["hyperparameters.optimizer"].limits["choices"]]
+    assert set(settings()["hyperparameters.optimizer"].limits["choices"]) == set(OPTIMIZERS)
+    steps = [trained(optimizer=name, weight_decay=0.5, fully=True).step for name in OPTIMIZERS]
     assert not any(torch.allclose(a, b) for i, a in enumerate(steps) for b in steps[:i])
 
 
 @experiment("hyperparameters.num_epochs")
-def history_has_a_row_an_epoch(key, folder):
+def history_has_one_row_per_epoch(key, folder):
     assert [len(trained(num_epochs=epochs).history) for epochs in (1, 3)] == [1, 3]
 
 
@@ -195,8 +196,8 @@ def epoch_has_as_many_steps_as_batches(key, folder):
 
 
 def rates(**changes):
-    "The rates of the steps, two in each epoch, while the validation loss rises."
-    return trained(misled(), **{"num_epochs": 4, "step_size": 2, "early_stopping_patience": 0, **changes}).rates
+    "Return the learning rates of the steps, two per epoch, while the validation loss rises."
+    return trained(mislabeled(), **{"num_epochs": 4, "step_size": 2, "early_stopping_patience": 0, **changes}).rates
 
 
 @experiment("hyperparameters.scheduler_type")
@@ -232,35 +233,35 @@ def rate_ends_higher(key, folder):
 
 
 @experiment("hyperparameters.label_smoothing")
-def confidence_is_punished_in_training_alone(key, folder):
+def labels_are_smoothed_in_training_only(key, folder):
     smooth = trained(label_smoothing=0.5, learning_rate=1e-30)
-    still = trained(learning_rate=1e-30)
-    assert smooth.history[0].train_loss != still.history[0].train_loss and smooth.history[0].valid_loss == still.history[0].valid_loss
+    frozen = trained(learning_rate=1e-30)
+    assert smooth.history[0].train_loss != frozen.history[0].train_loss and smooth.history[0].valid_loss == frozen.history[0].valid_loss
     assert not torch.allclose(trained(label_smoothing=0.5).step, plain().step)
 
 
 @experiment("hyperparameters.clip_grad_norm")
-def step_has_at_most_this_length(key, folder):
+def step_length_is_limited(key, folder):
     assert plain().step.norm() > 0.1 * 0.01
     assert trained(clip_grad_norm=0.01).step.norm().item() == pytest.approx(0.1 * 0.01, rel=1e-3)
 
 
-# augmentation
+# Augmentation
 
 
 @experiment("augment.horizontal_flip", "augment.translate", "augment.rotation", "augment.color_jitter")
-def images_are_changed_in_training_alone(key, folder):
+def images_are_augmented_in_training_only(key, folder):
     changed = trained(**{key: {"horizontal_flip": True, "translate": 0.2, "rotation": 30.0, "color_jitter": 0.5}[key]})
-    assert not torch.allclose(changed.learnt[0], plain().learnt[0]) and not torch.equal(changed.step, plain().step)
-    assert same(changed.looked_at, plain().looked_at)
+    assert not torch.allclose(changed.train_inputs[0], plain().train_inputs[0]) and not torch.equal(changed.step, plain().step)
+    assert same(changed.eval_inputs, plain().eval_inputs)
     if key == "horizontal_flip":
-        here, mirrored = (torch.stack([(image == other).all() for image, other in zip(changed.learnt[0], given)])
-                          for given in (plain().learnt[0], plain().learnt[0].flip(-1)))
-        assert (here | mirrored).all() and here.any() and mirrored.any()
+        unchanged, flipped = (torch.stack([(image == other).all() for image, other in zip(changed.train_inputs[0], given)])
+                          for given in (plain().train_inputs[0], plain().train_inputs[0].flip(-1)))
+        assert (unchanged | flipped).all() and unchanged.any() and flipped.any()
 
 
 @experiment("augment.tta")
-def prediction_is_the_same_for_the_mirror_image(key, folder):
+def flip_average_predicts_the_same_for_the_mirror_image(key, folder):
     runs = {wanted: ran(folder / str(wanted), tta=wanted) for wanted in ("none", "flip")}
     classifiers = {wanted: run.classifier() for wanted, run in runs.items()}
     images = np.random.default_rng(0).integers(0, 256, (4, 1, 8, 8), np.uint8)
@@ -270,33 +271,33 @@ def prediction_is_the_same_for_the_mirror_image(key, folder):
     assert runs["flip"].evaluation("test").metrics != runs["none"].evaluation("test").metrics
 
 
-# the run
+# The run
 
 
 def weights_of(run):
     return (run.path / "classifier" / "model.safetensors").read_bytes()
 
 
-def ran(place, splits=None, **changes):
-    "The run of a registered network."
-    return train(configured(**changes), place, splits=splits or digits())
+def ran(folder, splits=None, **changes):
+    "Train a registered network and return its run."
+    return train(configured(**changes), folder, splits=splits or digits())
 
 
 @experiment("hyperparameters.dropout")
-def dropped_features_lead_elsewhere(key, folder):
+def dropout_layer_has_this_probability(key, folder):
     whole, half = (ran(folder / str(share), dropout=share) for share in (0.0, 0.5))
     assert weights_of(whole) != weights_of(half)
     assert [layer.p for layer in half.classifier().model.modules() if isinstance(layer, nn.Dropout)] == [0.5]
 
 
 @experiment("seed")
-def order_augmentation_and_first_weights_are_others(key, folder):
-    assert torch.equal(trained(seed=1).weights[0], plain().weights[0])  # an own network keeps its weights
-    assert not torch.equal(trained(seed=1).learnt[0], plain().learnt[0])
-    alone = [trained(digits_of(1), seed=seed, shift=0.3, num_epochs=3, batch_size=1) for seed in (1, 2)]
-    assert not same(alone[0].learnt, alone[1].learnt)
-    still = [ran(folder / str(seed), seed=seed, learning_rate=1e-30) for seed in (1, 2)]
-    assert not torch.allclose(*(vector(run.classifier().model) for run in still))
+def order_augmentation_and_initial_weights_change(key, folder):
+    assert torch.equal(trained(seed=1).weights[0], plain().weights[0])  # a network that is passed in keeps its weights
+    assert not torch.equal(trained(seed=1).train_inputs[0], plain().train_inputs[0])
+    single = [trained(digits_of(1), seed=seed, translate=0.3, num_epochs=3, batch_size=1) for seed in (1, 2)]
+    assert not same(single[0].train_inputs, single[1].train_inputs)
+    frozen = [ran(folder / str(seed), seed=seed, learning_rate=1e-30) for seed in (1, 2)]
+    assert not torch.allclose(*(vector(run.classifier().model) for run in frozen))
 
 
 def digits_of(count):
@@ -304,15 +305,15 @@ def digits_of(count):
 
 
 @experiment("max_minutes")
-def epochs_are_as_many_as_fit(key, folder):
-    rushed = trained(max_minutes=0.01, num_epochs=10_000, early_stopping_patience=0, scheduler_type="cosine", min_lr=0.0)
-    assert 1 <= len(rushed.history) < 10_000 and sum(result.seconds for result in rushed.history) < 5
-    assert rushed.rates[-1] < rushed.rates[0] or len(rushed.history) == 1
+def training_has_as_many_epochs_as_fit(key, folder):
+    limited = trained(max_minutes=0.01, num_epochs=10_000, early_stopping_patience=0, scheduler_type="cosine", min_lr=0.0)
+    assert 1 <= len(limited.history) < 10_000 and sum(result.seconds for result in limited.history) < 5
+    assert limited.rates[-1] < limited.rates[0] or len(limited.history) == 1
 
 
 @experiment("early_stopping_patience")
-def run_stops_when_nothing_gets_better(key, folder):
-    rows = [len(trained(misled(), num_epochs=6, early_stopping_patience=patience).history) for patience in (1, 3, 0)]
+def training_stops_without_progress(key, folder):
+    rows = [len(trained(mislabeled(), num_epochs=6, early_stopping_patience=patience).history) for patience in (1, 3, 0)]
     assert rows == [2, 4, 6]
 
 
@@ -328,7 +329,7 @@ def same_name_is_another_network(key, folder):
     def run_with(library, name):
         return train(build({**PLAIN, "model.library": library, "model.name": name}), folder / library, splits=digits())
     with pytest.raises(ImageClassifierError):
-        run_with("timm", "simple_cnn")  # it is not timm's; or timm is not installed
+        run_with("timm", "simple_cnn")  # not a network of timm, or timm is not installed
     pytest.importorskip("timm", reason="the extra timm is not installed")
     ours, theirs = (run_with(library, "resnet18").classifier().model for library in ("auto", "timm"))
     assert type(ours).__module__.startswith("torchvision") and type(theirs).__module__.startswith("timm")
@@ -336,11 +337,11 @@ def same_name_is_another_network(key, folder):
 
 @experiment("device")
 def device_is_used_or_refused(key, folder):
-    assert plain().learnt[0].device.type == "cpu"
+    assert plain().train_inputs[0].device.type == "cpu"
     with pytest.raises(ConfigError, match="no CUDA device number 999"):
         trained(device="cuda:999")
     if torch.cuda.is_available():
-        assert trained(device="cuda").learnt[0].device.type == "cuda"
+        assert trained(device="cuda").train_inputs[0].device.type == "cuda"
     else:
         with pytest.raises(ConfigError, match="no CUDA device"):
             trained(device="cuda")
@@ -348,7 +349,7 @@ def device_is_used_or_refused(key, folder):
 
 @experiment("compile")
 def network_is_compiled(key, folder):
-    "Captured by torch, that is; turning it into machine code would take a minute and is not ours to test."
+    "Only the capture is tested: generating machine code takes a minute and belongs to torch."
     with patch("torch.compile", partial(torch.compile, backend="eager")):
         torch.testing.assert_close(trained(compile=True).step, plain().step)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
@@ -356,21 +357,21 @@ def network_is_compiled(key, folder):
 
 
 @experiment("threads")
-def one_thread_computes(key, folder):
+def training_uses_one_thread(key, folder):
     before = torch.get_num_threads()
-    seen = Threads()
-    fit(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), digits(), configured(threads=1), [seen])
+    seen = CountThreads()
+    fit(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), digits(), **training_arguments(configured(threads=1)), callbacks=[seen])
     assert seen.count == 1 and torch.get_num_threads() == before
 
 
-class Threads(Callback):
-    "How many threads compute in the training."
+class CountThreads(Callback):
+    "Record the number of threads in training."
     def on_step_end(self, state):
         self.count = torch.get_num_threads()
 
 
-class Putting(nn.Module):
-    "An operation that has no deterministic form."
+class NondeterministicLayer(nn.Module):
+    "A layer with an operation that has no deterministic form."
     def forward(self, inputs):
         return inputs.clone().put_(torch.tensor([0]), torch.zeros(1))
 
@@ -378,7 +379,7 @@ class Putting(nn.Module):
 @experiment("deterministic")
 def operation_without_a_deterministic_form_is_refused(key, folder):
     def with_put(wanted):
-        return fit(nn.Sequential(Putting(), nn.Flatten(), nn.Linear(64, 10)), digits(), configured(deterministic=wanted))
+        return fit(nn.Sequential(NondeterministicLayer(), nn.Flatten(), nn.Linear(64, 10)), digits(), **training_arguments(configured(deterministic=wanted)))
     assert len(with_put(False)) == 1
     with pytest.raises(ConfigError, match="put_ has no such form"):
         with_put(True)
@@ -386,31 +387,31 @@ def operation_without_a_deterministic_form_is_refused(key, folder):
 
 
 @pytest.mark.parametrize("name", ["simple_cnn", "resnet"])
-def test_own_networks_are_deterministic(name, tmp_path):
+def test_networks_of_the_library_are_deterministic(name, tmp_path):
     first, second = (train(build({**PLAIN, "deterministic": True, "model.name": name, "augment.rotation": 10.0, "augment.horizontal_flip": True, "augment.color_jitter": 0.2}),
                            tmp_path / str(turn), splits=digits()) for turn in (1, 2))
     assert weights_of(first) == weights_of(second)
 
 
-class Cut(Callback):
-    "Ends a training badly at the start of its second epoch."
+class Interrupt(Callback):
+    "Raise an error at the start of the second epoch."
     def on_epoch_start(self, state):
         if state.epoch == 1:
-            raise RuntimeError("cut")
+            raise RuntimeError("interrupted")
 
 
 def saved(folder, **changes):
-    "The steps at which a training of two epochs was saved."
+    "Return the steps of the checkpoints of a training of two epochs."
     return Checkpoints(ran(folder, num_epochs=2, **changes).path / "checkpoints").list_steps()
 
 
-@experiment("near_duplicates")
-def twins_are_looked_for(key, folder):
+@experiment("check_near_duplicates")
+def near_duplicates_are_searched(key, folder):
     pets = {**drawn(folder / "pets", side=24), "cache_dir": str(folder / "cache"), "batch_size": 4}
-    copies = [save(folder / "pets" / "cat" / f"{number}.png", picture(7, 24).point(lambda value: value * (1 - number / 99))) for number in range(20, 30)]
-    assert len(copies) == 10
+    for number in range(20, 30):  # copies of one image, each a little darker
+        save(folder / "pets" / "cat" / f"{number}.png", picture(7, 24).point(lambda value: value * (1 - number / 99)))
     for wanted in (True, False):
-        config = configured(**pets, near_duplicates=wanted)
+        config = configured(**pets, check_near_duplicates=wanted)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             run = train(config, folder / str(wanted))
@@ -419,14 +420,14 @@ def twins_are_looked_for(key, folder):
 
 
 @experiment("checkpoint.every_steps", "checkpoint.every_minutes", "checkpoint.keep")
-def checkpoints_are_more_or_fewer(key, folder):
-    value, more = {"checkpoint.every_steps": (1, {"checkpoint.keep": 99}), "checkpoint.every_minutes": (1e-9, {"checkpoint.keep": 99}), "checkpoint.keep": (1, {"checkpoint.every_steps": 1})}[key]
+def number_of_checkpoints_changes(key, folder):
+    value, more = {"every_steps": (1, {"keep": 99}), "every_minutes": (1e-9, {"keep": 99}), "keep": (1, {"every_steps": 1})}[key]
     usual, other = saved(folder / "usual", **more), saved(folder / "other", **{key: value}, **more)
-    assert len(other) < len(usual) <= 3 if key == "checkpoint.keep" else len(other) > len(usual)
+    assert len(other) < len(usual) <= 3 if key == "keep" else len(other) > len(usual)
 
 
 @experiment("resume")
-def finished_run_comes_back_or_is_refused(key, folder):
+def finished_run_is_returned_or_refused(key, folder):
     first = ran(folder / "run")
     assert not first.reused and ran(folder / "run", resume="auto").reused
     with pytest.raises(ConfigError, match="not empty"):
@@ -434,14 +435,14 @@ def finished_run_comes_back_or_is_refused(key, folder):
     assert train(configured(resume=str(folder / "run")), splits=digits()).path == folder / "run"
 
 
-# data
+# The data
 
 
 def drawn(folder, classes=("cat", "dog"), count=10, first=0, **options):
-    "A folder of pictures, no two alike; as `data.*` for a configuration."
-    for place, name in enumerate(classes):
+    "Write a folder of different pictures; return its `data.*` keys."
+    for index, name in enumerate(classes):
         for number in range(count):
-            save(folder / name / f"{number}.png", picture(first + 100 * place + number, **options))
+            save(folder / name / f"{number}.png", picture(first + 100 * index + number, **options))
     return {"name": "folder", "root": str(folder)}
 
 
@@ -476,7 +477,7 @@ def inputs_have_another_shape(key, folder):
 
 
 @experiment("data.resize")
-def wide_pictures_become_square_in_another_way(key, folder):
+def wide_images_become_square_in_another_way(key, folder):
     for number in range(8):
         save(folder / "ab"[number % 2] / f"{number}.png", picture(number, 16).crop((0, 4, 16, 12)))
     images = {rule: loaded(name="folder", root=str(folder), size=8, resize=rule).train.images for rule in ("crop", "stretch", "pad")}
@@ -484,22 +485,22 @@ def wide_pictures_become_square_in_another_way(key, folder):
     assert not images["pad"][:, :, 0].any() and images["crop"][:, :, 0].any()
 
 
-@experiment("data.valid_fraction", "data.test")
-def split_takes_another_share(key, folder):
+@experiment("data.valid_fraction", "data.test_fraction")
+def split_has_another_size(key, folder):
     pets = drawn(folder)
-    sizes = [len(getattr(loaded(**pets, **{key: share}), key)) for share in (0.1, 0.4)]
+    sizes = [len(getattr(loaded(**pets, **{key: share}), key.removesuffix("_fraction"))) for share in (0.1, 0.4)]
     assert sizes[1] > sizes[0]
 
 
 @experiment("data.split_seed")
-def other_images_are_kept_for_the_test(key, folder):
+def other_images_are_in_the_test_split(key, folder):
     pets = drawn(folder)
     first, second = (loaded(**pets, split_seed=seed) for seed in (1, 2))
     assert set(first.test.ids) != set(second.test.ids) and set(every_id(first)) == set(every_id(second))
 
 
 def listed(folder):
-    "Pictures in a table with two columns for each role."
+    "Write a table of pictures with two columns for each role; return its `data.*` keys."
     drawn(folder, ("cat", "dog", "fig", "pear"))
     lines = ["file,other_file,label,other_label,part,owner"]
     for number in range(20):
@@ -535,7 +536,7 @@ def other_files_are_read(key, folder):
 
 
 @experiment("data.exclude")
-def listed_image_is_left_out(key, folder):
+def excluded_image_is_left_out(key, folder):
     pets = drawn(folder / "pets")
     (folder / "out.txt").write_text("# blurred\ncat/3.png\n")
     assert set(every_id(loaded(**pets))) - set(every_id(loaded(**pets, exclude=str(folder / "out.txt")))) == {"cat/3.png"}
@@ -550,7 +551,7 @@ def large_image_is_refused(key, folder):
 
 
 @experiment("data.memory_limit", "data.cache_dir")
-def images_are_mapped_from_the_folder_that_is_named(key, folder):
+def images_are_mapped_from_the_cache_folder(key, folder):
     pets = {**drawn(folder / "pets"), "cache_dir": str(folder / "cache")}
     kept, mapped = loaded(**pets), loaded(**pets, memory_limit=0)
     assert isinstance(kept.train.images, np.ndarray) and isinstance(mapped.train.images, IndexedArrayView)
@@ -560,7 +561,7 @@ def images_are_mapped_from_the_folder_that_is_named(key, folder):
 
 
 @experiment("data.cache_limit")
-def what_was_used_longest_ago_goes(key, folder):
+def least_recently_used_images_are_deleted(key, folder):
     pets = {**drawn(folder / "pets"), "memory_limit": 0}
     for limit, kept in ((50_000, 2), (6_000, 1)):
         for size in (8, 9):
@@ -568,10 +569,10 @@ def what_was_used_longest_ago_goes(key, folder):
         assert len(list((folder / str(limit)).rglob("images.bin"))) == kept
 
 
-class Nothing(BaseHTTPRequestHandler):
-    "A server that has no file and counts who asks."
+class NotFound(BaseHTTPRequestHandler):
+    "A server without files, which records the requests."
     def do_GET(self):
-        self.server.asked.append(self.path)
+        self.server.requests.append(self.path)
         self.send_error(404)
 
     def log_message(self, *args):
@@ -579,23 +580,23 @@ class Nothing(BaseHTTPRequestHandler):
 
 
 @experiment("data.download")
-def network_is_asked_or_left_alone(key, folder):
-    with ThreadingHTTPServer(("127.0.0.1", 0), Nothing) as server, pytest.MonkeyPatch.context() as patch:
-        server.asked = []
+def data_set_is_downloaded_or_not(key, folder):
+    with ThreadingHTTPServer(("127.0.0.1", 0), NotFound) as server, pytest.MonkeyPatch.context() as patch:
+        server.requests = []
         patch.setenv("NO_PROXY", "127.0.0.1")
         patch.setitem(IDX_SETS, "mnist", IDX_SETS["mnist"]._replace(mirrors=(f"http://127.0.0.1:{server.server_address[1]}/",)))
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
             mnist = {"name": "mnist", "cache_dir": str(folder)}
-            assert "data.download is off" in refusal(**mnist, download=False) and not server.asked
-            assert "could not download" in refusal(**mnist, download=True) and server.asked
+            assert "data.download is off" in refusal(**mnist, download=False) and not server.requests
+            assert "could not download" in refusal(**mnist, download=True) and server.requests
         finally:
             server.shutdown()
             thread.join()
 
 
-# what may be allowed
+# Checks that `allow` relaxes
 
 
 def damaged(folder):
@@ -617,13 +618,13 @@ def without_images(folder):
     return pets
 
 
-def torn(folder):
+def leaking(folder):
     return {**listed(folder), "split_column": "part", "group_column": "owner"}
 
 
-def another_seed_takes_over_the_run_with_leave_only(folder):
-    with pytest.raises(RuntimeError, match="cut"):
-        train(configured(num_epochs=2), folder, callbacks=[Cut()], splits=digits())
+def changed_seed_resumes_only_if_allowed(folder):
+    with pytest.raises(RuntimeError, match="interrupted"):
+        train(configured(num_epochs=2), folder, callbacks=[Interrupt()], splits=digits())
     with pytest.raises(ConfigError, match="seed 42 there, 1 now"):
         ran(folder, num_epochs=2, seed=1)
     with pytest.warns(UserWarning, match="seed 42 then, 1 now"):
@@ -631,10 +632,10 @@ def another_seed_takes_over_the_run_with_leave_only(folder):
 
 
 @experiment("allow")
-def each_refusal_can_be_lifted_and_no_other_word_lifts_it(key, folder):
-    wrong = {"corrupt": damaged, "links": linked, "empty_class": without_images, "leaks": torn}
+def each_word_relaxes_its_check_only(key, folder):
+    wrong = {"corrupt": damaged, "links": linked, "empty_class": without_images, "leaks": leaking}
     assert {*wrong, CHANGE} == set(ALLOWED)
-    another_seed_takes_over_the_run_with_leave_only(folder / "change")
+    changed_seed_resumes_only_if_allowed(folder / "change")
     for word, make in wrong.items():
         data = make(folder / word)
         refusal(**data, allow=[other for other in ALLOWED if other != word])
@@ -646,13 +647,13 @@ def each_refusal_can_be_lifted_and_no_other_word_lifts_it(key, folder):
         assert splits.classes == (("cat", "dog", "eel") if word == "empty_class" else ("cat", "dog"))
 
 
-def test_run_obeys_what_is_allowed(tmp_path):
+def test_run_applies_allow(tmp_path):
     with pytest.warns(UserWarning, match="1 damaged image is left out"):
         run = train(configured(**damaged(tmp_path / "pets"), allow=["corrupt"], batch_size=4), tmp_path / "run")
     assert run.finished
 
 
 def test_keys_of_a_run_reach_it_as_overrides(tmp_path):
-    "The experiments set keys by hand; this is the way from a shell."
+    "The experiments set keys directly; a shell sets them by overrides."
     config = compose(["epochs=1", "batch_size=32", "hyperparameters.optimizer=sgd", "device=cpu", "early_stopping_patience=1"])
     assert len(train(config, tmp_path, splits=digits()).history) == 1

@@ -1,4 +1,4 @@
-"What a user loses when the decoder is wrong: hostile files, bombs, false colors, unequal arrays."
+"Decoding and preprocessing of hostile files, unusual pixel types, orientations and equal sources."
 import struct
 import warnings
 import zlib
@@ -8,52 +8,63 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageFile, ImageOps
-from pictures import EVERY, GRADIENT, PICTURES, SIGNATURE, bmp, chunk, drawn, ghost, header, noted, patched, png, riff, saved
+from pictures import (EVERY, GRADIENT, PICTURES, SIGNATURE, bmp, chunk, drawn, exif_with, ihdr, patched, png, riff, saved,
+                      translucent)
 
 from image_classifier.data import decode, DecodeError, Limits, Preprocess, read_header, resize
 
 
 def hand_made():
-    "50 files, each wrong in its own way, and the reason where it must be refused."
+    "50 invalid files, each with the reason of its refusal (None: any reason, or decoded)."
     p, j, w, b = (saved(drawn(), format) for format in ("PNG", "JPEG", "WEBP", "BMP"))
-    a, progressive = saved(ghost(), "WEBP", lossless=True), saved(drawn(), "JPEG", progressive=True)
+    a, progressive = saved(translucent(), "WEBP", lossless=True), saved(drawn(), "JPEG", progressive=True)
     frame, scan, tables = j.index(b"\xff\xc0"), j.index(b"\xff\xda"), j.index(b"\xff\xc4")
     last_scan = progressive.rindex(b"\xff\xda")
     return [
         (b"", "empty file"), (b"\0", "not an image"), (b"\n" * 100, "not an image"), (b"cat,dog\n1,2\n", "not an image"),
         (b"\xff" * 1000, "not an image"), (b"\0" * 1000, "not an image"), (SIGNATURE[1:] + p, "not an image"),
         (SIGNATURE, "truncated image"), (p[:20], "truncated image"), (p[:33], "truncated image"), (p[:-12], "truncated image"),
-        (p[:-30], "truncated image"), (p.replace(b"\r\n", b"\n"), "not an image"), (patched(p, 45, b"\0\0\0\0"), "damaged data"),
+        (p[:-30], "truncated image"), (p.replace(b"\r\n", b"\n"), "not an image"),
+        (patched(p, 45, b"\0\0\0\0"), "damaged data"),
         (png(0, 5), "damaged data"), (png(5, 0), "damaged data"), (png(40, 24), None), (png(40, 24, bytes(100)), None),
-        (png(4, 4, bytes(52), depth=7), None), (png(4, 4, bytes(52), color=5), "damaged data"), (png(4, 4, bytes(20), color=3), None),
-        (png(4, 4, bytes(20), color=3, before=chunk(b"PLTE", b"abcd")), None), (png(4, 4, bytes(52), before=chunk(b"tRNS", b"")), None),
-        (png(4, 4, bytes(52), before=header(9000, 9000)), "damaged data"), (png(4, 4, bytes(52), before=chunk(b"ABCD", b"")), "damaged data"),
+        (png(4, 4, bytes(52), depth=7), None), (png(4, 4, bytes(52), color=5), "damaged data"),
+        (png(4, 4, bytes(20), color=3), None),
+        (png(4, 4, bytes(20), color=3, before=chunk(b"PLTE", b"abcd")), None),
+        (png(4, 4, bytes(52), before=chunk(b"tRNS", b"")), None),
+        (png(4, 4, bytes(52), before=ihdr(9000, 9000)), "damaged data"),
+        (png(4, 4, bytes(52), before=chunk(b"ABCD", b"")), "damaged data"),
         (png(4, 4, bytes(52), after=struct.pack(">I4s", 2**31, b"IDAT")), "truncated image"),
-        (SIGNATURE + header(4, 4) + chunk(b"IDAT", b"no zlib stream") + chunk(b"IEND", b""), None),
-        (SIGNATURE + header(4, 4) + chunk(b"IDAT", zlib.compress(bytes(52)), crc=0) + chunk(b"IEND", b""), "damaged data"),
-        (SIGNATURE + header(4, 4) + chunk(b"IEND", b""), None), (png(4, 4, bytes(52), before=chunk(b"acTL", b"\0" * 3)), None),
-        (png(2**31 - 1, 2**31 - 1), None), (b"\xff\xd8\xff", "truncated image"), (j[:frame], "truncated image"), (j[:scan], "truncated image"),
-        (j[:scan + 30], "truncated image"), (j[:-2], "truncated image"), (j[:frame] + j[frame + 19:], None), (j[:tables] + j[scan:], None),
-        (patched(j, frame + 5, b"\0\0"), "damaged data"), (patched(j, frame + 9, b"\x09"), None), (patched(j, frame + 4, b"\x0c"), None),
+        (SIGNATURE + ihdr(4, 4) + chunk(b"IDAT", b"no zlib stream") + chunk(b"IEND", b""), None),
+        (SIGNATURE + ihdr(4, 4) + chunk(b"IDAT", zlib.compress(bytes(52)), crc=0) + chunk(b"IEND", b""), "damaged data"),
+        (SIGNATURE + ihdr(4, 4) + chunk(b"IEND", b""), None), (png(4, 4, bytes(52), before=chunk(b"acTL", b"\0" * 3)), None),
+        (png(2**31 - 1, 2**31 - 1), None), (b"\xff\xd8\xff", "truncated image"), (j[:frame], "truncated image"),
+        (j[:scan], "truncated image"),
+        (j[:scan + 30], "truncated image"), (j[:-2], "truncated image"), (j[:frame] + j[frame + 19:], None),
+        (j[:tables] + j[scan:], None),
+        (patched(j, frame + 5, b"\0\0"), "damaged data"), (patched(j, frame + 9, b"\x09"), None),
+        (patched(j, frame + 4, b"\x0c"), None),
         (j[:scan] + j[frame:scan] + j[scan:], None), (j[:scan + 2] + b"\0\0" + j[scan + 4:], "damaged data"),
         (patched(j, scan + 30, b"\xff\xc0\0\x04aa"), "damaged data"),
         (progressive[:last_scan] + progressive[last_scan:-2] * 200 + b"\xff\xd9", "a JPEG of more than 100 scans"),
         (w[:16], "truncated image"), (w[:-4], "truncated image"), (patched(w, 16, b"\xff\xff\xff\x7f"), "truncated image"),
         (riff((b"VP8X", bytes(10))), None), (riff((b"VP8 ", bytes(30))), "damaged data"), (riff((b"VP8L", b"\x2f")), None),
         (riff((b"ABCD", b"")), "damaged data"), (riff(), None), (patched(a, 30, bytes(40)), None),
-        (b[:20], None), (b[:-10], "truncated image"), (bmp(2**31 - 1, 1), None), (bmp(-5, 5), None), (bmp(5, -5, pixels=bytes(99)), None),
+        (b[:20], None), (b[:-10], "truncated image"), (bmp(2**31 - 1, 1), None), (bmp(-5, 5), None),
+        (bmp(5, -5, pixels=bytes(99)), None),
         (bmp(5, 5, bits=7), None), (bmp(5, 5, bits=8, compression=9), None), (bmp(5, 5, bits=8, colors=2**31), None),
         (bmp(50, 50, bits=8, compression=1, colors=2, pixels=b"\0\0\0\0\xff\xff\xff\0" + b"\0\2\xff\xff" * 9), None),
     ]
 
 
 def mutations(count=250, seed=7):
-    "Flipped bits, cuts and edited headers of good files."
+    "Valid files with flipped bits, cuts and edited headers."
     rng = np.random.default_rng(seed)
-    sources = [saved(drawn(), "PNG"), saved(ghost(), "PNG"), saved(drawn().convert("P"), "PNG", transparency=3),
-               saved(drawn(), "PNG", exif=noted(6)), saved(drawn(), "JPEG", exif=noted(8)), saved(drawn(), "JPEG", progressive=True),
-               saved(drawn().convert("CMYK"), "JPEG"), saved(drawn(), "WEBP"), saved(ghost(), "WEBP", lossless=True, exif=noted(3)),
-               saved(drawn(), "WEBP", save_all=True, append_images=[drawn().rotate(90)]), saved(drawn(), "BMP"), saved(drawn().convert("P"), "BMP")]
+    sources = [saved(drawn(), "PNG"), saved(translucent(), "PNG"), saved(drawn().convert("P"), "PNG", transparency=3),
+               saved(drawn(), "PNG", exif=exif_with(6)), saved(drawn(), "JPEG", exif=exif_with(8)),
+               saved(drawn(), "JPEG", progressive=True), saved(drawn().convert("CMYK"), "JPEG"), saved(drawn(), "WEBP"),
+               saved(translucent(), "WEBP", lossless=True, exif=exif_with(3)),
+               saved(drawn(), "WEBP", save_all=True, append_images=[drawn().rotate(90)]), saved(drawn(), "BMP"),
+               saved(drawn().convert("P"), "BMP")]
     for number in range(count):
         data = bytearray(sources[number % len(sources)])
         kind = number // len(sources) % 3
@@ -69,7 +80,7 @@ def mutations(count=250, seed=7):
 
 
 def outcome(data, limits=Limits()):
-    "The reason of a refusal, or None for a valid array; anything else fails."
+    "The reason of a refusal, or None for a valid array; any other outcome fails."
     try:
         image = decode(data, limits=limits)
     except DecodeError as error:
@@ -78,7 +89,7 @@ def outcome(data, limits=Limits()):
     assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[0] in (1, 3) and image.size and image.flags.c_contiguous
 
 
-def test_a_damaged_file_is_one_short_reason_and_never_a_crash():
+def test_damaged_file_gives_one_short_reason_and_never_a_crash():
     files = hand_made()
     assert len(files) >= 50
     with warnings.catch_warnings():
@@ -97,7 +108,7 @@ def test_random_damage_is_refused_or_decoded_but_never_crashes():
     assert {reason for reason in outcomes if reason} >= {"truncated image", "damaged data", "not an image"}
 
 
-def test_random_damage_in_formats_on_request_never_crashes():
+def test_random_damage_in_optional_formats_never_crashes():
     rng = np.random.default_rng(3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about damaged TIFF tags
@@ -112,39 +123,40 @@ def test_random_damage_in_formats_on_request_never_crashes():
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "BMP"])
-def test_every_cut_of_a_file_is_noticed(format):
+def test_every_cut_of_a_file_is_detected(format):
     good = saved(drawn(), format)
     for length in range(len(good)):
         assert outcome(good[:length]) is not None, length
 
 
-def test_every_flipped_bit_in_the_pixels_of_a_png_is_noticed():
+def test_every_flipped_bit_in_the_pixels_of_a_png_is_detected():
     good = saved(drawn(), "PNG")
     for position in range(33, len(good) - 12):
         assert outcome(patched(good, position, bytes([good[position] ^ 16]))) is not None, position
 
 
 @pytest.mark.parametrize("size", [(65535, 1), (1, 65535)])
-def test_a_thin_image_is_still_an_image(size):
+def test_extremely_thin_image_is_resized(size):
     data = saved(Image.new("L", size, 9))
     for rule in ("stretch", "crop", "pad"):
         assert Preprocess(8, 1, rule, (0.5,), (0.5,)).pixels(data).shape == (1, 8, 8)
 
 
 @pytest.mark.parametrize("format", ["GIF", "TIFF", "PPM", "JPEG2000", "AVIF"])
-def test_a_format_on_request_is_read_when_allowed(format):
+def test_optional_format_is_read_when_allowed(format):
     image = decode(saved(drawn().quantize(64) if format == "GIF" else drawn(), format), limits=EVERY)
     assert np.abs(image.astype(int) - np.asarray(drawn()).transpose(2, 0, 1)).mean() < 12
     assert read_header(saved(drawn(), format), EVERY).format == format.lower()
 
 
-def white(rgba):
+def over_white(rgba):
+    "Colors over a white background."
     color, alpha = np.split(np.asarray(rgba).astype(float), [-1], axis=-1)
     return color * alpha / 255 + 255 - alpha
 
 
 def ycck():
-    "`drawn` as a JPEG whose four layers are luma, two chromas and black, as Photoshop writes it."
+    "`drawn` as a JPEG of four components, luma, two chromas and black, as Photoshop writes it."
     # Pillow inverts what it saves as CMYK, and Adobe's YCCK holds the luma and chromas of the negative.
     layers = [layer.point(lambda value: 255 - value) for layer in ImageOps.invert(drawn()).convert("YCbCr").split()]
     data = saved(Image.merge("CMYK", [*layers, Image.new("L", drawn().size, 0)]), "JPEG", quality=100, subsampling=0)
@@ -154,28 +166,31 @@ def ycck():
 EXPECTED = {
     "1": (saved(drawn().convert("1")), np.asarray(drawn().convert("1")) * 255.0),
     "L": (saved(drawn().convert("L")), np.asarray(drawn().convert("L"))),
-    "LA": (saved(ghost().convert("LA")), white(ghost().convert("LA"))[..., 0]),
+    "LA": (saved(translucent().convert("LA")), over_white(translucent().convert("LA"))[..., 0]),
     "P": (saved(drawn().quantize(8)), np.asarray(drawn().quantize(8).convert("RGB"))),
     "P+tRNS": (saved(drawn().quantize(8), transparency=bytes(range(0, 256, 32))),
-               white(np.dstack([np.asarray(drawn().quantize(8).convert("RGB")), np.asarray(drawn().quantize(8)) * 32]))),
+               over_white(np.dstack([np.asarray(drawn().quantize(8).convert("RGB")), np.asarray(drawn().quantize(8)) * 32]))),
     "RGB": (saved(drawn()), np.asarray(drawn())),
-    "RGB+tRNS": (saved(drawn(), transparency=(120, 20, 40)), np.where((np.asarray(drawn()) == (120, 20, 40)).all(-1, keepdims=True), 255, drawn())),
-    "RGBA": (saved(ghost()), white(ghost())),
+    "RGB+tRNS": (saved(drawn(), transparency=(120, 20, 40)),
+                 np.where((np.asarray(drawn()) == (120, 20, 40)).all(-1, keepdims=True), 255, drawn())),
+    "RGBA": (saved(translucent()), over_white(translucent())),
     "RGBA(0)": (saved(Image.new("RGBA", (3, 3), (9, 8, 7, 0))), np.full((3, 3, 3), 255)),
     "I;16": (saved(Image.fromarray(GRADIENT)), GRADIENT / 257),
     "I;16 tiff": (saved(Image.fromarray(GRADIENT), "TIFF"), GRADIENT / 257),
     "I tiff": (saved(Image.fromarray(GRADIENT.astype(np.int32)), "TIFF"), GRADIENT / 257),
     "F tiff 0..1": (saved(Image.fromarray((GRADIENT / 65535).astype(np.float32)), "TIFF"), GRADIENT / 257),
-    "F tiff 0..255": (saved(Image.fromarray((GRADIENT / 200 - 20).astype(np.float32)), "TIFF"), np.clip(GRADIENT / 200 - 20, 0, 255)),
-    "16-bit color": (png(2, 1, b"\0" + struct.pack(">6H", 0, 257, 32768, 65535, 65280, 1000), depth=16), np.array([[[0, 1, 128], [255, 254, 4]]])),
+    "F tiff 0..255": (saved(Image.fromarray((GRADIENT / 200 - 20).astype(np.float32)), "TIFF"),
+                      np.clip(GRADIENT / 200 - 20, 0, 255)),
+    "16-bit color": (png(2, 1, b"\0" + struct.pack(">6H", 0, 257, 32768, 65535, 65280, 1000), depth=16),
+                     np.array([[[0, 1, 128], [255, 254, 4]]])),
     "CMYK tiff": (saved(Image.new("CMYK", (2, 2), (255, 0, 100, 50)), "TIFF"), np.full((2, 2, 3), [0, 205, 155 * 205 / 255])),
     "bmp 1": (saved(drawn().convert("1"), "BMP"), np.asarray(drawn().convert("1")) * 255.0),
-    "webp RGBA": (saved(ghost(), "WEBP", lossless=True, exact=True), white(ghost())),
+    "webp RGBA": (saved(translucent(), "WEBP", lossless=True, exact=True), over_white(translucent())),
 }
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_colors_are_what_the_documentation_says(name):
+def test_colors_follow_the_documented_table(name):
     data, expected = EXPECTED[name]
     image = decode(data, limits=EVERY)
     expected = np.atleast_3d(np.asarray(expected, float)).transpose(2, 0, 1)
@@ -194,33 +209,34 @@ def test_cmyk_jpeg_of_adobe_is_not_a_negative():
     assert np.abs(image.astype(int) - np.asarray(plain.convert("RGB")).transpose(2, 0, 1)).max() <= 12
 
 
-def test_ycck_jpeg_has_its_true_colors():
+def test_ycck_jpeg_has_its_original_colors():
     image = decode(ycck())
     assert np.abs(image.astype(int) - np.asarray(drawn()).transpose(2, 0, 1)).max() <= 12
     assert np.array_equal(image.transpose(1, 2, 0), np.asarray(Image.open(BytesIO(ycck())).convert("RGB")))
 
 
-def test_the_way_a_camera_was_held_does_not_change_the_picture():
-    undo = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
-            6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270}
+def test_all_exif_orientations_give_the_same_image():
+    turns = Image.Transpose
+    undo = {2: turns.FLIP_LEFT_RIGHT, 3: turns.ROTATE_180, 4: turns.FLIP_TOP_BOTTOM, 5: turns.TRANSPOSE, 6: turns.ROTATE_90,
+            7: turns.TRANSVERSE, 8: turns.ROTATE_270}
     for format, options in [("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {})]:
         upright = decode(saved(drawn(), format, **options), limits=EVERY)
         for code, turn in undo.items():
-            data = saved(drawn().transpose(turn), format, exif=noted(code), **options)
+            data = saved(drawn().transpose(turn), format, exif=exif_with(code), **options)
             assert np.array_equal(decode(data, limits=EVERY), upright), (format, code)
             assert np.array_equal(np.asarray(ImageOps.exif_transpose(Image.open(BytesIO(data)))).transpose(2, 0, 1), upright)
 
 
-def test_an_exif_block_after_the_pixels_counts_too():
+def test_exif_block_after_the_pixels_is_applied():
     plain = saved(drawn())
-    data = plain[:-12] + chunk(b"eXIf", noted(3)[6:]) + plain[-12:]
+    data = plain[:-12] + chunk(b"eXIf", exif_with(3)[6:]) + plain[-12:]
     expected = decode(plain)[:, ::-1, ::-1]
     preprocess = Preprocess(24, 3, "crop", (0.5,) * 3, (0.5,) * 3)
     assert np.array_equal(decode(data), expected)
     assert np.array_equal(preprocess.pixels(Image.open(BytesIO(data))), preprocess.pixels(data))
 
 
-def test_a_color_profile_changes_nothing():
+def test_color_profile_is_ignored():
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     for format in ("PNG", "JPEG", "WEBP"):
         assert np.array_equal(decode(saved(drawn(), format, icc_profile=profile)), decode(saved(drawn(), format)))
@@ -240,32 +256,33 @@ def test_bytes_and_pillow_and_arrays_give_equal_pixels(name, channels):
     assert np.array_equal(resize(decode(data, channels), 20, "pad"), pixels)
 
 
-def test_threads_see_what_one_thread_sees_and_leave_pillow_alone():
+def test_threads_give_the_same_pixels_and_leave_pillows_settings_alone():
     before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters)
     work = [*PICTURES.values(), *(data for data, _ in hand_made())] * 3
 
-    def answer(data):
+    def decoded(data):
         try:
             return decode(data).tobytes()
         except DecodeError as error:
             return error.reason
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(answer, work)) == [answer(data) for data in work]
+        assert list(pool.map(decoded, work)) == [decoded(data) for data in work]
     assert before == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
 
 
-def test_a_careless_global_switch_does_not_let_a_cut_file_in(monkeypatch):
+def test_pillows_global_switch_does_not_admit_truncated_files(monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     for format in ("PNG", "JPEG", "WEBP"):
         assert outcome(saved(drawn(), format)[:-20]) == "truncated image"
 
 
-def test_a_damaged_pillow_image_is_a_decode_error_too():
+def test_damaged_pillow_image_raises_a_decode_error():
     preprocess = Preprocess(8, 3, "crop", (0.5,) * 3, (0.5,) * 3)
     with pytest.raises(DecodeError, match="truncated image"):
         preprocess.pixels(Image.open(BytesIO(saved(drawn(), "JPEG")[:-300])))
     with pytest.raises(DecodeError, match="exceeds data.max_pixels"):
         preprocess.pixels(Image.open(BytesIO(png(9000, 9000))))
-    for wrong in [None, "cat.png", 7, [1, 2], np.zeros((0, 4), np.uint8), np.zeros((8, 8, 8), np.uint8), np.zeros(9, np.uint8), np.zeros((8, 8), bool)]:
+    for wrong in [None, "cat.png", 7, [1, 2], np.zeros((0, 4), np.uint8), np.zeros((8, 8, 8), np.uint8),
+                  np.zeros(9, np.uint8), np.zeros((8, 8), bool)]:
         with pytest.raises(DecodeError):
             preprocess.pixels(wrong)

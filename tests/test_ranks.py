@@ -110,12 +110,12 @@ from image_classifier.config import compose
 from image_classifier.core import ConfigError
 from image_classifier.data import load_data
 from image_classifier.runs import new_model
-from image_classifier.training import fit
+from image_classifier.training import fit, training_arguments
 
 config = compose(["data=digits", "epochs=1", "batch_size=2", "device=cpu"])
 splits = load_data(compose(["data=digits", f"data.split_seed={os.environ['RANK']}"]).data)
 try:
-    fit(new_model(config, splits), splits, config)
+    fit(new_model(config, splits), splits, **training_arguments(config))
 except ConfigError as problem:
     open(f"{sys.argv[1]}/{os.environ['RANK']}", "w").write(str(problem))
 """

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from folders import every_id, folder, pets, picture, refused, save, warned  # noqa: F401
 
-from image_classifier.config import DataConfig, list_presets, settings
+from image_classifier.config import compose, DataConfig, list_presets, settings
 from image_classifier.core import ConfigError, DataError
 from image_classifier.data import check_reader, CIFAR_SETS, list_files, load_data, read_source, READERS, register_reader, Source
 from image_classifier.data import suffixes_of
@@ -543,6 +543,12 @@ def test_a_decorated_function_is_a_data_set(registry):
     assert splits.classes == ("a", "b") and [len(part) for part in (splits.train, splits.valid, splits.test)] == [14, 2, 4]
     assert load_data("mine").fingerprint == splits.fingerprint
     assert read_source(DataConfig("mine", "Ann")).groups == ["Ann"] * 20
+
+
+def test_a_registered_name_is_composed_like_a_built_in_one(registry):
+    register_reader("mine")(lambda config: twenty())
+    config = compose(["data.name=mine", "data.valid_fraction=0.2"])
+    assert config.data.name == "mine" and len(load_data(config.data).valid) == 4
 
 
 def test_a_reader_that_takes_allow_gets_it(registry):

@@ -20,7 +20,7 @@ from image_classifier.core import ArtifactError, ConfigError, DataError, LOCK, l
 from image_classifier.data import load_data
 from image_classifier.models import Architecture, build_model
 from image_classifier.runs import Run, train
-from image_classifier.training import Callback, Checkpoints, fit, optimizer_tensors, read_checkpoint, write_checkpoint
+from image_classifier.training import Callback, Checkpoints, fit, optimizer_tensors, read_checkpoint, training_arguments, write_checkpoint
 
 IC = str(Path(sys.executable).with_name("ic"))
 
@@ -103,7 +103,7 @@ def fitted(splits, config, folder, step=None):
     stop, memory = Stop(), Memory()
     model = build_model(Architecture(config.model.name, splits.preprocess.channels, 10, splits.preprocess.size, config.hyperparameters.dropout), seed=42)
     store = Checkpoints(folder, config.checkpoint.keep, config.checkpoint.every_steps)
-    history = fit(model, splits, config, [memory, AskAt(step, stop)], store, stop)
+    history = fit(model, splits, **training_arguments(config), callbacks=[memory, AskAt(step, stop)], checkpoints=store, stop=stop)
     return memory.first, {name: tensor.tolist() for name, tensor in {**model.state_dict(), **memory.optimizer}.items()}, [replace(result, seconds=0) for result in history]
 
 
@@ -174,7 +174,7 @@ def test_a_run_whose_time_was_up_is_measured_by_the_next_process(tmp_path):
     "It was cut in its second epoch, and killed before it was measured."
     class Late(Callback):
         def on_step_end(self, state):
-            state.deadline = 0.0 if state.step == 45 else state.deadline
+            if state.step == 45: state.schedule = replace(state.schedule, deadline=0.0)
     words = ("epochs=2", "max_minutes=10", "checkpoint.every_steps=45")
     run = train(configured(*words), tmp_path / "run", callbacks=[Late()], splits=digits())
     assert [result.step for result in run.history] == [40, 45]

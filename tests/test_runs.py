@@ -45,7 +45,7 @@ class InEpoch(Callback):
         self.epoch, self.action = epoch, action
 
     def on_step_end(self, state):
-        if state.step == (self.epoch - 1) * state.steps_per_epoch + 1:
+        if state.step == (self.epoch - 1) * state.setup.steps_per_epoch + 1:
             self.action(state)
 
 

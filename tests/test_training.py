@@ -12,7 +12,7 @@ from image_classifier.config import compose
 from image_classifier.core import DivergedError
 from image_classifier.data import load_data
 from image_classifier.models import seeded_init
-from image_classifier.training import Callback, epoch_order, fit, snapshot
+from image_classifier.training import Callback, epoch_order, fit, snapshot, training_arguments
 
 
 @cache
@@ -45,7 +45,7 @@ def finite(model):
 def diverges(model, splits, config, callbacks=()):
     "The error's line, once it is known to have exit code 5 and to name the rate and a smaller one."
     with pytest.raises(DivergedError) as caught:
-        fit(model, splits, config, callbacks)
+        fit(model, splits, **training_arguments(config), callbacks=callbacks)
     rate = config.hyperparameters.learning_rate
     assert caught.value.exit_code == 5
     assert f"learning rate {rate:g}" in caught.value.where and "\n" not in str(caught.value) and caught.value.todo == f"try lr={rate / 10:g}"
@@ -123,7 +123,7 @@ def test_impossible_validation_pixel_is_divergence_not_a_best_epoch():
 
 
 def test_a_callback_ends_the_training_after_its_epoch():
-    history = fit(network(), digits(), configured("epochs=5"), [At(lambda state: setattr(state, "stop", True), step=4)])
+    history = fit(network(), digits(), **training_arguments(configured("epochs=5")), callbacks=[At(lambda state: setattr(state, "stop", True), step=4)])
     assert [result.step for result in history] == [3, 6]
 
 
@@ -134,7 +134,7 @@ def test_interrupt_leaves_the_best_weights_and_tells_the_end():
     ended.on_fit_end = lambda state: kept.append(snapshot(state.model))
     best = At(lambda state: kept.append(snapshot(state.model)), epoch=1)
     with pytest.raises(KeyboardInterrupt):
-        fit(model, digits(), configured("epochs=5"), [best, At(interrupt, step=5), ended])
+        fit(model, digits(), **training_arguments(configured("epochs=5")), callbacks=[best, At(interrupt, step=5), ended])
     assert len(kept) == 2 and not model.training
     for known in (kept[1], model.state_dict()):
         assert all(torch.equal(tensor, known[name]) for name, tensor in kept[0].items())
@@ -149,7 +149,7 @@ def test_random_numbers_of_others_neither_matter_nor_change():
         torch.manual_seed(ambient)
         np.random.seed(ambient)
         model, before = network(), (torch.get_rng_state(), np.random.get_state()[1].copy())
-        fit(model, digits(), configured("epochs=2", "augment.rotation=10"))
+        fit(model, digits(), **training_arguments(configured("epochs=2", "augment.rotation=10")))
         assert torch.equal(torch.get_rng_state(), before[0]) and (np.random.get_state()[1] == before[1]).all()
         weights.append(snapshot(model))
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
@@ -159,6 +159,6 @@ def test_watching_changes_nothing():
     weights = []
     for callbacks in ([], [Steps(), At(lambda state: torch.rand(3), step=2)]):
         model = network()
-        fit(model, digits(), configured("epochs=2"), callbacks)
+        fit(model, digits(), **training_arguments(configured("epochs=2")), callbacks=callbacks)
         weights.append(snapshot(model))
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())

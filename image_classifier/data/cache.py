@@ -25,7 +25,7 @@ import numpy as np
 
 from ..core import ConfigError, ImageClassifierError, locked, read_json, ResourceError, writable_folder, write_json
 from .download import CIFAR_SETS, IDX_SETS
-from .headers import DecodeError
+from .image_formats import DecodeError
 from .source_images import DecodedImages, image_statistics
 
 try:

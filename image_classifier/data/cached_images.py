@@ -25,7 +25,8 @@ from ..core import ConfigError, DataError, quoted, read_json, ResourceError, wri
 from .cache import ABOUT, acquire_lock, array_bytes, entry_arrays, evict, IMAGES
 from .cache import index_hash, open_entry, read_about, read_index
 from .download import cache_folder
-from .headers import DecodeError, ImageFacts
+from .headers import ImageFacts
+from .image_formats import DecodeError
 from .source import Source
 from .source_images import conversions, DecodedImages, empty_images, image_statistics
 from .source_images import map_in_threads, resolve_shape, SourceImages

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..config import DataConfig, LINKS
 from ..core import DataError, quoted, suggestion
-from .archives import opened
+from .archives import unpack_if_archive
 from .download import cache_folder
 from .source import check_path, existing_root, File, is_inside, raise_problems, Source, SPLIT_ALIASES
 
@@ -102,7 +102,7 @@ def read_csv_file(config: DataConfig,  # root, the names of the columns, cache_d
                   allow: Collection[str] = (),  # links: follow links and paths that leave the root
                  ) -> Source:
     "Return the images that the CSV file at `data.root` lists."
-    path = _find_table(opened(existing_root(config.root), cache_folder(config.cache_dir)))
+    path = _find_table(unpack_if_archive(existing_root(config.root), cache_folder(config.cache_dir)))
     table = read_table(path, {"file": config.file_column, "label": config.label_column,
                               "split": config.split_column, "group": config.group_column})
     files = find_files(table["file"], os.path.realpath(path.parent), LINKS in allow)

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..config import DataConfig, LINKS
 from ..core import DataError, join_problems
-from .archives import opened
+from .archives import unpack_if_archive
 from .download import cache_folder
 from .source import check_path, existing_root, File, os_reason, raise_problems, Source, SPLIT_ALIASES
 
@@ -153,7 +153,7 @@ def read_image_folder(config: DataConfig,  # root, formats, cache_dir
                       allow: Collection[str] = (),  # links: follow links that leave the root
                      ) -> Source:
     "Return the images in the class folders below `data.root`."
-    root = opened(existing_root(config.root), cache_folder(config.cache_dir))
+    root = unpack_if_archive(existing_root(config.root), cache_folder(config.cache_dir))
     if not os.path.isdir(root):
         raise DataError("not a folder of images nor a .zip, .tar or .tar.gz", root, _LAYOUT)
     listing = list_files(root, config.formats, LINKS in allow)

@@ -25,8 +25,9 @@ import numpy as np
 from ..config import CORRUPT, DataConfig
 from ..core import DataError, join_problems, missing_path_hint, quoted
 from .cached_images import load_or_decode
-from .decoding import Preprocess
-from .headers import DecodeError, ImageFacts
+from .preprocess import Preprocess
+from .headers import ImageFacts
+from .image_formats import DecodeError
 from .exclude_list import load_source
 from .readers import READERS
 from .source import PARTS, raise_problems, Source
@@ -375,10 +376,10 @@ def _normalize(pixels: "torch.Tensor",  # (B,C,S,S) float32, 0..255
                preprocess: Preprocess,
                inputs: "torch.Tensor",  # (B,C,S,S) float32, written to
               ) -> None:
-    "As `preprocess.inputs`, some images at a time."
+    "As `preprocess.normalize`, some images at a time."
     step = max(1, _NEAR // max(1, pixels[:1].numel()))
     for start in range(0, len(pixels), step):
-        inputs[start:start + step].copy_(preprocess.inputs(pixels[start:start + step]))
+        inputs[start:start + step].copy_(preprocess.normalize(pixels[start:start + step]))
 
 # %% ../../nbs/data/16_loading.ipynb #3f8cd0aa
 def batches(dataset: Dataset,
@@ -405,7 +406,7 @@ def batches(dataset: Dataset,
             ready = inputs[:len(rows)] if here else None
             if here and not augment and not held:
                 def _make(part):
-                    preprocess.inputs(np.take(dataset.images, rows[part], axis=0), ready.numpy()[part])
+                    preprocess.normalize(np.take(dataset.images, rows[part], axis=0), ready.numpy()[part])
                 _in_parts(_make, len(rows), math.prod(shape[1:]), pool, threads)
                 yield Batch(ready, targets, indices)
                 continue
@@ -415,5 +416,5 @@ def batches(dataset: Dataset,
             if here:
                 _normalize(pixels, preprocess, ready)
             else:
-                ready = preprocess.inputs(pixels).contiguous(**last)
+                ready = preprocess.normalize(pixels).contiguous(**last)
             yield Batch(ready, targets, indices)

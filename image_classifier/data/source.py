@@ -20,7 +20,7 @@ import numpy as np
 
 from ..config import LINKS
 from ..core import ConfigError, DataError, html_table, join_problems, missing_path_hint, quoted
-from .headers import DecodeError
+from .image_formats import DecodeError
 
 # %% ../../nbs/data/35_source.ipynb #0ba9e4dd
 def os_reason(problem: OSError) -> str:

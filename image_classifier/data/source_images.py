@@ -18,8 +18,10 @@ import numpy as np
 
 from ..config import DataConfig
 from ..core import DataError
-from .decoding import Preprocess, resize, to_channels
-from .headers import ImageFacts, Limits, read_header
+from .decoding import to_channels
+from .headers import ImageFacts, read_header
+from .image_formats import Limits
+from .preprocess import Preprocess, resize
 from .source import File, Source
 from .splitting import pixel_digests
 

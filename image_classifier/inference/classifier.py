@@ -186,7 +186,7 @@ class Classifier:
                      ) -> np.ndarray:  # (N, K) float64
         "The probability of each class for each of a batch of images."
         device = next(self.model.parameters()).device
-        inputs = torch.from_numpy(self.preprocess.inputs(images)).to(device, memory_format=torch.channels_last)
+        inputs = torch.from_numpy(self.preprocess.normalize(images)).to(device, memory_format=torch.channels_last)
         logits = forward_tta(self.model, inputs, self.tta).float().cpu().numpy() / self.temperature
         if not np.isfinite(logits).all():
             raise ArtifactError("the network answers with numbers that are not finite", todo="take it again from where it was made")

@@ -24,7 +24,7 @@ from ..core import atomic_write, ConfigError, DataError, escaped, hash_parts, jo
 from ..data import connected_groups, Dataset, IndexedArrayView, quote_id, Splits, stratified_sample
 from ..metrics import check_scores, check_targets, Figure, plot_images, plot_message, predict_logits, probabilities as softmax
 from ..models import Architecture, build_model
-from ..training import Callback, fit
+from ..training import Callback, fit, training_arguments
 
 # %% ../../nbs/quality/04_label_errors.ipynb #15284a12
 @dataclass(frozen=True, eq=False, repr=False)
@@ -166,10 +166,10 @@ def cross_val_logits(splits: Splits,
     architecture = Architecture(config.model.name, p.channels, len(splits.classes), p.size, config.hyperparameters.dropout, config.model.library)
     probabilities = np.zeros((len(everything), len(splits.classes)))
     plan = plan_folds(splits, folds, config.data.valid_fraction, config.seed)
-    short = shorten_schedule(config, min(len(fold.train) for fold in plan), epochs)
+    arguments = training_arguments(shorten_schedule(config, min(len(fold.train) for fold in plan), epochs))
     for fold in plan:
         model = build_model(architecture, seed=config.seed)
-        fit(model, replace(splits, train=everything.select(fold.train), valid=everything.select(fold.valid)), short, callbacks)
+        fit(model, replace(splits, train=everything.select(fold.train), valid=everything.select(fold.valid)), **arguments, callbacks=callbacks)
         probabilities[fold.judged] = softmax(predict_logits(model, everything.select(fold.judged), p).numpy())
     return probabilities
 

@@ -1,10 +1,24 @@
-from .checkpoint import Checkpoint as Checkpoint, Checkpoints as Checkpoints, FORMAT as FORMAT, UPGRADES as UPGRADES, check_progress as check_progress, load_optimizer as load_optimizer, optimizer_tensors as optimizer_tensors, read_checkpoint as read_checkpoint, upgraded as upgraded, write_checkpoint as write_checkpoint
-from .distributed import DistributedContext as DistributedContext, TIMEOUT as TIMEOUT, all_gather as all_gather, all_reduce_max as all_reduce_max, all_reduce_sum as all_reduce_sum, assert_same_across_ranks as assert_same_across_ranks, broadcast_text as broadcast_text, check_batch_divisible as check_batch_divisible, destroy_process_group as destroy_process_group, init_distributed as init_distributed, peer_failure as peer_failure, sync_batchnorm_stats as sync_batchnorm_stats, wrap_ddp as wrap_ddp
-from .estimation import MARGIN as MARGIN, TIMED_STEPS as TIMED_STEPS, TimeEstimate as TimeEstimate, epochs_within as epochs_within, estimate as estimate, format_duration as format_duration, peak_memory as peak_memory, seconds_per_step as seconds_per_step, seconds_within as seconds_within, time_steps as time_steps
-from .loop import fit as fit, fit_time_budget as fit_time_budget, max_abs_weight as max_abs_weight, train_epoch as train_epoch, validate_epoch as validate_epoch
-from .muon import COEFFICIENTS as COEFFICIENTS, HEAD_LR_SCALE as HEAD_LR_SCALE, Muon as Muon, VECTOR_LR_SCALE as VECTOR_LR_SCALE, muon_groups as muon_groups, newton_schulz as newton_schulz, pulled as pulled
-from .optimizers import DIV_FACTOR as DIV_FACTOR, OPTIMIZERS as OPTIMIZERS, PCT_START as PCT_START, SCHEDULES as SCHEDULES, cosine_interpolate as cosine_interpolate, cosine_schedule as cosine_schedule, linear_schedule as linear_schedule, lowest_lr as lowest_lr, lr_at_step as lr_at_step, make_optimizer as make_optimizer, onecycle_schedule as onecycle_schedule, parameter_groups as parameter_groups, plateau_schedule as plateau_schedule, set_learning_rate as set_learning_rate, step_schedule as step_schedule, warmup_factor as warmup_factor
-from .progress_bar import BarProgress as BarProgress, CountProgress as CountProgress, LineProgress as LineProgress, NotebookProgress as NotebookProgress, make_progress as make_progress
-from .resuming import AVERAGE as AVERAGE, CheckpointCallback as CheckpointCallback, SAVE as SAVE, STOP as STOP, check_compatible as check_compatible, environment_snapshot as environment_snapshot, load_callback_state as load_callback_state, make_checkpoint as make_checkpoint, restore_counters as restore_counters, restore_tensors as restore_tensors, resume as resume
-from .state import CHECKED_VALUES as CHECKED_VALUES, Callback as Callback, EpochResult as EpochResult, FULL_SIZE_FRACTION as FULL_SIZE_FRACTION, GROWTH_POWER as GROWTH_POWER, History as History, SYNC_EVERY as SYNC_EVERY, TrainState as TrainState, check_diverged as check_diverged, divergence_error as divergence_error, flag_nonfinite as flag_nonfinite, format_epoch as format_epoch, run_callbacks as run_callbacks, snapshot as snapshot
-from .step import INIT_SAMPLES as INIT_SAMPLES, check_module as check_module, check_outputs as check_outputs, dropout_seed as dropout_seed, ema_weights as ema_weights, epoch_images as epoch_images, epoch_order as epoch_order, no_sync as no_sync, resize_batch as resize_batch, setup_training as setup_training, split_batch as split_batch, train_step as train_step, update_ema as update_ema, zero_totals as zero_totals
+from .callbacks import Callback as Callback, run_callbacks as run_callbacks
+from .checkpoint import Checkpoint as Checkpoint, Checkpoints as Checkpoints, FORMAT as FORMAT, UPGRADES as UPGRADES, check_progress as check_progress
+from .checkpoint import load_optimizer as load_optimizer, optimizer_tensors as optimizer_tensors, read_checkpoint as read_checkpoint
+from .checkpoint import upgraded as upgraded, write_checkpoint as write_checkpoint
+from .compute import Compute as Compute, resolve_compute as resolve_compute
+from .distributed import DistributedContext as DistributedContext, all_gather as all_gather, all_reduce_max as all_reduce_max, all_reduce_sum as all_reduce_sum
+from .distributed import assert_same_across_ranks as assert_same_across_ranks, broadcast_text as broadcast_text, init_distributed as init_distributed
+from .distributed import peer_failure as peer_failure, sync_batchnorm_stats as sync_batchnorm_stats
+from .ema import make_ema as make_ema
+from .estimation import TimeEstimate as TimeEstimate, epochs_within as epochs_within, estimate as estimate, seconds_within as seconds_within
+from .estimation import time_steps as time_steps, time_training as time_training, trial_copy as trial_copy
+from .history import EpochResult as EpochResult, History as History, format_epoch as format_epoch
+from .loop import fit as fit, train_epoch as train_epoch, validate_epoch as validate_epoch
+from .muon import Muon as Muon, muon_groups as muon_groups, newton_schulz as newton_schulz
+from .optimizers import OPTIMIZERS as OPTIMIZERS, check_optimizer as check_optimizer, make_optimizer as make_optimizer, parameter_groups as parameter_groups
+from .optimizers import register_optimizer as register_optimizer
+from .progress_bar import BarProgress as BarProgress, CountProgress as CountProgress, LineProgress as LineProgress, NotebookProgress as NotebookProgress
+from .progress_bar import make_progress as make_progress
+from .resuming import CheckpointCallback as CheckpointCallback, make_checkpoint as make_checkpoint, resume as resume
+from .schedulers import SCHEDULES as SCHEDULES, Schedule as Schedule, lr_at_step as lr_at_step
+from .setup import epoch_images as epoch_images, epoch_order as epoch_order, resize_batch as resize_batch, setup_training as setup_training
+from .setup import training_arguments as training_arguments
+from .state import TrainSetup as TrainSetup, TrainState as TrainState, snapshot as snapshot
+from .step import split_batch as split_batch, train_step as train_step
