@@ -201,11 +201,9 @@ def test_odd_names_survive_the_exclude_list(tmp_path, names):
 
 
 @pytest.mark.parametrize("words, code, part", [
-    (["data=/no/such"], 3, "no folder"), (["data=digits", "near=1"], 2, "unknown key near"),
-    (["data=digits", "--out", "/no/such/list.txt"], 2, "no such folder"),
-    (["data=digits", "data.exclude=/no/such"], 3, "no such quarantine list"),
-    (["data=digits", "data.exclude=/dev/null"], 3, "is no file"),
-    (["data=digits", "data.exclude=."], 3, "is no file"), (["data=digits", "--out", "."], 2, "not a place")])
+    (["data=/no/such"], 3, "no folder"), (["data=digits", "near=1"], 2, "unknown key near"), (["data=digits", "--out", "/no/such/list.txt"], 2, "no such folder"),
+    (["data=digits", "data.exclude=/no/such"], 3, "no such exclude list"), (["data=digits", "data.exclude=/dev/null"], 3, "is not a file"),
+    (["data=digits", "data.exclude=."], 3, "is not a file"), (["data=digits", "--out", "."], 2, "not a place")])
 def test_wrong_use_is_one_error_line(words, code, part, capsys):
     assert main(["check", *words]) == code
     out, err = capsys.readouterr()

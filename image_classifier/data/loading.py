@@ -24,13 +24,16 @@ import numpy as np
 
 from ..config import CORRUPT, DataConfig
 from ..core import DataError, join_problems, missing_path_hint, quoted
-from .cache import load_or_decode
+from .cached_images import load_or_decode
 from .preprocess import Preprocess
 from .headers import ImageFacts
 from .image_formats import DecodeError
-from .readers import raise_problems, READERS, Source
+from .exclude_list import load_source
+from .readers import READERS
+from .source import PARTS, raise_problems, Source
 from .source_images import DecodedImages, image_statistics, resolve_shape
-from .splitting import check_classes, check_groups, check_leaks, load_source, PARTS, pixel_digests, split_source
+from .split_checks import check_classes, check_groups, check_leaks
+from .splitting import pixel_digests, split_source
 
 if TYPE_CHECKING:
     import torch
