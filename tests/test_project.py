@@ -201,7 +201,7 @@ def brought_in(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize("module", ["", ".core", ".core.errors", ".core.files", ".core.random", ".config", ".config.schema", ".config.yaml", ".config.composing", ".data.archives",
-                                    ".core.alerts", ".data.headers", ".data.decoding", ".data.readers", ".data.splitting", ".data.loading", ".quality.duplicates",
+                                    ".core.alerts", ".data.headers", ".data.decoding", ".data.readers", ".data.splitting", ".data.dataset", ".data.loading", ".quality.duplicates",
                                     ".quality.checks", ".quality.expectations", ".metrics.classification", ".inference.signing"])
 def test_low_rooms_import_no_torch(module):
     pytest.importorskip(PACKAGE + module)

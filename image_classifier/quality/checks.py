@@ -20,8 +20,8 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 from ..config import ALLOWED, CORRUPT, DataConfig, EMPTY_CLASS, LEAKS
-from ..core import DataError, escaped, ImageClassifierError, join_problems, quoted, read_json, writable_folder, write_json
-from ..data import cache_folder, html_table, ImageFacts, load_or_decode, load_source, missing_classes, PARTS, pixels_key, quote_id, repeated_images, Source, SourceImages, split_groups, split_source, Splits
+from ..core import DataError, escaped, html_table, ImageClassifierError, join_problems, quoted, read_json, writable_folder, write_json
+from ..data import cache_folder, ImageFacts, load_or_decode, load_source, missing_classes, PARTS, pixels_key, quote_id, repeated_images, Source, SourceImages, split_groups, split_source, Splits
 from .duplicates import find_near_duplicates, thumbnails
 
 # %% ../../nbs/quality/02_checks.ipynb #49c32934
