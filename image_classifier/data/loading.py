@@ -75,7 +75,7 @@ def _sort_by_split(found: DecodedImages,  # images of the source, reordered in p
     problems = sorted(found.problems.items())
     skipped = [row for row, problem in problems if CORRUPT in allow and isinstance(problem, DecodeError)]
     raise_problems([(source.ids[row], problem.what) for row, problem in problems if row not in skipped], len(source.ids),
-                   source.where, f"repair or remove them, or leave out damaged images with allow=[{CORRUPT}]")
+                   source.where, f"fix or remove them, or leave out damaged images with allow=[{CORRUPT}]")
     kept = np.setdiff1d(np.arange(len(source.ids)), skipped)
     parts = assign(source.without_pixels().select(kept), found.digests[kept], config, allow)
     order = np.concatenate([np.flatnonzero(parts == part) for part in PARTS])
