@@ -50,8 +50,8 @@ class Classifier:
         inputs = torch.from_numpy(self.preprocess.normalize(images)).to(device, memory_format=torch.channels_last)
         logits = forward_tta(self.model, inputs, self.tta).float().cpu().numpy() / self.temperature
         if not np.isfinite(logits).all():
-            raise ArtifactError("the network answers with numbers that are not finite",
-                                todo="take it again from where it was made")
+            raise ArtifactError("the model returns non-finite logits",
+                                todo="its weights are damaged: restore them from their source")
         return probabilities(logits)
 
     def predict(self,
