@@ -191,7 +191,7 @@ def test_odd_names_reach_the_quarantine_list_and_come_back(tmp_path, names):
 @pytest.mark.parametrize("words, code, part", [
     (["data=/no/such"], 3, "no folder"), (["data=digits", "near=1"], 2, "unknown key near"), (["data=digits", "--out", "/no/such/list.txt"], 2, "no such folder"),
     (["data=digits", "data.exclude=/no/such"], 3, "no such quarantine list"), (["data=digits", "data.exclude=/dev/null"], 3, "is no file"),
-    (["data=digits", "data.exclude=."], 3, "is no file"), (["data=digits", "--out", "."], 2, "not a place")])
+    (["data=digits", "data.exclude=."], 3, "is no file"), (["data=digits", "--out", "."], 2, "cannot write the list")])
 def test_wrong_use_is_one_line(words, code, part, capsys):
     assert main(["check", *words]) == code
     out, err = capsys.readouterr()
@@ -210,7 +210,7 @@ def test_training_images_that_come_back_as_new_ones_are_noticed(tmp_path, capsys
     shutil.copytree(tmp_path / "data" / "train", tmp_path / "new")
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "run"), f"data={tmp_path}/new"]) == 0
-    assert "20 test images of folder; the network learned from, or was chosen by, 20 of them" in capsys.readouterr()[0]
+    assert "20 test images of folder; 20 of them were used in training or validation" in capsys.readouterr()[0]
     shutil.copytree(tmp_path / "data" / "test", tmp_path / "newer")
     assert main(["evaluate", str(tmp_path / "run"), f"data={tmp_path}/newer", "--json"]) == 0
     assert json.loads(capsys.readouterr()[0])["data"]["learned_from"] == 0

@@ -100,7 +100,7 @@ def _usable(key: Any, path: str | Path) -> Any:
     "The key, if it is of a kind that signs models."
     kind = key.curve.name if hasattr(key, "curve") else type(key).__name__
     if kind not in _CURVES:
-        raise ArtifactError(f"a key of a kind that is not supported: {kind}", path, "make a pair with ic sign --new-keys")
+        raise ArtifactError(f"a key of a kind that is not supported: {kind}", path, "make a pair with ic keygen --out keys")
     return key
 
 # %% ../../nbs/inference/05_signing.ipynb #2e746337
@@ -110,7 +110,7 @@ def read_private_key(path: str | Path,  # a PEM file
     "The private key in a file, or an `ArtifactError`."
     forms, data = _cryptography("hazmat.primitives.serialization"), read_bytes(path, _LONGEST_KEY)
     if b"PRIVATE KEY" not in data:
-        raise ArtifactError("not a private key in PEM", path, "make a pair with ic sign --new-keys")
+        raise ArtifactError("not a private key in PEM", path, "make a pair with ic keygen --out keys")
     try:
         return _usable(forms.load_pem_private_key(data, _secret(password)), path)
     except TypeError as problem:
