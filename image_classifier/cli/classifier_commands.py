@@ -43,7 +43,7 @@ def find_artifact(path: str | Path,  # a run's folder, or a classifier's
         raise ArtifactError("no such classifier", path, nearby)
     return path
 
-# %% ../../nbs/cli/40_classifier_commands.ipynb #382b560d
+# %% ../../nbs/cli/40_classifier_commands.ipynb #3aee71b3
 @command
 @click.argument("classifier", type=click.Path(), metavar="RUN_OR_CLASSIFIER")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_override)
@@ -76,7 +76,7 @@ def evaluate_command(classifier: str, overrides: tuple[str, ...], out: str | Non
     facts = {"name": config.data.name, "test": len(dataset), "learned_from": seen}
     return CommandResult("\n".join(lines), {"classifier": str(folder), "data": facts, "metrics": metrics})
 
-# %% ../../nbs/cli/40_classifier_commands.ipynb #6b8bc027
+# %% ../../nbs/cli/40_classifier_commands.ipynb #cd8f6964
 def check_target(path: Path,  # of a file to write
                 ) -> None:
     "Raise a `ConfigError` if a file cannot be written there, or would replace one of a run or a classifier."
@@ -87,7 +87,7 @@ def check_target(path: Path,  # of a file to write
         raise ConfigError("a file of a run or a classifier would be replaced", path, "choose another name")
     writable_folder(path.parent)
 
-# %% ../../nbs/cli/40_classifier_commands.ipynb #efcb313e
+# %% ../../nbs/cli/40_classifier_commands.ipynb #5cc31929
 FIXED_KEYS = ("data.size", "data.channels", "data.resize", "data.valid_fraction", "data.test_fraction", "data.split_seed")
 
 def check_overrides(overrides: Sequence[str],  # "key=value" each, accepted by `compose`
@@ -101,7 +101,7 @@ def check_overrides(overrides: Sequence[str],  # "key=value" each, accepted by `
         if key.partition(".")[0] not in ("data", "device", "allow"):
             raise ConfigError(f"{key} changes nothing in an evaluation", todo="leave it out; data, device and allow can be set")
 
-# %% ../../nbs/cli/40_classifier_commands.ipynb #5cc31929
+# %% ../../nbs/cli/40_classifier_commands.ipynb #0b978aab
 def evaluation_config(folder: Path,  # the classifier's
                       overrides: Sequence[str],  # "key=value" each
                      ) -> tuple[Any, bool]:  # a Config, and whether its data are those of the classifier's run
@@ -119,7 +119,7 @@ def evaluation_config(folder: Path,  # the classifier's
     same = all(before.get(key) == value for key, value in flat(config).items() if key.startswith("data."))
     return config, bool(before) and same
 
-# %% ../../nbs/cli/40_classifier_commands.ipynb #bb97c9c8
+# %% ../../nbs/cli/40_classifier_commands.ipynb #4d7e6332
 def evaluation_images(classifier: Any,  # a Classifier
                       config: Any,  # a Config
                       own: bool,  # whether it names the data of the classifier's run
@@ -139,7 +139,7 @@ def evaluation_images(classifier: Any,  # a Classifier
         dataset = splits.test if same else dataset
     return align_classes(dataset, classifier.classes)
 
-# %% ../../nbs/cli/40_classifier_commands.ipynb #80d88b9e
+# %% ../../nbs/cli/40_classifier_commands.ipynb #849c8fa7
 def images_seen(run_dir: Path,  # the folder around the classifier
                 dataset: Any,  # a Dataset
                ) -> int | None:
@@ -159,7 +159,7 @@ def describe_images(dataset: Any,  # a Dataset
         return f"{text}; {seen:,} of them were used in training or validation: the metrics are too optimistic"
     return text if own else f"{text}; the metrics are valid if the classifier was not trained on any of them"
 
-# %% ../../nbs/cli/40_classifier_commands.ipynb #f0be9bc8
+# %% ../../nbs/cli/40_classifier_commands.ipynb #7c57245a
 @command
 @click.argument("classifier", type=click.Path(), metavar="RUN_OR_CLASSIFIER")
 @click.argument("images", type=click.Path(), nargs=-1, required=True, metavar="IMAGE...")
@@ -184,7 +184,7 @@ def predict_command(classifier: str, images: tuple[str, ...]) -> CommandResult:
             "errors": [{"image": name, "error": error} for name, error in errors]}
     return CommandResult(text, data, unreadable_error(errors, len(errors) + len(predictions)))
 
-# %% ../../nbs/cli/40_classifier_commands.ipynb #f3425090
+# %% ../../nbs/cli/40_classifier_commands.ipynb #a3e10c74
 def expand_images(images: Sequence[str],  # paths; "-" is stdin
                  ) -> tuple[list[tuple[str, str | bytes]], list[tuple[str, str]]]:  # (name, path or bytes), (name, error)
     "Return each image with its name; a folder becomes the images in it."
@@ -204,7 +204,7 @@ def expand_images(images: Sequence[str],  # paths; "-" is stdin
             named.append((image, image))
     return named, errors
 
-# %% ../../nbs/cli/40_classifier_commands.ipynb #a3e10c74
+# %% ../../nbs/cli/40_classifier_commands.ipynb #c63de218
 def predict_readable(classifier: Any,  # a Classifier
                      named: Sequence[tuple[str, str | bytes]],  # (name, path or bytes)
                     ) -> tuple[list[tuple[str, Any]], list[tuple[str, str]]]:  # (name, Prediction), (name, error)
@@ -226,7 +226,7 @@ def predict_readable(classifier: Any,  # a Classifier
         predictions += [(name, to_prediction(row, classifier.classes)) for (name, _), row in zip(batch, rows)]
     return predictions, errors
 
-# %% ../../nbs/cli/40_classifier_commands.ipynb #8c1ac849
+# %% ../../nbs/cli/40_classifier_commands.ipynb #a6071dd4
 def unreadable_error(errors: Sequence[tuple[str, str]],  # (name, error)
                      count: int,  # images in all
                     ) -> DataError | None:
@@ -236,7 +236,7 @@ def unreadable_error(errors: Sequence[tuple[str, str]],  # (name, error)
     which = join_problems([f"{quoted(name)}: {error}" for name, error in errors])
     return DataError(f"{len(errors)} of {count} images could not be read: {which}", todo="repair or leave out those")
 
-# %% ../../nbs/cli/40_classifier_commands.ipynb #bdef9c47
+# %% ../../nbs/cli/40_classifier_commands.ipynb #cec41682
 def read_password(variable: str | None,  # the name of an environment variable
                  ) -> str:
     "Return the password in an environment variable, empty if none is named; raise a `ConfigError` if it is not set."
@@ -247,7 +247,7 @@ def read_password(variable: str | None,  # the name of an environment variable
 
 password_option = click.option("--password-env", metavar="NAME", help="The environment variable with the private key's password.")
 
-# %% ../../nbs/cli/40_classifier_commands.ipynb #13fe9a0e
+# %% ../../nbs/cli/40_classifier_commands.ipynb #3036949c
 @command
 @out_option("A new folder for the keys.", required=True)
 @password_option
@@ -265,7 +265,7 @@ def keygen_command(out: str, password_env: str | None) -> CommandResult:
     name = fingerprint(read_private_key(Path(out) / PRIVATE, password).public_key())
     return CommandResult(f"keys {shown_path(out)}, fingerprint {name}", {"keys": out, "fingerprint": name})
 
-# %% ../../nbs/cli/40_classifier_commands.ipynb #e352543c
+# %% ../../nbs/cli/40_classifier_commands.ipynb #ff6326d8
 @command
 @click.argument("classifier", type=click.Path(), metavar="RUN_OR_CLASSIFIER")
 @click.option("--key", metavar="FILE", type=click.Path(), required=True, help="The private key, in PEM.")
@@ -286,7 +286,7 @@ def sign_command(classifier: str, key: str, password_env: str | None) -> Command
     data = {"classifier": str(folder), "signature": str(written), "fingerprint": name}
     return CommandResult(f"signed with key {name}: {shown_path(written)}", data)
 
-# %% ../../nbs/cli/40_classifier_commands.ipynb #11e53c45
+# %% ../../nbs/cli/40_classifier_commands.ipynb #72082106
 @command
 @click.argument("classifier", type=click.Path(), metavar="RUN_OR_CLASSIFIER")
 @click.option("--key", metavar="FILE", type=click.Path(), required=True, help="The signer's public key, in PEM.")

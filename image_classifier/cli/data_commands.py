@@ -29,7 +29,7 @@ from ..core import ConfigError, DataError, quoted, suggestion
 @click.option("--alert", metavar="HOOK", help="Alert if they are not met: a command, which gets JSON, or an http(s) address.")
 def check_command(overrides: tuple[str, ...], file: str | None, out: str | None, suite: str | None, docs: str | None,
                   alert: str | None) -> CommandResult:
-    """Check a data set for damaged, duplicate and contradicting images.
+    """Check a data set for damaged and contradicting images.
 
     \b
     Examples:
@@ -99,7 +99,7 @@ def require_folder(folder: Path | None,  # None: not asked for
     if folder:
         writable_folder(folder)
 
-# %% ../../nbs/cli/50_data_commands.ipynb #b23d5355
+# %% ../../nbs/cli/50_data_commands.ipynb #bf72193c
 def check_list_target(path: Path | None,  # of the list to write; None: no list
                      ) -> None:
     "Raise a `ConfigError` if the list cannot be written there, or would replace another file."
@@ -128,7 +128,7 @@ def write_exclude_list(path: Path,  # of the list
     already = read_exclude_list(config.data.exclude) if config.data.exclude else ()
     atomic_write(path, exclude_list(found, already))
 
-# %% ../../nbs/cli/50_data_commands.ipynb #cbdf6837
+# %% ../../nbs/cli/50_data_commands.ipynb #c79c5556
 def compare_with_suite(found: Any,  # a DataReport with facts
                        suite: str,  # the file of expectations
                        docs: str | None,  # a folder for the page
@@ -143,18 +143,19 @@ def compare_with_suite(found: Any,  # a DataReport with facts
                              {"learned": count, "images": result.images})
     return CommandResult(result.as_dict()["text"], result.as_dict(), result.refusal(suite))
 
-# %% ../../nbs/cli/50_data_commands.ipynb #3e9f5b35
+# %% ../../nbs/cli/50_data_commands.ipynb #500bbd2c
 @command
 @overrides_argument
 @out_option("A folder for the lists and the gallery.", required=True)
 def labels_review_command(overrides: tuple[str, ...], file: str | None, out: str) -> CommandResult:
-    """Find labels that are probably wrong, by training a few small networks.
+    """Find labels that are probably wrong.
 
     \b
     Example:
       ic labels review data=./photos --out runs/labels
 
-    The data is checked first; the exit code is 3 if training would refuse it. Needs the extra labels."""
+    A few small networks are trained for it. The data is checked first; the exit code is 3 if training would refuse it.
+    Needs the extra labels."""
     if not out:
         raise ConfigError("an option has an empty value", todo="give it a value or leave it out")
     config, folder = compose_overrides(overrides, file), absolute_path(out)
@@ -167,7 +168,7 @@ def labels_review_command(overrides: tuple[str, ...], file: str | None, out: str
     result.text += f"\n{len(result.data['labels']['suspects'])} labels are probably wrong: {shown_path(folder)}"
     return result
 
-# %% ../../nbs/cli/50_data_commands.ipynb #13220093
+# %% ../../nbs/cli/50_data_commands.ipynb #1e536c95
 def review_labels(config: Any,  # a Config
                   folder: Path,  # for the lists and the gallery
                  ) -> dict:
@@ -186,11 +187,11 @@ def review_labels(config: Any,  # a Config
     issues = [one._asdict() for one in label_issues(images, errors)]
     return {"examined": errors.examined, "agreement": errors.agreement, "suspects": issues}
 
-# %% ../../nbs/cli/50_data_commands.ipynb #2dd7b4e2
+# %% ../../nbs/cli/50_data_commands.ipynb #8b58d4ab
 @command
 @click.argument("overrides", nargs=-1, metavar="[data.cache_dir=FOLDER]")
 def cache_command(overrides: tuple[str, ...]) -> CommandResult:
-    """List the cache: decoded images, unpacked archives, downloads, check results.
+    """List the cache: images, archives, downloads, check results.
 
     \b
     Examples:
@@ -210,7 +211,7 @@ def cache_command(overrides: tuple[str, ...]) -> CommandResult:
     lines = [*align_columns(entries), f"{format_bytes(total)} in {shown_path(folder)}"]
     return CommandResult("\n".join(lines), {"folder": str(folder), "bytes": total, "entries": entries})
 
-# %% ../../nbs/cli/50_data_commands.ipynb #4be14c21
+# %% ../../nbs/cli/50_data_commands.ipynb #902485ae
 @command
 @click.argument("names", nargs=-1, metavar="[NAME | data.cache_dir=FOLDER]...")
 def cache_clear_command(names: tuple[str, ...]) -> CommandResult:
@@ -237,7 +238,7 @@ def cache_clear_command(names: tuple[str, ...]) -> CommandResult:
         return CommandResult(text, data, ConfigError(what, folder, "wait for it, and run the same command again"))
     return CommandResult(text + (f"; in use: {', '.join(kept)}" if kept else ""), data)
 
-# %% ../../nbs/cli/50_data_commands.ipynb #8b58d4ab
+# %% ../../nbs/cli/50_data_commands.ipynb #3d5a82a1
 def find_cache(overrides: Sequence[str],  # "key=value" each
               ) -> Path:
     "Return the cache folder, the default one or that of `data.cache_dir=`."
@@ -257,7 +258,7 @@ def choose_entries(entries: Sequence[Any],  # CacheEntry
         raise ConfigError(f"nothing in the cache is called {quoted(unknown[0])}", todo=todo)
     return [known[name] for name in dict.fromkeys(names)]
 
-# %% ../../nbs/cli/50_data_commands.ipynb #902485ae
+# %% ../../nbs/cli/50_data_commands.ipynb #46e8041b
 def describe_entry(entry: Any,  # a CacheEntry
                   ) -> dict[str, Any]:
     "Return what is known of a cache entry as JSON values."
@@ -274,7 +275,7 @@ def format_bytes(n: int,  # bytes
             return f"{n / 10**power:.3g} {unit}"
     return f"{n} bytes"
 
-# %% ../../nbs/cli/50_data_commands.ipynb #e69693dc
+# %% ../../nbs/cli/50_data_commands.ipynb #9e23c079
 def align_columns(entries: Sequence[dict],  # from `describe_entry`
                  ) -> list[str]:
     "Return a line for each entry, with aligned columns."

@@ -24,7 +24,7 @@ class ReportFiles(NamedTuple):
 
 REPORT_FILES = ReportFiles()
 
-# %% ../../nbs/runs/05_html.ipynb #5341cd48
+# %% ../../nbs/runs/05_html.ipynb #e168d8f9
 REPORT_STYLE = """
 :root { color-scheme: light; }
 body { margin: 0; background: #fff; color: #1f2328; font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
@@ -51,7 +51,7 @@ details > summary::-webkit-details-marker { display: none; }
   h2 { break-after: avoid; } .output { break-inside: avoid; } }
 """
 
-# %% ../../nbs/runs/05_html.ipynb #8e900986
+# %% ../../nbs/runs/05_html.ipynb #45168f41
 REPORT_TEMPLATE = """{%- extends 'basic/index.html.j2' -%}
 {% block input_group %}
 {% if cell.source.strip() %}<details><summary>code</summary><pre>{{ cell.source | escape_html }}</pre></details>{% endif %}
@@ -61,7 +61,7 @@ REPORT_TEMPLATE = """{%- extends 'basic/index.html.j2' -%}
 {% block data_javascript %}{% endblock %}{% block data_widget_view %}{% endblock %}
 """
 
-# %% ../../nbs/runs/05_html.ipynb #530c801c
+# %% ../../nbs/runs/05_html.ipynb #0b250a09
 REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
 REPORT_PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -73,7 +73,7 @@ REPORT_PAGE = """<!DOCTYPE html>
 </main></body></html>
 """
 
-# %% ../../nbs/runs/05_html.ipynb #765ddb43
+# %% ../../nbs/runs/05_html.ipynb #bbb74991
 def _prepare(notebook: dict,  # changed in place
             ) -> str:  # the title
     "Remove what does not belong on a page, name the figures, and return the first heading."
@@ -91,7 +91,7 @@ def _prepare(notebook: dict,  # changed in place
                 output["metadata"].setdefault(kind, {}).setdefault("alt", heading or "figure")
     return title
 
-# %% ../../nbs/runs/05_html.ipynb #7426b11b
+# %% ../../nbs/runs/05_html.ipynb #67f459d0
 def to_html(notebook_path: str | Path,  # an executed notebook
             html_path: str | Path,  # the page to write
             failed: str = "",  # why the notebook stopped, if it did
@@ -108,7 +108,7 @@ def to_html(notebook_path: str | Path,  # an executed notebook
                                                body=body, footer=footer))
     return Path(html_path)
 
-# %% ../../nbs/runs/05_html.ipynb #8014ff74
+# %% ../../nbs/runs/05_html.ipynb #8129709d
 def _exporter() -> object:
     "Return nbconvert's HTML exporter with our template."
     exporters, jinja = require("nbconvert.exporters", "report"), require("jinja2", "report")

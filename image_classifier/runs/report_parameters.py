@@ -42,7 +42,7 @@ def find_notebook(notebook: str | Path,  # a name such as "train", or a path
         raise ConfigError(f"no notebook {quoted(text, 200)}", todo=missing_path_hint(Path(text)))
     return Path(text).absolute()
 
-# %% ../../nbs/runs/60_report_parameters.ipynb #3081ca38
+# %% ../../nbs/runs/60_report_parameters.ipynb #e2863541
 def read_notebook(path: str | Path,  # a notebook file
                  ) -> dict:
     "Return a notebook as plain values; raise a `ConfigError` that says why a file is not a notebook."
@@ -59,7 +59,7 @@ def read_notebook(path: str | Path,  # a notebook file
         raise ConfigError(f"notebook format {quoted(found['nbformat'])}, 4 is needed", path, "open it in JupyterLab and save it")
     return found
 
-# %% ../../nbs/runs/60_report_parameters.ipynb #8ee3d722
+# %% ../../nbs/runs/60_report_parameters.ipynb #b0ffd3fd
 KERNEL = "python3"
 
 def check_kernel(notebook: dict,  # from `read_notebook`
@@ -79,13 +79,13 @@ def check_kernel(notebook: dict,  # from `read_notebook`
             raise ConfigError(f"no kernel {quoted(name)}", where, f"kernels found: {', '.join(sorted({*found, KERNEL}))}")
     return name
 
-# %% ../../nbs/runs/60_report_parameters.ipynb #c9ba2ab6
+# %% ../../nbs/runs/60_report_parameters.ipynb #57e423ce
 class Parameter(NamedTuple):
     "A parameter as the notebook declares it."
     kind: str  # int, float, str, bool, or "" for any type
     optional: bool  # whether None is accepted
 
-# %% ../../nbs/runs/60_report_parameters.ipynb #ad453133
+# %% ../../nbs/runs/60_report_parameters.ipynb #67e279a9
 def _declaration(line: ast.Assign | ast.AnnAssign) -> tuple[str, Parameter]:
     "Return the name and the type of one assignment."
     default = line.value.value if isinstance(line.value, ast.Constant) else ...
@@ -98,7 +98,7 @@ def _declaration(line: ast.Assign | ast.AnnAssign) -> tuple[str, Parameter]:
     kind = kind if kind in ("int", "float", "str", "bool") else ""
     return ast.unparse(line.target), Parameter(kind, bool(inside) or default is None)
 
-# %% ../../nbs/runs/60_report_parameters.ipynb #57e423ce
+# %% ../../nbs/runs/60_report_parameters.ipynb #7133b543
 def declared_parameters(notebook: dict,  # from `read_notebook`
                         where: object = "",  # its path, for the error
                        ) -> dict[str, Parameter]:
@@ -112,7 +112,7 @@ def declared_parameters(notebook: dict,  # from `read_notebook`
             return dict(_declaration(line) for line in body if isinstance(line, (ast.Assign, ast.AnnAssign)))
     raise ConfigError("no cell is tagged 'parameters'", where, "tag the cell that holds the defaults with 'parameters'")
 
-# %% ../../nbs/runs/60_report_parameters.ipynb #a280248d
+# %% ../../nbs/runs/60_report_parameters.ipynb #65a8631e
 class ReportNotebook(NamedTuple):
     "A report notebook that can be run."
     path: Path
@@ -124,7 +124,7 @@ class ReportNotebook(NamedTuple):
         "Whether its parameters describe a training run."
         return run_parameters() <= set(self.parameters)
 
-# %% ../../nbs/runs/60_report_parameters.ipynb #99696553
+# %% ../../nbs/runs/60_report_parameters.ipynb #99a1a02c
 def inspect_report(notebook: str | Path = "train",  # a name, or a path
                   ) -> ReportNotebook:
     "Find and read a report notebook without running it; raise a `ConfigError` if it cannot be run."
@@ -133,7 +133,7 @@ def inspect_report(notebook: str | Path = "train",  # a name, or a path
     declared = declared_parameters(content, path)
     return ReportNotebook(path, check_kernel(content, path), declared)
 
-# %% ../../nbs/runs/60_report_parameters.ipynb #2254b6ac
+# %% ../../nbs/runs/60_report_parameters.ipynb #23c5f80b
 def check_name(name: object,  # as it was given
                declared: Mapping[str, Parameter],  # of the notebook
               ) -> None:
@@ -143,7 +143,7 @@ def check_name(name: object,  # as it was given
     if name not in declared:
         raise ConfigError(f"unknown parameter {quoted(name)}", todo=suggestion(name, declared))
 
-# %% ../../nbs/runs/60_report_parameters.ipynb #23c5f80b
+# %% ../../nbs/runs/60_report_parameters.ipynb #fd828362
 def convert_value(name: str,  # a declared name
                   value: object,  # as it was given
                   declared: Parameter,  # its declaration
@@ -162,7 +162,7 @@ def convert_value(name: str,  # a declared name
     convert(Setting(name, str, None, "", "", {}), written)  # checks the length
     return value
 
-# %% ../../nbs/runs/60_report_parameters.ipynb #fd828362
+# %% ../../nbs/runs/60_report_parameters.ipynb #2004fc96
 def check_parameters(declared: Mapping[str, Parameter],  # of the notebook
                      values: Mapping[str, object],  # by name, as given
                     ) -> dict[str, object]:  # in their types
@@ -171,13 +171,13 @@ def check_parameters(declared: Mapping[str, Parameter],  # of the notebook
         check_name(name, declared)
     return {name: convert_value(name, value, declared[name]) for name, value in values.items()}
 
-# %% ../../nbs/runs/60_report_parameters.ipynb #0bb3b44f
+# %% ../../nbs/runs/60_report_parameters.ipynb #b6ff306e
 @cache
 def run_parameters() -> frozenset[str]:
     "Return the names of the parameters that describe a run."
     return frozenset({"config_file", *inspect.signature(from_parameters).parameters})
 
-# %% ../../nbs/runs/60_report_parameters.ipynb #11db6299
+# %% ../../nbs/runs/60_report_parameters.ipynb #6fa19aa3
 def check_injected(cells: Sequence[str],  # IPython's `In`: the source of the cells that ran so far
                   ) -> None:
     "Raise a `ConfigError` if papermill injected a parameter that no run has."
@@ -187,7 +187,7 @@ def check_injected(cells: Sequence[str],  # IPython's `In`: the source of the ce
     for name in names:
         check_name(name, {known: Parameter("", True) for known in [*sorted(run_parameters()), "run_dir"]})
 
-# %% ../../nbs/runs/60_report_parameters.ipynb #5a7db5c5
+# %% ../../nbs/runs/60_report_parameters.ipynb #85e0ab64
 def report_config(cells: Sequence[str] = (),  # IPython's `In`
                   config_file: str | None = None,  # a YAML file with the whole configuration
                   **values: object,  # the parameters of `from_parameters`

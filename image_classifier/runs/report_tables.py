@@ -56,7 +56,7 @@ def config_table(config: Config,  # of a run
             if key in ALWAYS_SHOWN or values[key] != defaults[key]]
     return html_table(["key", "value", "meaning"], rows)
 
-# %% ../../nbs/runs/50_report_tables.ipynb #974dd74d
+# %% ../../nbs/runs/50_report_tables.ipynb #2452e892
 def files_table(folder: Path,  # of a run
                ) -> str:
     "Return the content of a folder as an HTML table."
