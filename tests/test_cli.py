@@ -278,6 +278,32 @@ def test_config_prints_what_a_run_would_store(ic, first):
     assert {"simple_cnn", "resnet", "resnet18"} <= set(models)
 
 
+def test_labels_review_writes_its_lists_and_refuses_bad_data_first(ic, tmp_path):
+    pytest.importorskip("cleanlab", reason="pip install 'image_classifier[labels]'")
+    pictures = digits_folder(tmp_path / "pictures", "012", 30)
+    words = [f"data={pictures}", "epochs=1", "hyperparameters=fast", "batch_size=16", "--out", tmp_path / "labels"]
+    code, out, err = ic("labels", "review", *words, "--json")
+    assert code == 0 and "networks learn from about" in err, err
+    answer = json.loads(out)
+    assert answer["accepted"] is True and answer["labels"]["examined"] == 90 and list((tmp_path / "labels").iterdir())
+    next((pictures / "0").iterdir()).write_bytes(b"")
+    code, out, err = ic("labels", "review", *words)
+    assert code == 3
+    one_line(err, "training would refuse this data", "labels were not reviewed")
+
+
+def test_sign_and_verify_tell_a_changed_classifier(ic, first, tmp_path):
+    pytest.importorskip("model_signing", reason="pip install 'image_classifier[sign]'")
+    shutil.copytree(first / "classifier", tmp_path / "copy")
+    key = json.loads(ic("keygen", "--out", tmp_path / "keys", "--json")[1])["fingerprint"]
+    code, out, _ = ic("sign", tmp_path / "copy", "--key", tmp_path / "keys" / "private.pem", "--json")
+    assert code == 0 and json.loads(out)["fingerprint"] == key
+    code, out, _ = ic("verify", tmp_path / "copy", "--key", tmp_path / "keys" / "public.pem")
+    assert code == 0 and key in out
+    (tmp_path / "copy" / "README.md").write_text("changed")
+    assert ic("verify", tmp_path / "copy", "--key", tmp_path / "keys" / "public.pem")[0] == 4
+
+
 def test_the_doctor_finds_a_cache_that_cannot_be_written(ic, tmp_path, monkeypatch):
     code, out, _ = ic("doctor", "--json")
     assert code == 0 and json.loads(out)["ok"] is True
