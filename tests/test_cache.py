@@ -335,7 +335,8 @@ def ic(capsys, mapped):
     "Call `ic cache`: exit code, stdout, stderr."
     def call(*words):
         capsys.readouterr()
-        return main(["cache", f"data.cache_dir={mapped.cache_dir}", *words]), *capsys.readouterr()
+        clear = words[:1] == ("clear",)
+        return main(["cache", *words[:clear], f"data.cache_dir={mapped.cache_dir}", *words[clear:]]), *capsys.readouterr()
     return call
 
 
@@ -364,33 +365,33 @@ def test_ic_cache_lists_the_entries(ic, mapped):
 
 def test_ic_cache_clears_all_but_downloads_and_foreign_files(ic, mapped):
     filled(mapped)
-    code, out, err = ic("--clear")
+    code, out, err = ic("clear")
     assert (code, err) == (0, "") and out.startswith("removed 3 of 3, ")
     left = sorted(str(path.relative_to(mapped.cache_dir)) for path in Path(mapped.cache_dir).rglob("*") if path.is_file())
     assert left == ["mnist/train-images-idx3-ubyte.gz", "notes/mine.txt"]
-    assert ic("--clear") == (0, "nothing to remove\n", "")
-    assert ic("--clear", "mnist", "--json") == (0, json.dumps({"folder": mapped.cache_dir, "removed": ["mnist"], "in_use": [], "bytes": 1000}) + "\n", "")
+    assert ic("clear") == (0, "nothing to remove\n", "")
+    assert ic("clear", "mnist", "--json") == (0, json.dumps({"folder": mapped.cache_dir, "removed": ["mnist"], "in_use": [], "bytes": 1000}) + "\n", "")
     assert (Path(mapped.cache_dir) / "notes" / "mine.txt").exists()
 
 
 def test_ic_cache_clears_the_named_entries(ic, mapped):
     name = filled(mapped)
-    assert ic("--clear", name, "checks")[0] == 0
+    assert ic("clear", name, "checks")[0] == 0
     assert {entry.name for entry in cache_entries(Path(mapped.cache_dir))} == {"a" * 12, "mnist"}
 
 
 def test_ic_cache_suggests_the_nearest_name_and_removes_nothing(ic, mapped):
     name = filled(mapped)
-    assert ic("--clear", "checks", "mnits") == (2, "", "error: nothing in the cache is called mnits. did you mean mnist?\n")
-    assert ic("--clear", name[:-1])[2] == f"error: nothing in the cache is called {name[:-1]}. did you mean {name}?\n"
+    assert ic("clear", "checks", "mnits") == (2, "", "error: nothing in the cache is called mnits. did you mean mnist?\n")
+    assert ic("clear", name[:-1])[2] == f"error: nothing in the cache is called {name[:-1]}. did you mean {name}?\n"
     assert len(cache_entries(Path(mapped.cache_dir))) == 4
 
 
 @pytest.mark.parametrize("words, line", [
-    (["mnist"], "error: mnist is named, but for what. add --clear to remove it\n"),
+    (["mnist"], "error: mnist is not KEY=VALUE. to remove entries, write ic cache clear mnist\n"),
     (["epochs=3"], "error: epochs=3 has no meaning here. only data.cache_dir=FOLDER has\n"),
-    (["--clear", "../../etc"], "error: nothing in the cache is called ../../etc. the cache is empty\n"),
-    (["--claer"], "error: unknown option --claer. did you mean --clear?\n")])
+    (["clear", "../../etc"], "error: nothing in the cache is called ../../etc. the cache is empty\n"),
+    (["--clear"], "error: unknown option --clear. choose one of --debug, --help, --json\n")])
 def test_ic_cache_rejects_wrong_arguments_with_one_line(ic, words, line):
     code, out, err = ic(*words)
     assert (code, out, err) == (2, "", line)
@@ -400,12 +401,12 @@ def test_ic_cache_keeps_entries_in_use(ic, mapped):
     name = filled(mapped)
     splits = load_data(mapped)
     assert "in use" in ic()[1]
-    code, out, err = ic("--clear")
+    code, out, err = ic("clear")
     assert code == 0 and f"in use: {name}" in out
-    code, out, err = ic("--clear", name)
+    code, out, err = ic("clear", name)
     assert code == 2 and err.startswith(f"error: in use by another process: {name} (") and len(splits.train)
     del splits
-    assert ic("--clear", name)[0] == 0
+    assert ic("clear", name)[0] == 0
 
 
 def test_ic_cache_needs_neither_torch_nor_hydra():

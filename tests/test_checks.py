@@ -203,7 +203,7 @@ def test_odd_names_survive_the_exclude_list(tmp_path, names):
 @pytest.mark.parametrize("words, code, part", [
     (["data=/no/such"], 3, "no folder"), (["data=digits", "near=1"], 2, "unknown key near"), (["data=digits", "--out", "/no/such/list.txt"], 2, "no such folder"),
     (["data=digits", "data.exclude=/no/such"], 3, "no such exclude list"), (["data=digits", "data.exclude=/dev/null"], 3, "is not a file"),
-    (["data=digits", "data.exclude=."], 3, "is not a file"), (["data=digits", "--out", "."], 2, "not a place")])
+    (["data=digits", "data.exclude=."], 3, "is not a file"), (["data=digits", "--out", "."], 2, "cannot write the list")])
 def test_wrong_use_is_one_error_line(words, code, part, capsys):
     assert main(["check", *words]) == code
     out, err = capsys.readouterr()
@@ -223,7 +223,7 @@ def test_training_images_among_new_ones_are_counted(tmp_path, capsys):
     shutil.copytree(tmp_path / "data" / "train", tmp_path / "new")
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "run"), f"data={tmp_path}/new"]) == 0
-    assert "20 test images of folder; the network learned from, or was chosen by, 20 of them" in capsys.readouterr()[0]
+    assert "20 test images of folder; 20 of them were used in training or validation" in capsys.readouterr()[0]
     shutil.copytree(tmp_path / "data" / "test", tmp_path / "newer")
     assert main(["evaluate", str(tmp_path / "run"), f"data={tmp_path}/newer", "--json"]) == 0
     assert json.loads(capsys.readouterr()[0])["data"]["learned_from"] == 0

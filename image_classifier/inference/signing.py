@@ -101,7 +101,7 @@ def _check_curve(key: Any, path: str | Path) -> Any:
     "Return the key if it is on a supported curve, or raise an `ArtifactError`."
     kind = key.curve.name if hasattr(key, "curve") else type(key).__name__
     if kind not in _CURVES:
-        raise ArtifactError(f"a key of a kind that is not supported: {kind}", path, "make a pair with ic sign --new-keys")
+        raise ArtifactError(f"a key of a kind that is not supported: {kind}", path, "make a pair with ic keygen --out keys")
     return key
 
 # %% ../../nbs/inference/50_signing.ipynb #da6ab54c
@@ -111,7 +111,7 @@ def read_private_key(path: str | Path,  # a PEM file
     "Return the private key in a file, or raise an `ArtifactError`."
     forms, data = _cryptography("hazmat.primitives.serialization"), read_bytes(path, _MAX_KEY_BYTES)
     if b"PRIVATE KEY" not in data:
-        raise ArtifactError("not a private key in PEM", path, "make a pair with ic sign --new-keys")
+        raise ArtifactError("not a private key in PEM", path, "make a pair with ic keygen --out keys")
     try:
         return _check_curve(forms.load_pem_private_key(data, _secret(password)), path)
     except TypeError as problem:

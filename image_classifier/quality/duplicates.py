@@ -8,8 +8,12 @@ __all__ = ['descriptors', 'candidate_pairs', 'pair_distances', 'baseline_distanc
 # %% ../../nbs/quality/10_duplicates.ipynb #fada49ff
 from collections.abc import Iterator
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 # %% ../../nbs/quality/10_duplicates.ipynb #c1041c20
 _FREQUENCIES = 4  # in each direction
