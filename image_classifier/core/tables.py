@@ -11,11 +11,14 @@ from collections.abc import Iterable, Sequence
 
 from .errors import quoted
 
-# %% ../../nbs/core/15_tables.ipynb #988e4b81
+# %% ../../nbs/core/15_tables.ipynb #72bc4712
 def html_table(header: Sequence[object],  # titles of the columns
                rows: Iterable[Sequence[object]],  # the cells of each row
+               limit: int = 200,  # characters of a cell
               ) -> str:
-    "Return an HTML table in which every cell is quoted and escaped."
+    "Return an HTML table in which every cell is quoted and escaped; empty texts stay empty."
+    def _cell(tag: str, value: object) -> str:
+        return f"<{tag}>{html.escape(quoted(value, limit)) if value != '' else ''}</{tag}>"
     def _line(tag: str, cells: Sequence[object]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(quoted(cell, 200))}</{tag}>" for cell in cells) + "</tr>"
+        return f"<tr>{''.join(_cell(tag, cell) for cell in cells)}</tr>"
     return f"<table>{_line('th', header)}{''.join(_line('td', row) for row in rows)}</table>"

@@ -1,7 +1,7 @@
 from .callbacks import Callback as Callback, run_callbacks as run_callbacks
-from .checkpoint import Checkpoint as Checkpoint, Checkpoints as Checkpoints, FORMAT as FORMAT, UPGRADES as UPGRADES, check_progress as check_progress
+from .checkpoint import Checkpoint as Checkpoint, Checkpoints as Checkpoints, check_progress as check_progress
 from .checkpoint import load_optimizer as load_optimizer, optimizer_tensors as optimizer_tensors, read_checkpoint as read_checkpoint
-from .checkpoint import upgraded as upgraded, write_checkpoint as write_checkpoint
+from .checkpoint import write_checkpoint as write_checkpoint
 from .compute import Compute as Compute, resolve_compute as resolve_compute
 from .distributed import DistributedContext as DistributedContext, all_gather as all_gather, all_reduce_max as all_reduce_max, all_reduce_sum as all_reduce_sum
 from .distributed import assert_same_across_ranks as assert_same_across_ranks, broadcast_text as broadcast_text, init_distributed as init_distributed
