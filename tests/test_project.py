@@ -201,7 +201,7 @@ def brought_in(code: str) -> set[str]:
 
 
 # Modules that import torch when they are imported; every other module of these packages must not.
-NEED_TORCH = {"core.device", "core.tensors", "data.loader", "data.transforms", "data.augment", "metrics.evaluation", "metrics.predictions", "quality.label_errors", "quality.cross_validation"}
+NEED_TORCH = {"core.device", "core.tensors", "data.loader", "data.transforms", "data.augment", "metrics.figures", "metrics.plots", "metrics.evaluation", "metrics.predictions", "quality.label_errors", "quality.cross_validation"}
 LIGHT = ["inference.signing", *(module for module in ROOMS if module not in NEED_TORCH
                                 and module.split(".")[0] in ("core", "config", "data", "metrics", "quality", "cli"))]
 
@@ -447,15 +447,22 @@ def test_the_reader_of_signatures_finds_what_is_missing():
 
 @pytest.mark.parametrize("module", ROOMS)
 def test_a_notebook_is_text_and_not_outputs(module):
-    "Under 30 % of what is committed is stored output, or a few small figures at most: it can be read and reviewed."
+    "Stored output is under 40 % of a notebook, or a few small figures at most: the notebook can be read and reviewed."
     size = ROOMS[module].stat().st_size
     outputs = sum(len(json.dumps(cell.outputs)) for cell in cells(ROOMS[module]))
-    assert outputs < max(0.3 * size, 24 * 1024), f"{outputs} of {size} bytes are outputs, {100 * outputs // size} %"
+    assert outputs < max(0.4 * size, 24 * 1024), f"{outputs} of {size} bytes are outputs, {100 * outputs // size} %"
 
 
 @pytest.mark.parametrize("module", ROOMS)
 def test_a_notebook_is_short_enough_to_be_read(module):
-    assert ROOMS[module].stat().st_size < 50 * 1024
+    assert ROOMS[module].stat().st_size < 120 * 1024
+    assert len(nbformat.read(ROOMS[module], 4).cells) <= 80
+
+
+def test_no_line_is_too_long_to_be_read():
+    long = [f"{path.relative_to(NBS)} cell {number}: {len(line)} characters" for path in notebooks() for number, cell in enumerate(nbformat.read(path, 4).cells)
+            if cell.cell_type == "code" for line in cell.source.splitlines() if len(line) > 130]
+    assert not long
 
 
 # Nothing of this machine

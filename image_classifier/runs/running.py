@@ -21,7 +21,7 @@ from torch import nn
 from ..config import Config, check_config, to_yaml
 from ..core import ArtifactError, ConfigError, DivergedError, ResourceError, Stop, WriteRetries, atomic_write, deterministic, locked
 from ..core import remove_stale_temp, save_tensors, threads, writable_folder, write_json
-from ..data import Splits, load_data
+from ..data import Splits, check_reader, load_data
 from ..inference import Classifier
 from ..metrics import Evaluation, classification_report, evaluate, plot_confusion, plot_history, plot_reliability, save_predictions
 from ..models import Architecture, build_model, check_model, count_parameters
@@ -107,8 +107,9 @@ def write_figures(run_dir: Path,
 
 # %% ../../nbs/runs/30_running.ipynb #3cc213e0
 def check_run_config(config: Config) -> Config:
-    "Return a checked configuration; refuse the name of an unknown network, optimizer or schedule with a `ConfigError`."
+    "Return a checked configuration; refuse an unknown reader, network or optimizer with a `ConfigError`."
     check_config(config)
+    check_reader(config.data.name)
     check_model(config.model.name, config.model.library)
     check_optimizer(config.hyperparameters.optimizer)
     return config
