@@ -216,7 +216,7 @@ def test_what_a_callback_remembers_comes_back(tmp_path):
 
 def test_time_of_a_run_is_that_of_all_its_processes(tmp_path):
     folder = stopped(tmp_path / "run", 30)
-    spent = dict(Checkpoints(folder / "checkpoints").latest().state["callbacks"])["Clock"]["seconds"]
+    spent = dict(Checkpoints(folder / "checkpoints").latest().state["callbacks"])["TimerCallback"]["seconds"]
     assert spent > 0 and train(configured(), folder, splits=digits()).metrics["time"]["train_seconds"] > spent
 
 
@@ -333,10 +333,10 @@ def doctored(folder, **changes):
 
 
 @pytest.mark.parametrize("changes, line", [({"format": 2}, "made in format 2"), ({"epoch": None}, "not the state of a training"), ({"history": [{}]}, "not the state of a training"),
-                                           ({"sums": "x"}, "not the state of a training"), ({"made_with": []}, "not the state of a training"), ({"step": 7}, "this is step 7"),
+                                           ({"running_totals": "x"}, "not the state of a training"), ({"made_with": []}, "not the state of a training"), ({"step": 7}, "this is step 7"),
                                            ({"callbacks": 1}, "not the state of a training"), ({"best_step": None}, "not the state of a training"),
                                            ({"callbacks": [[]]}, "not the state"), ({"step": True}, "not the state"), ({"step": "00000030"}, "not the state"), ({"seconds": "1"}, "not the state"),
-                                           ({"epoch": -1}, "do not agree"), ({"sums": [1]}, "do not agree"), ({"sums": [10**400, 0]}, "do not agree"), ({"stop": 1}, "do not agree"),
+                                           ({"epoch": -1}, "do not agree"), ({"running_totals": [1]}, "do not agree"), ({"running_totals": [10**400, 0]}, "do not agree"), ({"stop": 1}, "do not agree"),
                                            ({"best_step": 5}, "do not agree"), ({"lr": 1e999}, "not valid JSON"), ({"history": [{"epoch": "1"}]}, "not the state")])
 def test_state_that_makes_no_sense_is_refused(whole, tmp_path, changes, line):
     with pytest.raises(ArtifactError, match=line) as caught:
@@ -393,7 +393,7 @@ def test_other_configuration_needs_leave_and_then_goes_on(whole, tmp_path):
 def test_a_key_that_a_checkpoint_does_not_know_yet_had_its_default(whole, tmp_path):
     folder = only(whole[0], tmp_path / "run", 30)
     made_with = json.loads((folder / "checkpoints" / "step_00000030" / "state.json").read_text())["made_with"]
-    del made_with["configuration"]["deterministic"]
+    del made_with["deterministic"], made_with["hyperparameters.ema_decay"]
     doctored(folder, made_with=made_with)
     assert train(configured(), folder, splits=digits()).finished
 
@@ -431,7 +431,7 @@ def test_signal_saves_and_says_how_to_go_on(tmp_path, number, code):
 
 
 def test_second_signal_leaves_at_once(tmp_path):
-    held = "import sys, time; from image_classifier.core.signals import Stop, install_handlers; import signal\nwith stopped_by(s := Stop(lambda text: print(text, file=sys.stderr, flush=True)), signal.SIGINT), s.watched():\n    print('on', flush=True)\n    while True: time.sleep(1)"
+    held = "import sys, time; from image_classifier.core.signals import Stop, install_handlers; import signal\nwith install_handlers(s := Stop(lambda text: print(text, file=sys.stderr, flush=True)), signal.SIGINT), s.watched():\n    print('on', flush=True)\n    while True: time.sleep(1)"
     process = subprocess.Popen([sys.executable, "-c", held], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         process.stdout.readline()
@@ -451,12 +451,12 @@ def test_without_a_folder_the_line_names_the_one_that_was_made(tmp_path, monkeyp
     class Asks(Callback):
         def on_step_end(self, state):
             signal.raise_signal(signal.SIGINT)
-    monkeypatch.setattr(progress, "progress", Asks)
+    monkeypatch.setattr(progress, "make_progress", Asks)
     assert main(["train", "epochs=2"]) == 130
     folder, = (tmp_path / "runs").iterdir()
     assert capsys.readouterr().err.splitlines()[-1] == f"error: interrupted. go on with: ic train epochs=2 --out runs/{folder.name}"
     assert Checkpoints(folder / "checkpoints").list_steps() == [1]
-    monkeypatch.setattr(progress, "progress", Callback)
+    monkeypatch.setattr(progress, "make_progress", Callback)
     assert main(["train", "epochs=2", "--out", f"runs/{folder.name}", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["resumed"] == 1
     assert main(["train", "epochs=2", "--out", f"runs/{folder.name}"]) == 0

@@ -67,7 +67,7 @@ def test_a_finished_run_comes_back_in_all_processes(pair):
 def test_any_number_of_processes_sees_the_same_batches():
     order = np.random.default_rng(0).permutation(1003)
     for count in (1, 2, 4):
-        shares, lasts = zip(*(DistributedContext(rank, count).rows(order, 100) for rank in range(count)))
+        shares, lasts = zip(*(DistributedContext(rank, count).batch_rows(order, 100) for rank in range(count)))
         for start in range(0, 1000, 100):
             mine = slice(start // count, (start + 100) // count)
             assert np.concatenate([share[mine] for share in shares]).tolist() == order[start:start + 100].tolist()
@@ -98,7 +98,7 @@ def test_what_two_began_one_ends(pair, tmp_path):
         assert stopped.poll() is None and time.monotonic() < deadline + 120
         time.sleep(0.1)
     stopped.send_signal(signal.SIGTERM)
-    assert "the run goes on with something else than it was made with" in stopped.communicate(timeout=60)[1] and stopped.returncode == 143
+    assert "the run resumes with something else than it was made with" in stopped.communicate(timeout=60)[1] and stopped.returncode == 143
     assert (place / "history.jsonl").read_text().splitlines()[:len(before) - 1] == before[:-1]
 
 
