@@ -34,7 +34,6 @@ setup(
     entry_points={
         "console_scripts": settings["console_scripts"].split(),
         "nbdev": ["image_classifier=image_classifier._modidx:d"],
-        "image_classifier.models": ["speednet = image_classifier.models.speed_net:speednet"],
     },
     zip_safe=False,
 )

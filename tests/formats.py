@@ -1,6 +1,6 @@
-"""One small checkpoint and one small artifact of every version that wrote a format of its own, and what they answered.
+"""One small checkpoint and one small artifact of every version that introduced a format, and their logits.
 
-    python tests/formats.py write   adds tests/data/<version>, made by today's code; what is there is never written again"""
+    python tests/formats.py write   adds tests/data/<version> with the current code; an existing sample is never overwritten"""
 import json
 import shutil
 import sys
@@ -22,17 +22,17 @@ from image_classifier.training import read_checkpoint
 
 DATA = Path(__file__).parent / "data"
 SAMPLES = sorted((path for path in DATA.glob("*.*.*") if path.is_dir()), key=lambda path: [int(number) for number in path.name.split(".")])
-CHECKPOINT = "step_00000007"  # of two epochs of five steps: in the middle of the second, with the weights of the best beside it
+CHECKPOINT = "step_00000007"  # in the middle of the second of two epochs of five steps, with the best weights beside it
 
 
 def sample(architecture: Architecture) -> nn.Module:
-    "A network of 230 numbers; whoever wants it registers it, lest every other test meets it too."
+    "Return a model of 230 parameters; each test that needs it registers it."
     return nn.Sequential(nn.Conv2d(architecture.channels, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(2),
                          nn.Flatten(), nn.Linear(16, architecture.classes))
 
 
 def splits():
-    "Digits for two epochs of five steps."
+    "Return digits for two epochs of five steps."
     found = load_data("digits")
     return replace(found, train=found.train.select(range(40)), valid=found.valid.select(range(16)), test=found.test.select(range(16)))
 
@@ -42,7 +42,7 @@ def configured(*overrides):
 
 
 def checkpoint_logits(folder, preprocess, images):
-    "What the network of a checkpoint answers."
+    "Return the logits of a checkpoint's model."
     model = build_model(Architecture("sample", preprocess.channels, 10, preprocess.size))
     load_state(model, read_checkpoint(folder).model)
     return logits(model, preprocess, images)
@@ -54,7 +54,7 @@ def logits(model, preprocess, images):
 
 
 def make(folder):
-    "A checkpoint and an artifact of today, with images and what the two answer."
+    "Write a checkpoint and an artifact with the current code, beside images and the logits of both."
     data = splits()
     run = train(configured("checkpoint.every_steps=7", "checkpoint.keep=9"), folder / "run", splits=data).path
     (folder / "checkpoints").mkdir()
@@ -69,7 +69,7 @@ def make(folder):
 
 
 def formats(folder):
-    "The numbers in a sample, each with the name of its file."
+    "Return the format numbers in a sample, each with the name of its file."
     found = {path.name: json.loads(path.read_text()) for path in folder.rglob("*.json")}
     return {(name, value["format"]) for name, value in found.items() if value and "format" in value}
 
@@ -80,7 +80,7 @@ if __name__ == "__main__":
     if sys.argv[1:] != ["write"]:
         sys.exit(__doc__)
     if target.exists():
-        sys.exit(f"{target.name} has its sample. a format changes with the version: raise it in settings.ini")
+        sys.exit(f"{target.name} has a sample already. to add one for a new format, raise the version in settings.ini")
     with tempfile.TemporaryDirectory() as place:
         shutil.copytree(make(Path(place)), target)
     print(target.name, sum(path.stat().st_size for path in target.rglob("*") if path.is_file()), "bytes", sorted(formats(target)))

@@ -85,7 +85,7 @@ def test_a_run_of_two_processes_resumes_in_one_if_allowed(pair, tmp_path):
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=60)[1]
-    assert said.count("error: interrupted. go on with: torchrun --nproc-per-node 2 -m image_classifier.cli train data=digits") == 1
+    assert said.count("error: interrupted. resume with: torchrun --nproc-per-node 2 -m image_classifier.cli train data=digits") == 1
     state = json.loads((max((place / "checkpoints").glob("step_*")) / "state.json").read_text())
     assert state["made_with"]["processes"] == 2
     alone = {"capture_output": True, "text": True, "cwd": ROOT, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}

@@ -1,4 +1,4 @@
-"What a stranger's file may do: nothing. Thirty files that pretend to be weights, and three hundred that pretend to be pictures, by every way in."
+"Untrusted files run no code and crash nothing: thirty malformed weight files, and three hundred malformed images by every entry point."
 import io
 import json
 import os
@@ -29,13 +29,13 @@ from image_classifier.training import EpochResult
 
 
 class Canary:
-    "Unpickled, it leaves a file."
+    "When unpickled, creates a folder."
     def __reduce__(self):
         return os.mkdir, ("canary",)
 
 
 def tensors(header, body=b"", length=None):
-    "A file as safetensors lays it out, honest or not."
+    "Return a file in the layout of safetensors, valid or not."
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text) if length is None else length) + text + body
 
@@ -68,7 +68,7 @@ FILES = {
     "out of range": tensors(one(offsets=(0, 8)), bytes(4)), "negative": tensors(one(offsets=(-8, 0)), BODY), "backwards": tensors(one(offsets=(8, 0)), BODY),
     "10^12 numbers": tensors(one(shape=(10**12,), offsets=(0, 4 * 10**12))), "shape that overflows": tensors(one(shape=(1 << 33, 1 << 33), offsets=(0, 8)), BODY),
     "negative shape": tensors(one(shape=(-1, -2)), BODY), "unknown type": tensors(one(dtype="PICKLE"), BODY), "width of another type": tensors(one(dtype="F64"), BODY),
-    "bytes of nobody": tensors(one(), bytes(100)), "infinite": tensors(one(), struct.pack("<2f", 1, float("inf"))), "not a number": tensors(one(), struct.pack("<2f", float("nan"), 1)),
+    "bytes of no tensor": tensors(one(), bytes(100)), "infinite": tensors(one(), struct.pack("<2f", 1, float("inf"))), "not a number": tensors(one(), struct.pack("<2f", float("nan"), 1)),
     "no offsets": tensors({"w": {"dtype": "F32", "shape": [2]}}, BODY), "offsets of text": tensors({"w": {"dtype": "F32", "shape": [2], "data_offsets": ["0", "8"]}}, BODY),
     "truth values": tensors(one(shape=(True,), offsets=(0, 4)), bytes(4)),
 }
@@ -81,26 +81,26 @@ def test_thirty_hostile_weight_files_are_refused_at_once_and_run_nothing(tmp_pat
     for number, (name, data) in enumerate(FILES.items()):
         path = tmp_path / f"{number}.safetensors"
         path.write_bytes(data)
-        begun = time.monotonic()
+        start = time.monotonic()
         with pytest.raises(ArtifactError) as caught:
             load_tensors(path)
-        assert time.monotonic() - begun < 1 and caught.value.exit_code == 4 and "\n" not in str(caught.value), name
+        assert time.monotonic() - start < 1 and caught.value.exit_code == 4 and "\n" not in str(caught.value), name
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 200_000, "kilobytes"
     assert not (tmp_path / "canary").exists()
 
 
 @pytest.mark.parametrize("name", ["m.pt", "m.pth", "m.pkl", "m.bin", "m.ckpt", "m.joblib", "m.pt2", "m.ts"])
-def test_name_of_a_kind_that_may_hold_code_is_enough(name, tmp_path):
+def test_file_name_of_a_format_that_may_hold_code_is_refused(name, tmp_path):
     (tmp_path / name).write_bytes(tensors(one(), BODY))
     with pytest.raises(ArtifactError, match="never loaded|may hold code"):
         load_tensors(tmp_path / name)
 
 
-# descriptions
+# metadata
 
 
-def test_description_of_a_giant_is_refused_before_it_takes_memory(classifier, tmp_path):
-    "A few hundred letters that ask for a network of three gigabytes."
+def test_metadata_of_a_huge_model_is_refused_before_it_takes_memory(classifier, tmp_path):
+    "A few hundred bytes of JSON that ask for a model of three gigabytes."
     folder = classifier.save(tmp_path / "classifier")
     value = read_json(folder / "classifier.json")
     value["architecture"].update(name="regnet_y_128gf", size=224)
@@ -114,7 +114,7 @@ def test_description_of_a_giant_is_refused_before_it_takes_memory(classifier, tm
 
 @pytest.mark.parametrize("line", [b"[" * 100_000, b"1", b"{}", b'{"epoch": 1}', ROW.replace(b"0.5", b'"low"'), ROW.replace(b"0.5", b"1e400"), ROW.replace(b"0.5", b"NaN"),
                                   ROW.replace(b"0.5", b"1" + b"0" * 400), ROW[:-1], ROW + ROW, b"\xff"])
-def test_history_that_makes_no_sense_is_refused(line, tmp_path):
+def test_invalid_history_is_refused(line, tmp_path):
     (tmp_path / "history.jsonl").write_bytes(ROW)
     assert Run(tmp_path).history.best.valid_loss == 0.5
     (tmp_path / "history.jsonl").write_bytes(ROW + b"\n" + line)
@@ -122,7 +122,7 @@ def test_history_that_makes_no_sense_is_refused(line, tmp_path):
         Run(tmp_path).history
 
 
-# pictures
+# images
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +131,8 @@ def classifier():
     return Classifier(model, Preprocess(8, 3, "crop", (0.5,) * 3, (0.2,) * 3), ("cat", "dog"))
 
 
-def test_three_hundred_malformed_pictures_by_every_way_in(classifier, tmp_path, capsys):
-    "The folder of a training, the command and Python agree on which can be read; nothing crashes or hangs."
+def test_three_hundred_malformed_images_by_every_entry_point(classifier, tmp_path, capsys):
+    "A training folder, `ic predict` and Python agree on which can be read; nothing crashes or hangs."
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         files = [data for data, _ in hand_made()] + list(mutations())
@@ -146,12 +146,12 @@ def test_three_hundred_malformed_pictures_by_every_way_in(classifier, tmp_path, 
         readable = {}
         for number, data in enumerate(files):
             (folder / f"{number}.png").write_bytes(data)
-            begun = time.monotonic()
+            start = time.monotonic()
             try:
                 readable[f"{number}.png"] = classifier.predict(data).all_probabilities
             except DecodeError as problem:
                 assert "\n" not in str(problem)
-            assert time.monotonic() - begun < 5
+            assert time.monotonic() - start < 5
         classifier.save(tmp_path / "classifier")
         code = main(["predict", str(tmp_path / "classifier"), *(str(folder / f"{number}.png") for number in range(len(files))), "--json"])
         out, err = capsys.readouterr()
@@ -165,8 +165,8 @@ def test_three_hundred_malformed_pictures_by_every_way_in(classifier, tmp_path, 
         assert {name for name in kept if not name.startswith("good")} == readable.keys()
 
 
-def test_equal_bytes_give_equal_pixels_by_every_way_in(classifier, tmp_path):
-    "As a path, bytes, Pillow's image and array, and in a data set: bit for bit."
+def test_equal_bytes_give_equal_pixels_by_every_entry_point(classifier, tmp_path):
+    "As a path, bytes, a Pillow image and in a data set: bit for bit."
     rng = np.random.default_rng(0)
     for label in ("cat", "dog"):
         (tmp_path / "data" / label).mkdir(parents=True)
@@ -181,5 +181,5 @@ def test_equal_bytes_give_equal_pixels_by_every_way_in(classifier, tmp_path):
         for id, row in zip(part.ids, part.images):
             path = named[os.path.basename(id)]
             with Image.open(path) as picture:
-                ways = [path, str(path), path.read_bytes(), picture]
-                assert all(np.array_equal(read_pixels(splits.preprocess, way), row) for way in ways), path.name
+                forms = [path, str(path), path.read_bytes(), picture]
+                assert all(np.array_equal(read_pixels(splits.preprocess, form), row) for form in forms), path.name

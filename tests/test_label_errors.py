@@ -1,4 +1,4 @@
-"What a user loses when wrong labels are not found, are found by networks that had learned them, or are listed unsafely."
+"What a user loses when wrong labels are missed, are judged by networks trained on them, or are exported unsafely."
 import csv
 import subprocess
 import sys
@@ -13,14 +13,16 @@ from PIL import Image
 from image_classifier.config import compose
 from image_classifier.core import ConfigError, DataError
 from image_classifier.data import Dataset, load_data, Preprocess, read_exclude_list, Splits, statistics, unpack
-from image_classifier.quality import all_images, cross_val_logits, FOLDS, label_errors, label_issues, label_issues_csv, LabelErrors, LabelIssue, likely_label_errors, plan_folds, save_label_errors
+from image_classifier.quality import (all_images, cross_val_probabilities, cross_validation, FOLDS, label_errors, label_issues,
+                                      label_issues_csv, LabelErrors, LabelIssue, likely_label_errors, plan_folds,
+                                      save_label_errors)
 
 pytest.importorskip("cleanlab", reason="pip install 'image_classifier[labels]'")
 
 
 @pytest.fixture
 def one_thread():
-    "Small networks on a busy machine: two threads wait for each other more than they compute."
+    "Run torch on one thread: with small networks, two threads mostly wait for each other."
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -28,55 +30,57 @@ def one_thread():
 
 
 def with_flips(splits, share, seed=0):
-    "The splits with some labels replaced by others, and which rows of `all_images` these are."
+    "Return splits with some labels changed, and the rows of `all_images` they are in."
     rng, everything = np.random.default_rng(seed), all_images(splits)
-    planted = rng.choice(len(everything), round(share * len(everything)), replace=False)
+    flipped = rng.choice(len(everything), round(share * len(everything)), replace=False)
     targets = everything.targets.copy()
-    targets[planted] = (targets[planted] + rng.integers(1, len(splits.classes), len(planted))) % len(splits.classes)
-    return relabeled(splits, targets), planted
+    targets[flipped] = (targets[flipped] + rng.integers(1, len(splits.classes), len(flipped))) % len(splits.classes)
+    return relabeled(splits, targets), flipped
 
 
 def relabeled(splits, targets):
     ends = np.cumsum([len(splits.train), len(splits.valid)])
-    train, valid, test = (replace(part, targets=values) for part, values in zip((splits.train, splits.valid, splits.test), np.split(targets, ends)))
+    parts = zip((splits.train, splits.valid, splits.test), np.split(targets, ends))
+    train, valid, test = (replace(part, targets=values) for part, values in parts)
     return replace(splits, train=train, valid=valid, test=test)
 
 
 def cut(dataset, preprocess):
-    "72 % to learn from, 8 % to choose by, a fifth to be measured on."
+    "Split a data set into 72 % train, 8 % valid, 20 % test."
     ends = [0, int(0.72 * len(dataset)), int(0.8 * len(dataset)), len(dataset)]
     return Splits("cut", *(dataset.select(np.arange(first, last)) for first, last in zip(ends, ends[1:])), preprocess, "0" * 64)
 
 
-# promise D1
+# flipped labels are found
 
 
 def test_labels_flipped_in_mnist_are_found(data_dir, tmp_path, one_thread):
-    "2,000 images, 100 of them mislabeled. Three small networks and five epochs do; the default takes four times as long."
+    "2,000 images, 100 of them mislabeled; three networks of five epochs are enough, the default takes four times as long."
     archive = data_dir / "mnist-idx.tar.gz"
     if not archive.exists():
         pytest.skip("no MNIST among the real data")
     mnist = load_data(compose(["data=mnist", f"data.root={unpack(archive, tmp_path / 'mnist')}"]).data).train
     some = mnist.select(np.random.default_rng(0).permutation(len(mnist))[:2000])
-    splits, planted = with_flips(cut(some, Preprocess(28, 1, "crop", *statistics(some.images))), share=0.05)
-    errors = likely_label_errors(cross_val_logits(splits, compose(["data=mnist"]), folds=3, epochs=5), all_images(splits).targets)
-    hits = np.isin(errors.indices, planted)
-    print(f"precision {hits.mean():.3f}, recall {hits.sum() / len(planted):.3f}, {errors}")
-    assert hits.mean() >= 0.8 and hits.sum() >= 0.8 * len(planted)
-    assert hits[:40].mean() >= 0.9, "the most suspicious labels are right ones"
+    splits, flipped = with_flips(cut(some, Preprocess(28, 1, "crop", *statistics(some.images))), share=0.05)
+    probabilities = cross_val_probabilities(splits, compose(["data=mnist"]), folds=3, epochs=5)
+    errors = likely_label_errors(probabilities, all_images(splits).targets)
+    hits = np.isin(errors.indices, flipped)
+    print(f"precision {hits.mean():.3f}, recall {hits.sum() / len(flipped):.3f}, {errors}")
+    assert hits.mean() >= 0.8 and hits.sum() >= 0.8 * len(flipped)
+    assert hits[:40].mean() >= 0.9, "the most suspicious labels are correct"
     restored = some.targets[errors.indices[hits]] == errors.suggested[hits]
-    assert restored.mean() >= 0.9, "the class that is suggested is not the one that was taken away"
+    assert restored.mean() >= 0.9, "the suggested class is not the original one"
 
 
-# no image is judged by a network that learned from it
+# no image is predicted by a network trained on it
 
 
 class Recorder:
-    "Stands in for training and prediction, and writes down who saw what."
+    "Replace training and prediction, and record which images each network sees."
     def __init__(self, monkeypatch):
         self.folds = []
-        monkeypatch.setattr(label_errors, "fit", self.fit)
-        monkeypatch.setattr(label_errors, "predict_logits", self.predict)
+        monkeypatch.setattr(cross_validation, "fit", self.fit)
+        monkeypatch.setattr(cross_validation, "predict_logits", self.predict)
 
     def fit(self, model, splits, config, callbacks):
         self.folds.append([{*splits.train.ids, *splits.valid.ids}])
@@ -92,86 +96,93 @@ def digits():
     return load_data("digits")
 
 
-def twinned(splits):
-    "The same pictures again under other names, in other splits and with other labels: as a careless publisher has them."
+def with_copies(splits):
+    "Add the same pictures under other names, in other splits and with other labels."
     train, valid, test = splits.train, splits.valid, splits.test
     def more(dataset, others):
-        return Dataset(np.concatenate([dataset.images, others.images]), np.concatenate([dataset.targets, (others.targets + 1) % 10]), dataset.classes,
-                       dataset.ids + tuple(f"twin of {id}" for id in others.ids))
-    return replace(splits, train=more(train, test.select(range(40))), valid=more(valid, train.select(range(40))), test=more(test, valid.select(range(40))))
+        targets = np.concatenate([dataset.targets, (others.targets + 1) % 10])
+        ids = dataset.ids + tuple(f"copy of {id}" for id in others.ids)
+        return Dataset(np.concatenate([dataset.images, others.images]), targets, dataset.classes, ids)
+    first = range(40)
+    return replace(splits, train=more(train, test.select(first)), valid=more(valid, train.select(first)),
+                   test=more(test, valid.select(first)))
 
 
-def test_no_network_judges_what_it_has_seen(digits, monkeypatch):
+def test_no_network_predicts_an_image_it_was_trained_on(digits, monkeypatch):
     "Not even under another name, in another split and with another label."
-    splits, seen = twinned(digits), Recorder(monkeypatch)
-    cross_val_logits(splits, compose([]))
+    splits, seen = with_copies(digits), Recorder(monkeypatch)
+    cross_val_probabilities(splits, compose([]))
     assert len(seen.folds) == FOLDS
-    for learned, judged in seen.folds:
-        pictures, others = ({id.removeprefix("twin of ") for id in ids} for ids in (learned, judged))
+    for trained, held_out in seen.folds:
+        pictures, others = ({id.removeprefix("copy of ") for id in ids} for ids in (trained, held_out))
         assert not pictures & others
-        assert not learned & set(splits.test.ids), "a test image was learned from"
-    judged = [id for _, ids in seen.folds for id in ids]
-    assert sorted(judged) == sorted(all_images(splits).ids), "each image is judged once"
+        assert not trained & set(splits.test.ids), "a network was trained on a test image"
+    held_out = [id for _, ids in seen.folds for id in ids]
+    assert sorted(held_out) == sorted(all_images(splits).ids), "each image must be predicted once"
 
 
-def test_no_network_judges_a_patient_it_has_seen(digits):
+def test_no_network_predicts_a_patient_it_was_trained_on(digits):
     def grouped(part):
         return replace(part, groups=tuple(f"{target} {number % 12}" for number, target in enumerate(part.targets)))
     splits = replace(digits, **{part: grouped(getattr(digits, part)) for part in ("train", "valid", "test")})
     groups = np.array(all_images(splits).groups)
     for fold in plan_folds(splits, 4):
-        assert not {*groups[fold.train], *groups[fold.valid]} & {*groups[fold.judged]}
+        assert not {*groups[fold.train], *groups[fold.valid]} & {*groups[fold.held_out]}
 
 
 def test_folds_have_equal_shares_of_each_class(digits):
-    counts = np.array([np.bincount(all_images(digits).targets[fold.judged], minlength=10) for fold in plan_folds(digits, 5)])
+    targets = all_images(digits).targets
+    counts = np.array([np.bincount(targets[fold.held_out], minlength=10) for fold in plan_folds(digits, 5)])
     assert np.ptp(counts, axis=0).max() <= 2
 
 
-def test_plan_is_the_same_each_time_and_another_with_another_seed(digits):
+def test_plan_depends_on_the_seed_only(digits):
     first, again, other = (plan_folds(digits, 3, seed=seed) for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for one, two in zip(first, again) for a, b in zip(one, two))
-    assert not np.array_equal(first[0].judged, other[0].judged)
+    assert not np.array_equal(first[0].held_out, other[0].held_out)
 
 
-def test_smallest_classes_are_judged_and_what_cannot_be_is_refused_before_training(digits, monkeypatch):
+def test_too_small_classes_are_refused_before_training(digits, monkeypatch):
     Recorder(monkeypatch)
     def few(part, count):
         return part.select((part.targets != 3) | (np.cumsum(part.targets == 3) <= count))
     two = replace(digits, train=few(digits.train, 1), valid=few(digits.valid, 1), test=few(digits.test, 1))
-    cross_val_logits(two, compose([]))
-    monkeypatch.setattr(label_errors, "fit", lambda *_: pytest.fail("trained all the same"))
+    cross_val_probabilities(two, compose([]))
+    monkeypatch.setattr(cross_validation, "fit", lambda *_: pytest.fail("a network was trained"))
     one = replace(two, valid=few(digits.valid, 0))
-    with pytest.raises(DataError, match=r"too few images to judge those of 3 by others \(digits\). each class needs two"):
-        cross_val_logits(one, compose([]))
+    with pytest.raises(DataError, match=r"too few images of 3 for cross-validation \(digits\). each class needs two"):
+        cross_val_probabilities(one, compose([]))
     for folds in (0, 1, 2.5, True):
         with pytest.raises(ConfigError, match="folds must be a whole number >= 2"):
-            cross_val_logits(digits, compose([]), folds=folds)
+            cross_val_probabilities(digits, compose([]), folds=folds)
 
 
-def test_more_folds_than_images_train_no_network_in_vain(digits, monkeypatch):
-    splits = replace(digits, train=digits.train.select(range(60)), valid=digits.valid.select(range(20)), test=digits.test.select(range(20)))
+def test_more_folds_than_images_train_no_useless_network(digits, monkeypatch):
+    splits = replace(digits, train=digits.train.select(range(60)), valid=digits.valid.select(range(20)),
+                     test=digits.test.select(range(20)))
     seen = Recorder(monkeypatch)
-    cross_val_logits(splits, compose(["batch_size=8"]), folds=1000)
-    assert len(seen.folds) <= 100 and all(judged for _, judged in seen.folds)
+    cross_val_probabilities(splits, compose(["batch_size=8"]), folds=1000)
+    assert len(seen.folds) <= 100 and all(held_out for _, held_out in seen.folds)
 
 
-# the same each time, without a copy
+# reproducible, without a copy
 
 
 def test_same_seed_gives_the_same_probabilities(digits, one_thread):
-    small = replace(digits, train=digits.train.select(range(200)), valid=digits.valid.select(range(50)), test=digits.test.select(range(50)))
-    first, again, other = (cross_val_logits(small, compose([f"seed={seed}"]), folds=2, epochs=1) for seed in (1, 1, 2))
+    small = replace(digits, train=digits.train.select(range(200)), valid=digits.valid.select(range(50)),
+                    test=digits.test.select(range(50)))
+    first, again, other = (cross_val_probabilities(small, compose([f"seed={seed}"]), folds=2, epochs=1) for seed in (1, 1, 2))
     assert first.shape == (300, 10) and np.allclose(first.sum(1), 1)
     assert np.array_equal(first, again) and not np.array_equal(first, other)
 
 
 def test_images_are_not_copied(digits):
-    "A data set larger than memory is mapped from a file; four fifths of it must not be read to begin a fold."
+    "A data set larger than memory is mapped from a file; planning a fold must not read it."
     class Forbidden(np.ndarray):
         def __getitem__(self, key):
             pytest.fail("images were read")
-    splits = replace(digits, train=replace(digits.train, images=np.zeros((len(digits.train), 1, 512, 512), np.uint8).view(Forbidden)))
+    images = np.zeros((len(digits.train), 1, 512, 512), np.uint8).view(Forbidden)
+    splits = replace(digits, train=replace(digits.train, images=images))
     tracemalloc.start()
     part = all_images(replace(splits, valid=splits.train, test=splits.train)).select(range(1000))
     _, peak = tracemalloc.get_traced_memory()
@@ -179,11 +190,11 @@ def test_images_are_not_copied(digits):
     assert part.images.shape == (1000, 1, 512, 512) and peak < 10 << 20
 
 
-# any probabilities
+# arbitrary probabilities
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_any_probabilities_give_a_sound_ranking(seed):
+def test_any_probabilities_give_a_valid_ranking(seed):
     rng = np.random.default_rng(seed)
     n, k = int(rng.integers(2, 200)), int(rng.integers(2, 12))
     probabilities = rng.dirichlet(np.full(k, rng.choice([0.05, 1.0, 20.0])), n)
@@ -193,7 +204,7 @@ def test_any_probabilities_give_a_sound_ranking(seed):
         probabilities = np.round(probabilities * 4) / 4 + 1e-9
         probabilities /= probabilities.sum(1, keepdims=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(label_errors, "AGREEMENT", 0.0)
+        patch.setattr(label_errors, "MIN_AGREEMENT", 0.0)
         errors = likely_label_errors(probabilities.astype(np.float32), targets)
     assert len(set(errors.indices.tolist())) == len(errors) and errors.examined == n
     assert np.array_equal(errors.given, targets[errors.indices]) and (errors.suggested != errors.given).all()
@@ -203,39 +214,45 @@ def test_any_probabilities_give_a_sound_ranking(seed):
 
 
 @pytest.mark.parametrize("probabilities, targets, line", [
-    ([[0.5, np.nan], [0.5, 0.5]], [0, 1], "non-finite probabilities at row 0"), ([[0.5, np.inf], [0.5, 0.5]], [0, 1], "non-finite probabilities at row 0"),
-    ([[0.5, 0.5], [0.5, 0.6]], [0, 1], "row 1 is not a row of probabilities"), ([[2.0, -1.0], [0.5, 0.5]], [0, 1], "the least is -1"),
-    ([[3.0, -4.0], [0.5, 2.0]], [0, 1], "give the softmax of the logits"), ([[0.5, 0.5]] * 2, [0, 2], "target 2 at row 1 is not one of 2 classes"),
-    ([[0.5, 0.5]] * 2, [0, -1], "target -1 at row 1"), ([[0.5, 0.5]] * 2, [0.0, 1.0], "targets are float64"), ([[0.5, 0.5]] * 2, [0], "2 rows of probabilities but 1 targets"),
-    ([[1.0], [1.0]], [0, 0], "2 labels of 1 classes"), ([[0.5, 0.5]] * 2, [1, 1], "2 labels of 1 classes"), (np.zeros((0, 2)), [], "0 labels of 0 classes"),
+    ([[0.5, np.nan], [0.5, 0.5]], [0, 1], "non-finite probabilities at row 0"),
+    ([[0.5, np.inf], [0.5, 0.5]], [0, 1], "non-finite probabilities at row 0"),
+    ([[0.5, 0.5], [0.5, 0.6]], [0, 1], "row 1 is not a row of probabilities"),
+    ([[2.0, -1.0], [0.5, 0.5]], [0, 1], "the least is -1"),
+    ([[3.0, -4.0], [0.5, 2.0]], [0, 1], "give the softmax of the logits"),
+    ([[0.5, 0.5]] * 2, [0, 2], "target 2 at row 1 is not one of 2 classes"),
+    ([[0.5, 0.5]] * 2, [0, -1], "target -1 at row 1"),
+    ([[0.5, 0.5]] * 2, [0.0, 1.0], "targets are float64"),
+    ([[0.5, 0.5]] * 2, [0], "2 rows of probabilities but 1 targets"),
+    ([[1.0], [1.0]], [0, 0], "2 labels of 1 classes"), ([[0.5, 0.5]] * 2, [1, 1], "2 labels of 1 classes"),
+    (np.zeros((0, 2)), [], "0 labels of 0 classes"),
     ([0.5, 0.5], [0, 1], r"probabilities have shape \(2,\)"), ([["a", "b"]], [0], "real numbers expected")])
-def test_what_cannot_be_judged_is_refused_in_one_line(probabilities, targets, line):
+def test_invalid_input_is_refused_in_one_line(probabilities, targets, line):
     with pytest.raises(DataError, match=line):
         likely_label_errors(probabilities, targets)
 
 
-def test_networks_that_are_no_judges_are_said_to_be_none():
+def test_low_agreement_gives_a_warning():
     rng = np.random.default_rng(0)
     with pytest.warns(UserWarning, match=r"the networks agree with only \d+% of the labels"):
         likely_label_errors(rng.dirichlet(np.ones(5), 200), rng.integers(0, 5, 200))
 
 
-def test_without_cleanlab_the_line_names_the_extra(monkeypatch):
+def test_missing_cleanlab_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "cleanlab.count", None)
     with pytest.raises(ConfigError, match=r"pip install 'image_classifier\[labels\]'"):
         likely_label_errors(np.eye(2), [0, 1])
 
 
-def test_cleanlab_is_imported_when_it_is_used_only():
+def test_cleanlab_is_imported_lazily():
     program = "import sys, image_classifier.quality.label_errors; sys.exit('cleanlab' in sys.modules or 'pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
-# names from strangers (A5)
+# hostile names
 
 
-HOSTILE = ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", " =1", "\t=1", "\r=1", "\x00=1", "＝1", "a\n=1", 'a","=1', "a;=1", "\x1b[31mred", "cat\u202egnp", "<script>", "a\udcff",
-           "x" * 10_000, ""]
+HOSTILE = ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", " =1", "\t=1", "\r=1", "\x00=1", "＝1", "a\n=1", 'a","=1', "a;=1",
+           "\x1b[31mred", "cat\u202egnp", "<script>", "a\udcff", "x" * 10_000, ""]
 
 
 def test_no_name_becomes_a_formula_or_a_second_row():
@@ -249,7 +266,7 @@ def test_no_name_becomes_a_formula_or_a_second_row():
     assert rows[1][0] == "'" + HOSTILE[0]
 
 
-def test_no_name_writes_to_the_terminal():
+def test_no_name_sends_control_characters_to_the_terminal():
     assert all(str(LabelIssue(name, name, name, 0.5)).isprintable() for name in HOSTILE)
 
 
@@ -259,18 +276,18 @@ def pair_of(ids):
     return dataset, LabelErrors(np.array([1, 0]), np.array([1, 0]), np.array([0, 1]), np.array([0.9, 0.8]), 2, 0.5)
 
 
-def test_a_folder_holds_the_table_the_list_and_the_gallery(tmp_path):
+def test_folder_has_the_table_the_list_and_the_gallery(tmp_path):
     dataset, errors = pair_of(("a\udcff.png", "=b.png"))
     save_label_errors(tmp_path / "new" / "labels", dataset, errors)
     found = tmp_path / "new" / "labels"
     assert (found / "label_errors.txt").read_bytes() == b'# =b.png\n# "a\\udcff.png"\n'
     assert (found / "label_errors.csv").read_text().splitlines()[1] == '"\'=b.png","<dog>","\'=cat()","0.900000"'
     assert Image.open(found / "label_errors.png").format == "PNG"
-    assert [suspect.id for suspect in label_issues(dataset, errors)] == ["=b.png", "a\udcff.png"]
+    assert [issue.id for issue in label_issues(dataset, errors)] == ["=b.png", "a\udcff.png"]
 
 
 @pytest.mark.parametrize("id", ["a\nb", "a\rb", "a\x0bb", "a\x85b", "a\u2028b", "a\n", "#a"])
-def test_a_name_of_two_lines_is_listed_as_one_image(id, tmp_path):
+def test_name_with_a_line_break_is_listed_as_one_image(id, tmp_path):
     save_label_errors(tmp_path, *pair_of((id, "b")))
     listed = (tmp_path / "label_errors.txt").read_text()
     (tmp_path / "chosen.txt").write_text(listed.replace("# ", ""))

@@ -1,14 +1,18 @@
-"""How often the intervals of `metrics` hold the truth, measured by simulation, and what must never reach a stored run.
+"""Coverage of the confidence intervals, measured by simulation, and what must never reach a stored run.
 
-Each test draws test sets from a known truth, under a fixed seed, and counts how often the 95 % interval holds it. With R test sets the
-count itself has a standard error of 0.22 / √R: where a band is checked, a new seed would break it falsely about as often as said there.
+Each coverage test draws test sets from a known model with a fixed seed and counts how often the 95 % interval contains the true
+value. With R test sets, the measured coverage has a standard error of 0.22 / √R. Comments say how often another seed would break
+the bound.
 """
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from image_classifier.core import DataError
-from image_classifier.metrics import calibration_error, class_scores, compute_metrics, confusion_matrix, f1_interval, macro, macro_intervals, mean_interval, probabilities, reliability, wilson
+from image_classifier.metrics import (calibration_error, class_scores, compute_metrics, confusion_matrix, f1_interval,
+                                      macro_averages, macro_intervals, mean_interval, probabilities, reliability, wilson)
 
 
 def coverage(interval, truth):
@@ -17,7 +21,7 @@ def coverage(interval, truth):
 
 @pytest.mark.parametrize("n", [30, 100, 1000, 10_000])
 @pytest.mark.parametrize("p", [0.5, 0.7, 0.9, 0.95, 0.98])
-def test_a_proportion_lies_in_its_interval(p, n):
+def test_wilson_interval_covers_the_true_proportion(p, n):
     # accuracy and recall: n is given; 40,000 test sets, standard error 0.1 %
     successes = np.random.default_rng(n).binomial(n, p, 40_000)
     assert 0.93 <= round(coverage(wilson(successes, n), p), 2) <= 0.98
@@ -25,17 +29,17 @@ def test_a_proportion_lies_in_its_interval(p, n):
 
 @pytest.mark.parametrize("support", [30, 100, 1000])
 @pytest.mark.parametrize("p", [0.5, 0.7, 0.9, 0.95, 0.98])
-def test_precision_and_f1_of_a_class_lie_in_their_intervals(p, support):
-    # one class among images four times as many, found with recall p and called with precision p; its support is random, too
-    true = np.array([p, 1 - p, 1 - p])  # right, wrongly called, missed; in parts of the support
+def test_intervals_cover_the_true_precision_and_f1_of_a_class(p, support):
+    # a quarter of the images belong to the class; recall and precision are p; the support is random, too
+    true = np.array([p, 1 - p, 1 - p])  # TP, FP, FN as fractions of the support
     counts = np.random.default_rng(support).multinomial(4 * support, [*true / 4, 1 - true.sum() / 4], 40_000)
     tp, fp, fn, _ = counts.T
     assert 0.93 <= round(coverage(wilson(tp, tp + fp), p), 2) <= 0.98
     assert 0.93 <= round(coverage(f1_interval(tp, fp, fn), p), 2) <= 0.98
 
 
-def truth_table(k, accuracy, skew):
-    "Probabilities of the cells: recall about `accuracy`, class sizes falling like 1 / rank^skew, mistakes in a few cells."
+def true_confusion(k, accuracy, skew):
+    "Return cell probabilities: recall about `accuracy`, class sizes proportional to 1 / rank^skew, mistakes in few cells."
     rng = np.random.default_rng(7)
     sizes = 1 / np.arange(1, k + 1) ** skew
     recall = np.clip(accuracy + rng.normal(0, 0.05, k), 0.3, 0.98)
@@ -46,13 +50,13 @@ def truth_table(k, accuracy, skew):
 
 
 @pytest.mark.parametrize("k, accuracy, skew, n, sets", [
-    (2, 0.9, 1, 10_000, 300), (10, 0.9, 0, 10_000, 300), (10, 0.97, 0.5, 10_000, 300), (100, 0.7, 0, 10_000, 120), (100, 0.9, 0.3, 10_000, 120),
-    (10, 0.95, 0, 360, 300), (100, 0.7, 0, 3000, 120),
+    (2, 0.9, 1, 10_000, 300), (10, 0.9, 0, 10_000, 300), (10, 0.97, 0.5, 10_000, 300), (100, 0.7, 0, 10_000, 120),
+    (100, 0.9, 0.3, 10_000, 120), (10, 0.95, 0, 360, 300), (100, 0.7, 0, 3000, 120),
 ])
-def test_macro_values_lie_in_their_intervals(k, accuracy, skew, n, sets):
-    # a new seed breaks the band of 93 to 98 %, widened by two standard errors of 95 %, about once in 200 numbers; at this one it holds
-    table, rng = truth_table(k, accuracy, skew), np.random.default_rng(11)
-    truth = macro(np.diag(table), table.sum(1), table.sum(0))
+def test_intervals_cover_the_true_macro_averages(k, accuracy, skew, n, sets):
+    # 93 to 98 %, widened by two standard errors; another seed breaks this about once in 200 numbers
+    table, rng = true_confusion(k, accuracy, skew), np.random.default_rng(11)
+    truth = macro_averages(np.diag(table), table.sum(1), table.sum(0))
     held = np.zeros(3)
     for counts in rng.multinomial(n, table.ravel(), sets):
         intervals = macro_intervals(counts.reshape(k, k), draws=200)
@@ -62,46 +66,50 @@ def test_macro_values_lie_in_their_intervals(k, accuracy, skew, n, sets):
     assert np.all((0.93 - slack <= held / sets) & (held / sets <= 0.98 + slack))
 
 
-def test_no_mistake_in_a_small_test_set_is_not_certainty():
+def test_a_small_test_set_without_mistakes_has_an_interval_of_positive_width():
     for interval in macro_intervals(np.diag([30] * 10)):
         assert interval.high == 1.0 and 0.97 < interval.low < 0.995
 
 
-@pytest.mark.parametrize("name, n, least", [("exponential", 30, 0.91), ("exponential", 360, 0.92), ("exponential", 10_000, 0.9),
-                                            ("lognormal", 30, 0.84), ("lognormal", 360, 0.88), ("lognormal", 10_000, 0.9)])
-def test_the_loss_lies_in_its_interval(name, n, least):
-    # the losses of a confident network are lognormal at best: rare large ones that a few dozen images do not hold
+@pytest.mark.parametrize("name, n, least", [
+    ("exponential", 30, 0.91), ("exponential", 360, 0.92), ("exponential", 10_000, 0.9),
+    ("lognormal", 30, 0.84), ("lognormal", 360, 0.88), ("lognormal", 10_000, 0.9),
+])
+def test_interval_covers_the_true_loss(name, n, least):
+    # losses of a confident network are about lognormal: a few dozen images rarely contain the large ones
     rng = np.random.default_rng(3)
     draw, truth = {"exponential": (lambda: rng.exponential(1, n), 1.0),
                    "lognormal": (lambda: rng.lognormal(-3, 1.5, n), np.exp(-3 + 1.5**2 / 2))}[name]
-    held = np.mean([interval.low <= truth <= interval.high for interval in (mean_interval(draw(), draws=200) for _ in range(100 if n > 1000 else 300))])
+    intervals = (mean_interval(draw(), draws=200) for _ in range(100 if n > 1000 else 300))
+    held = np.mean([interval.low <= truth <= interval.high for interval in intervals])
     print(f"loss {name} n={n}: {held:.3f}")
     assert held >= least
 
 
-def confident(n, kind, accuracy, rng):
-    "Confidences like a network's, and how often each would be right."
+def simulate_confidence(n, kind, accuracy, rng):
+    "Return confidences like a network's, and the true accuracy at each."
     a, b = {0.6: (1.5, 1.0), 0.9: (4, 0.4), 0.98: (20, 0.4)}[accuracy]
+    top = {0.6: 0.97, 0.9: 0.9999, 0.98: 0.99999}[accuracy]
     confidence = 0.1 + 0.9 * rng.beta(a, b, n)
     rate = {"calibrated": confidence,
-            "too sure by 0.02": confidence - 0.02 * np.minimum(1, (confidence - 0.1) * 20),
-            "too modest": confidence + 0.4 * (1 - confidence),
+            "overconfident by 0.02": confidence - 0.02 * np.minimum(1, (confidence - 0.1) * 20),
+            "underconfident": confidence + 0.4 * (1 - confidence),
             "doubled logits": 1 / (1 + ((1 - confidence) / np.maximum(confidence, 1e-9)) ** 0.5),
-            "off at the top": np.where(confidence > {0.6: 0.97, 0.9: 0.9999, 0.98: 0.99999}[accuracy], confidence - 0.1, confidence)}[kind]
+            "off at the top": np.where(confidence > top, confidence - 0.1, confidence)}[kind]
     return confidence, rate
 
 
 def two_columns(confidence):
-    "Probabilities of two classes of which the first is predicted with this confidence, however low."
+    "Return probabilities in which the first of two classes is predicted with this confidence, however low."
     return np.c_[confidence, np.minimum(1 - confidence, confidence / 2)]
 
 
 def calibration_coverage(kind, accuracy, n, sets):
     rng = np.random.default_rng(5)
-    confidence, rate = confident(1_000_000, kind, accuracy, rng)
+    confidence, rate = simulate_confidence(1_000_000, kind, accuracy, rng)
     edges = np.quantile(confidence, np.arange(1, 15) / 15)
-    place = np.searchsorted(edges, confidence)
-    truth = abs(np.bincount(place, rate - confidence)).sum() / len(confidence)
+    bin_of = np.searchsorted(edges, confidence)
+    truth = abs(np.bincount(bin_of, rate - confidence)).sum() / len(confidence)
     found = []
     for seed in range(sets):
         rows = rng.integers(0, len(confidence), n)
@@ -109,23 +117,25 @@ def calibration_coverage(kind, accuracy, n, sets):
         found.append(calibration_error(two_columns(confidence[rows]), targets, seed=seed, draws=200))
     value, low, high = np.array(found).T
     held = np.mean((low <= truth + 1e-9) & (truth - 1e-9 <= high))
-    print(f"calibration {kind}, accuracy {accuracy}, n={n}: truth {truth:.4f} value {value.mean():.4f} width {(high - low).mean():.4f} held {held:.3f}")
+    print(f"calibration {kind}, accuracy {accuracy}, n={n}: truth {truth:.4f} value {value.mean():.4f} "
+          f"width {(high - low).mean():.4f} held {held:.3f}")
     return held, truth, value.mean()
 
 
 @pytest.mark.parametrize("accuracy, n", [(0.6, 360), (0.6, 10_000), (0.9, 360), (0.9, 10_000), (0.98, 360), (0.98, 10_000)])
-def test_a_calibrated_model_is_not_accused(accuracy, n):
-    # 97 to 99 % with 120 test sets; below 90 % of 60 by a new seed: less than once in 1,000
+def test_the_interval_of_a_calibrated_model_contains_zero(accuracy, n):
+    # 97 to 99 % of 120 test sets; another seed gives less than 90 % of 60 less than once in 1,000
     held, truth, value = calibration_coverage("calibrated", accuracy, n, 60)
     assert truth == 0 and held >= 0.9
 
 
 @pytest.mark.parametrize("kind, accuracy, n", [
-    ("too sure by 0.02", 0.6, 360), ("too sure by 0.02", 0.9, 10_000), ("too modest", 0.6, 10_000), ("too modest", 0.98, 360),
+    ("overconfident by 0.02", 0.6, 360), ("overconfident by 0.02", 0.9, 10_000), ("underconfident", 0.6, 10_000),
+    ("underconfident", 0.98, 360),
     ("doubled logits", 0.9, 360), ("doubled logits", 0.98, 10_000), ("off at the top", 0.6, 10_000), ("off at the top", 0.9, 360),
 ])
-def test_the_calibration_error_lies_in_its_interval(kind, accuracy, n):
-    # 87 to 100 % with 120 test sets; below 75 % of 60 at a true 87 %: about once in 100, at 95 %: never
+def test_interval_covers_the_true_calibration_error(kind, accuracy, n):
+    # 87 to 100 % of 120 test sets; at a true 87 %, another seed gives less than 75 % of 60 about once in 100
     held, truth, value = calibration_coverage(kind, accuracy, n, 60)
     assert held >= 0.75
 
@@ -146,7 +156,7 @@ def test_extreme_logits_do_not_overflow():
     assert np.isfinite(probabilities(np.array([[3e38, -3e38]], np.float32))).all()
 
 
-def test_the_order_of_the_images_does_not_change_what_is_counted():
+def test_metrics_do_not_depend_on_the_order_of_the_images():
     rng = np.random.default_rng(0)
     logits, targets, order = rng.normal(0, 2, (500, 4)), rng.integers(0, 4, 500), rng.permutation(500)
     one, other = (compute_metrics(logits[rows], targets[rows], "abcd") for rows in (np.arange(500), order))
@@ -166,12 +176,20 @@ def test_a_class_without_images_is_null_and_not_zero():
 
 
 @pytest.mark.parametrize("logits, targets, message", [
-    (np.zeros((2, 2)), [0, 2], "target 2 at row 1"), (np.zeros((2, 2)), [-1, 0], "target -1 at row 0"), (np.zeros((2, 2)), [0.0, 1.0], "targets are float64"),
-    (np.zeros((2, 2)), [[0], [1]], "one dimension"), (np.zeros(2), [0, 1], "logits have shape"), (np.zeros((2, 3)), [0, 1], "3 columns of logits"),
+    (np.zeros((2, 2)), [0, 2], "target 2 at row 1"), (np.zeros((2, 2)), [-1, 0], "target -1 at row 0"),
+    (np.zeros((2, 2)), [0.0, 1.0], "targets are float64"), (np.zeros((2, 2)), [[0], [1]], "one dimension"),
+    (np.zeros(2), [0, 1], "logits have shape"), (np.zeros((2, 3)), [0, 1], "3 columns of logits"),
     (np.zeros((3, 2)), [0, 1], "3 rows of logits"), ([[0, 0], [0, np.nan]], [0, 1], "non-finite logits at row 1"),
     ([["a", "b"]], [0], "real numbers expected"), ([[0, 1], [0]], [0, 1], "logits are not a table"),
 ])
-def test_what_cannot_be_measured_is_refused_in_one_line(logits, targets, message):
+def test_invalid_input_raises_an_error_of_one_line(logits, targets, message):
     with pytest.raises(DataError, match=message) as caught:
         compute_metrics(logits, targets, ["a", "b"])
     assert "\n" not in str(caught.value)
+
+
+def test_numbers_and_tables_need_no_torch_and_no_scikit_learn():
+    heavy = ("torch", "sklearn", "scipy", "matplotlib", "pandas")
+    code = ("import sys; from image_classifier.metrics import calibration, classification, intervals, summary, tables; "
+            f"found = [name for name in {heavy} if name in sys.modules]; assert not found, found")
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -19,8 +19,15 @@ def shell():
     sys.modules["__main__"], sys.excepthook = main, hook
 
 
+@pytest.fixture(scope="module")
+def imported():
+    "Import every module first: what a module registers when it is imported must outlast the test that needs it first."
+    for path in ROOMS.values():
+        room(module_of(path))
+
+
 @pytest.fixture
-def in_folder(monkeypatch, shell):
+def in_folder(monkeypatch, shell, imported):
     "Run as a kernel would: in the notebook's folder, figures drawn off screen, the package's tables put back afterwards."
     monkeypatch.setenv("MPLBACKEND", "Agg")
     with unchanged_package():

@@ -1,4 +1,4 @@
-"""Figures that a report must be able to make, whatever the classes are called and however many there are."""
+"""Figures for any number of classes and images, and for any class name."""
 import subprocess
 import sys
 import warnings
@@ -26,35 +26,36 @@ def boxes(labels, figure):
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, 10, 20, 21, 50, 100])
-@pytest.mark.parametrize("shares", [False, True])
-def test_names_of_a_confusion_matrix_do_not_run_into_each_other(k, shares):
+@pytest.mark.parametrize("normalize", [False, True])
+def test_class_names_of_a_confusion_matrix_do_not_overlap(k, normalize):
     table = np.eye(k, dtype=int) * 90 + 1
-    figure = plot_confusion(table, [f"aquarium_fish_{i}" for i in range(k)], shares)
+    figure = plot_confusion(table, [f"aquarium_fish_{i}" for i in range(k)], normalize)
     for labels, low, high in [(figure.axes[0].get_xticklabels(), "x0", "x1"), (figure.axes[0].get_yticklabels(), "y0", "y1")]:
         spans = sorted((getattr(box, low), getattr(box, high)) for box in boxes(labels, figure))
-        assert all(after[0] > before[1] - 1 for before, after in zip(spans[:-1], spans[1:], strict=True))  # at most a pixel
+        assert all(after[0] > before[1] - 1 for before, after in zip(spans[:-1], spans[1:], strict=True))  # by a pixel at most
         assert all(0 <= span[0] and span[1] <= max(figure.bbox.width, figure.bbox.height) for span in spans)
     assert len(figure.axes[0].texts) == (k * k if k <= 20 else 0)
 
 
-def test_a_thousand_classes_still_make_a_figure():
+def test_a_thousand_classes_can_be_drawn():
     figure = plot_confusion(np.eye(1000, dtype=int), [str(i) for i in range(1000)])
     assert len(figure.axes[0].get_xticklabels()) == 100 and figure.bbox.width < 2000
 
 
 def test_an_absent_class_and_an_empty_table_can_be_drawn():
-    rendered(plot_confusion(np.array([[3, 1], [0, 0]]), ["a", "b"], shares=True))
+    rendered(plot_confusion(np.array([[3, 1], [0, 0]]), ["a", "b"], normalize=True))
     rendered(plot_confusion(np.zeros((3, 3), int), "abc"))
 
 
-def test_names_are_text_and_never_a_formula_or_an_escape():
+def test_class_names_are_drawn_as_text_never_as_formulas_or_control_characters():
     k = len(AWKWARD)
     figure = plot_confusion(np.eye(k, dtype=int), AWKWARD)
     rendered(figure)
     shown = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert shown[0] == "$5 or $10" and all(text.isprintable() for text in shown) and max(map(len, shown)) < 40
     images = np.zeros((k, 1, 8, 8), np.uint8)
-    evaluation = SimpleNamespace(probabilities=np.eye(k), predicted=np.arange(k), targets=np.roll(np.arange(k), 1), classes=AWKWARD)
+    targets = np.roll(np.arange(k), 1)
+    evaluation = SimpleNamespace(probabilities=np.eye(k), predicted=np.arange(k), targets=targets, classes=AWKWARD)
     rendered(plot_mistakes(SimpleNamespace(images=images), evaluation))
 
 
@@ -74,7 +75,7 @@ def test_calibration_of_any_number_of_images_can_be_drawn(n, k):
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_images_are_shown_with_their_own_pixels(channels):
+def test_images_are_drawn_with_unchanged_pixels(channels):
     images = np.random.default_rng(0).integers(0, 256, (3, channels, 5, 5), dtype=np.uint8)
     figure = plot_images(images, ["a", "b", "c"], columns=2)
     rendered(figure)
@@ -83,21 +84,24 @@ def test_images_are_shown_with_their_own_pixels(channels):
     assert np.array_equal(shown, images[0, 0] if channels == 1 else images[0].transpose(1, 2, 0))
 
 
-def test_no_images_make_a_figure_that_says_so():
+def test_no_images_give_a_figure_with_a_message():
     assert plot_images(np.zeros((0, 3, 8, 8), np.uint8)).texts[0].get_text() == "no images"
     rendered(plot_message("x" * 1000))
 
 
-@pytest.mark.parametrize("call", [lambda: plot_images(np.zeros((2, 2, 4, 4), np.uint8)), lambda: plot_images(np.zeros((2, 3, 4, 4))),
-                                  lambda: plot_confusion(np.zeros((2, 3)), "ab"), lambda: plot_confusion(np.eye(2), "abc")])
-def test_what_cannot_be_drawn_is_refused_in_one_line(call):
+@pytest.mark.parametrize("call", [
+    lambda: plot_images(np.zeros((2, 2, 4, 4), np.uint8)), lambda: plot_images(np.zeros((2, 3, 4, 4))),
+    lambda: plot_confusion(np.zeros((2, 3)), "ab"), lambda: plot_confusion(np.eye(2), "abc"),
+])
+def test_invalid_input_raises_an_error_of_one_line(call):
     with pytest.raises(DataError) as caught:
         call()
     assert "\n" not in str(caught.value)
 
 
-def test_figures_need_no_pyplot_and_leave_the_settings_alone():
-    code = ("import sys, matplotlib; keys = ('font.size', 'axes.grid', 'text.parse_math'); before = [matplotlib.rcParams[key] for key in keys]; import numpy as np; from image_classifier.metrics.plots import plot_confusion; "
+def test_figures_need_neither_pyplot_nor_torch_and_keep_the_user_settings():
+    code = ("import sys, matplotlib, numpy as np; keys = ('font.size', 'axes.grid', 'text.parse_math'); "
+            "before = [matplotlib.rcParams[key] for key in keys]; from image_classifier.metrics.plots import plot_confusion; "
             "plot_confusion(np.eye(2, dtype=int), 'ab')._repr_png_(); assert 'matplotlib.pyplot' not in sys.modules; "
             "assert 'torch' not in sys.modules; assert before == [matplotlib.rcParams[key] for key in keys]")
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""Reports: what is refused before a kernel starts, what a failing cell leaves, and that a page needs nothing but itself."""
+"""Reports: what is refused before a kernel starts, what a failing cell leaves, and that a page is self-contained."""
 import json
 import os
 import re
@@ -13,7 +13,7 @@ from literate import ROOT
 from image_classifier.cli import main
 from image_classifier.config import compose
 from image_classifier.core import ConfigError, DataError, html_table, ImageClassifierError, ResourceError
-from image_classifier.runs import check_parameters, run_report, to_html, to_overrides
+from image_classifier.runs import check_parameters, inspect_report, run_report, to_html
 
 PAPERMILL = [sys.executable, "-m", "papermill"]
 
@@ -31,7 +31,7 @@ def notebook(tmp_path):
 
 @pytest.fixture
 def refused(capsys, tmp_path):
-    "Call `ic report`: it must end with this code and one line, and no kernel may have run."
+    "Call `ic report`, and check the exit code, the one error line and that no kernel ran."
     def call(code, *words, says=()):
         capsys.readouterr()
         assert main(["report", *map(str, words), "--out", str(tmp_path / "out")]) == code
@@ -57,7 +57,7 @@ def refused(capsys, tmp_path):
     (["data.label_column=" + "x" * 5_000_000], ["longer than 64 KB"]),
     (["model=resnet999"], ["resnet999"]),
 ])
-def test_a_wrong_parameter_of_a_run_costs_no_kernel(refused, words, says):
+def test_a_wrong_parameter_of_a_run_starts_no_kernel(refused, words, says):
     refused(2, *words, says=says)
 
 
@@ -80,14 +80,14 @@ TOY = "epochs: int = 3\nlr: float = 0.1\nname: str = 'a'\ndata_dir: str = ''"
     ({"name": "x" * 5_000_000}, "name is longer than 64 KB. pass a file path"),
     ({"name": b"x"}, "name needs text, got bytes"),
 ])
-def test_a_wrong_parameter_of_any_notebook_costs_no_kernel(notebook, tmp_path, monkeypatch, parameters, says):
+def test_a_wrong_parameter_of_any_notebook_starts_no_kernel(notebook, tmp_path, monkeypatch, parameters, says):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=re.escape(says)):
         run_report(notebook(TOY), parameters, tmp_path / "out")
     assert not (tmp_path / "out").exists() and not (tmp_path / "canary").exists()
 
 
-def test_a_module_in_the_working_folder_is_found_but_replaces_none(notebook, tmp_path, monkeypatch):
+def test_a_module_in_the_working_folder_can_be_imported_but_replaces_no_installed_one(notebook, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("torch", "ipykernel_launcher", "json"):
         (tmp_path / f"{name}.py").write_text("open('canary', 'w')")
@@ -97,11 +97,12 @@ def test_a_module_in_the_working_folder_is_found_but_replaces_none(notebook, tmp
 
 
 @pytest.mark.parametrize("text", ["", "???", "null", "${seed}"])
-def test_text_that_means_something_in_a_configuration_is_text_to_a_notebook(notebook, text):
-    assert check_parameters(notebook(TOY), {"name": text, "epochs": "2"}) == {"name": text, "epochs": 2}
+def test_text_with_a_meaning_in_yaml_stays_text_in_a_notebook(notebook, text):
+    declared = inspect_report(notebook(TOY)).parameters
+    assert check_parameters(declared, {"name": text, "epochs": "2"}) == {"name": text, "epochs": 2}
 
 
-def test_what_is_no_report_notebook_is_refused(refused, notebook, tmp_path):
+def test_a_file_that_is_not_a_report_notebook_is_refused(refused, notebook, tmp_path):
     (tmp_path / "a.ipynb").write_text('{"cells": [')
     refused(2, "--notebook", tmp_path / "a.ipynb", says=["not a notebook: a.ipynb line 1"])
     (tmp_path / "b.ipynb").write_text('{"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": []}')
@@ -120,7 +121,7 @@ def test_a_tag_in_a_configuration_file_is_refused_and_dates_stay_text(refused, t
     refused(2, "--config", "c.yaml", says=["tags are not allowed"])
     assert not (tmp_path / "canary").exists()
     (tmp_path / "d.yaml").write_text("data: {label_column: 2026-01-01}\n")
-    assert "data.label_column=2026-01-01" in to_overrides(compose(file="d.yaml"))
+    assert compose(file="d.yaml").data.label_column == "2026-01-01"
 
 
 def test_a_report_does_not_overwrite_another_run(refused, tmp_path, capsys):
@@ -131,9 +132,9 @@ def test_a_report_does_not_overwrite_another_run(refused, tmp_path, capsys):
     assert "/proc/run" in capsys.readouterr().err
 
 
-# ---------------------------------------------------------------- what runs
+# ---------------------------------------------------------------- notebooks that run
 
-def test_text_stays_text_and_braces_in_a_path_are_taken_as_they_are(notebook, tmp_path, monkeypatch):
+def test_text_stays_text_and_braces_in_a_path_are_literal(notebook, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     evil = '"; open("canary", "w") #\n<script>alert(1)</script>\\'
     path = notebook("text: str = ''", "print(repr(text))", "from IPython.display import HTML, Javascript", "Javascript('alert(1)')",
@@ -147,7 +148,7 @@ def test_text_stays_text_and_braces_in_a_path_are_taken_as_they_are(notebook, tm
     assert "<script" not in page and "&lt;script&gt;" in page and "<td>cell</td>" in page
 
 
-def test_the_kernel_is_this_python_whatever_a_kernelspec_says(notebook, tmp_path, monkeypatch):
+def test_the_kernel_is_this_python_whatever_kernelspecs_are_installed(notebook, tmp_path, monkeypatch):
     "A user's kernelspec named python3 that starts something else is not used."
     spec = tmp_path / "jupyter" / "kernels" / "python3"
     spec.mkdir(parents=True)
@@ -178,18 +179,18 @@ def test_a_failing_cell_leaves_a_partial_report_and_its_exit_code(notebook, tmp_
     assert nbformat.read(tmp_path / "out" / "report.ipynb", 4).metadata.papermill.output_path == str(tmp_path / "out" / "report.ipynb")
 
 
-def test_an_interrupted_cell_is_an_interruption(notebook, tmp_path, capsys):
+def test_an_interrupted_cell_exits_with_130(notebook, tmp_path, capsys):
     path = notebook("x: int = 1", "raise KeyboardInterrupt")
     assert main(["report", "--notebook", str(path), "x=2", "--out", str(tmp_path / "out")]) == 130
     assert "FAILED" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_a_notebook_of_ones_own_takes_words_by_its_own_types(notebook, tmp_path, capsys):
+def test_a_users_notebook_takes_arguments_in_its_declared_types(notebook, tmp_path, capsys):
     path = notebook("n: int = 1\nrate: float = 1\ntext: str = ''", "print(repr((n, rate, text)))")
     assert main(["report", "--notebook", str(path), "n=2", "rate=1e-3", "text=2", "--out", str(tmp_path / "out"), "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out) == {"report": str(tmp_path / "out" / "report.html"), "notebook": str(tmp_path / "out" / "report.ipynb")}
-    assert err == "(2, 0.001, '2')\n", "what it prints is shown while it runs"
+    assert err == "(2, 0.001, '2')\n", "its output is shown while it runs"
     assert main(["report", "--notebook", str(path), "n=x", "--out", str(tmp_path / "no")]) == 2
     assert "n needs an integer, got 'x'" in capsys.readouterr().err
 
@@ -206,21 +207,38 @@ def report(tmp_path_factory):
     return folder
 
 
-def test_the_page_reads_without_network_and_cannot_run_code(report):
+def test_the_page_needs_no_network_and_cannot_run_code(report):
     page = (report / "report.html").read_text()
     assert "default-src 'none'" in page and "<script" not in page
     assert not re.search(r"""(src|href)\s*=\s*["']?\s*(https?:|//)|@import|url\(""", page)
     assert page.count("data:image/png;base64,") >= 7 and "No description has been provided" not in page
     assert "skip_exec" not in page and "<details>" in page
     titles = re.findall(r"<h2[^>]*>(.*?)</h2>", page)
-    assert titles[-1] == "Results" and "Training" in titles
+    assert titles[0] == "Result" and "Training" in titles
 
 
 def test_a_report_holds_the_numbers_of_its_run(report):
     metrics = json.loads((report / "metrics.json").read_text())["test"]
-    last = (report / "report.html").read_text().rsplit("Results", 1)[1]
+    first = (report / "report.html").read_text().split("<h2")[1]
+    assert re.search(r'<p class="headline">Test accuracy 0\.\d{3} \[.*?\], 95 % interval, 359 images</p>', first)
     for name in ("accuracy", "loss", "f1_macro"):
-        assert f"{metrics[name]['value']:.3f} [{metrics[name]['low']:.3f}, {metrics[name]['high']:.3f}]" in last
+        assert f"{metrics[name]['value']:.3f} [{metrics[name]['low']:.3f}, {metrics[name]['high']:.3f}]" in first
+
+
+def test_a_report_gets_its_configuration_as_a_file_and_can_be_run_again(report):
+    "The notebook that is kept names the file; its content is the run's configuration."
+    assert (report / "report.yaml").read_text() == (report / "config.yaml").read_text()
+    [injected] = [cell.source for cell in nbformat.read(report / "report.ipynb", 4).cells if "injected-parameters" in cell.metadata.get("tags", [])]
+    assert injected == f'# Parameters\nconfig_file = "{report}/report.yaml"\nrun_dir = "{report}"\n'
+
+
+def test_a_configuration_file_and_another_parameter_are_refused(tmp_path):
+    (tmp_path / "c.yaml").write_text("seed: 7\n")
+    with pytest.raises(ConfigError, match="config_file and epochs are both given"):
+        run_report("train", {"config_file": str(tmp_path / "c.yaml"), "epochs": 3}, tmp_path / "out")
+    with pytest.raises(ConfigError, match="config goes with no other parameter"):
+        run_report("train", {"epochs": 3}, tmp_path / "out", config=compose())
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_report_of_a_finished_run_trains_nothing(report, capsys):
@@ -232,7 +250,7 @@ def test_the_report_of_a_finished_run_trains_nothing(report, capsys):
     assert "an equal run was already finished" in (report / "report.html").read_text()
 
 
-def test_a_run_and_a_word_that_changes_it_do_not_go_together(report, capsys):
+def test_a_report_of_a_run_with_a_changed_key_is_refused(report, capsys):
     assert main(["report", str(report), "seed=7"]) == 2
     err = capsys.readouterr().err
     assert "seed" in err and "num_epochs" not in err and err.count("\n") == 1
@@ -247,7 +265,7 @@ def test_a_hostile_class_name_does_no_harm_on_the_page(tmp_path):
     assert "<img" not in to_html(tmp_path / "a.ipynb", tmp_path / "a.html", failed=evil).read_text()
 
 
-def test_plain_papermill_shows_the_same_line_for_a_name_it_would_ignore(tmp_path):
+def test_plain_papermill_fails_on_a_parameter_that_it_would_ignore(tmp_path):
     done = subprocess.run([*PAPERMILL, "nbs/train.ipynb", str(tmp_path / "out.ipynb"), "-p", "epoch", "3"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and "error: unknown parameter epoch. did you mean epochs?" in done.stderr
     failed = [output for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells for output in cell.get("outputs", []) if output.output_type == "error"]
@@ -259,7 +277,7 @@ def test_each_split_is_shown_under_its_name(report):
     assert re.findall(r"<h3[^>]*>(\w+) images", page) == ["Training", "Validation", "Test"]
 
 
-def test_the_notebook_defines_nothing_and_keeps_its_tag():
+def test_the_report_notebook_defines_nothing_and_keeps_its_tag():
     cells = nbformat.read(ROOT / "nbs" / "train.ipynb", 4).cells
     assert not [cell for cell in cells if cell.cell_type == "code" and re.search(r"^\s*(def|class|lambda)\b", cell.source, flags=re.M)]
     assert [cell.metadata.get("tags") for cell in cells].count(["parameters"]) == 1
@@ -268,7 +286,7 @@ def test_the_notebook_defines_nothing_and_keeps_its_tag():
 
 
 def test_an_installed_package_brings_its_reports_along(tmp_path):
-    "The link in the repository becomes a file in a wheel, which is found from anywhere."
+    "The link in the repository becomes a file in a wheel."
     source = tmp_path / "source"
     source.mkdir()
     for name in ("settings.ini", "setup.py", "README.md", "LICENSE"):
@@ -278,18 +296,18 @@ def test_an_installed_package_brings_its_reports_along(tmp_path):
     (source / "nbs").mkdir()
     shutil.copy(ROOT / "nbs" / "train.ipynb", source / "nbs")
     subprocess.run([sys.executable, "setup.py", "-q", "build", "--build-lib", str(tmp_path / "site")], cwd=source, check=True, capture_output=True)
-    code = "from image_classifier.runs.reports import *; p = find_notebook('train'); print(p, p.is_symlink(), len(declared_parameters(read_notebook(p))))"
+    code = "from image_classifier.runs import inspect_report; p = inspect_report('train'); print(p.path, p.path.is_symlink(), len(p.parameters))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "site")}, capture_output=True, text=True)
-    assert done.stdout.split() == [str(tmp_path / "site" / "image_classifier" / "reports" / "train.ipynb"), "False", "10"], done.stderr
+    assert done.stdout.split() == [str(tmp_path / "site" / "image_classifier" / "reports" / "train.ipynb"), "False", "11"], done.stderr
 
 
 def test_a_template_in_the_working_folder_is_not_used(tmp_path, monkeypatch):
-    "nbconvert looks for templates where one stands; a template is a program."
+    "nbconvert looks for templates in the working folder; a template is a program."
     (tmp_path / "basic" / "basic").mkdir(parents=True)
     for name in ("index.html.j2", "basic/index.html.j2", "base.html.j2"):
-        (tmp_path / "basic" / name).write_text("somebody else's page")
+        (tmp_path / "basic" / name).write_text("another page")
     notebook = tmp_path / "a.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Mine")]), notebook)
     monkeypatch.chdir(tmp_path)
     page = to_html(notebook, tmp_path / "a.html").read_text()
-    assert "Mine" in page and "somebody else" not in page
+    assert "Mine" in page and "another page" not in page

@@ -425,7 +425,7 @@ def test_signal_saves_and_prints_the_command_to_resume(tmp_path, number, code):
         process.kill()
     assert process.returncode == code, rest
     assert "stopping after this step; once more to leave at once" in rest
-    assert rest[-1] == f"error: interrupted. go on with: ic {' '.join(words)}"
+    assert rest[-1] == f"error: interrupted. resume with: ic {' '.join(words)}"
     found, rows = Checkpoints(tmp_path / "run" / "checkpoints").latest(), len(Run(tmp_path / "run").history)
     assert found.state["epoch"] == rows >= 1 and not (tmp_path / "run" / LOCK).exists()
 
@@ -454,7 +454,7 @@ def test_without_out_the_error_names_the_new_run_folder(tmp_path, monkeypatch, c
     monkeypatch.setattr(progress, "make_progress", RaiseSignal)
     assert main(["train", "epochs=2"]) == 130
     folder, = (tmp_path / "runs").iterdir()
-    assert capsys.readouterr().err.splitlines()[-1] == f"error: interrupted. go on with: ic train epochs=2 --out runs/{folder.name}"
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: interrupted. resume with: ic train epochs=2 --out runs/{folder.name}"
     assert Checkpoints(folder / "checkpoints").list_steps() == [1]
     monkeypatch.setattr(progress, "make_progress", Callback)
     assert main(["train", "epochs=2", "--out", f"runs/{folder.name}", "--json"]) == 0

@@ -1,18 +1,14 @@
-"""The network for small pictures and its optimizer, where a notebook would not go: every size, a resumed step, the package's own metadata."""
-import subprocess
-import sys
-
+"""speednet and its optimizer beyond the notebook: every small size, half precision, a resumed step, a non-finite loss."""
 import pytest
 import torch
-from test_project import run_setup
 from torch.nn import functional as F
 
-from image_classifier.models import Architecture, build_model, ENTRY_POINT_GROUP, SpeedNet
+from image_classifier.models import Architecture, build_model, SpeedNet
 from image_classifier.training import load_optimizer, Muon, muon_groups, optimizer_tensors
 
 
 def network(**changes) -> SpeedNet:
-    "Built by its function, so that it does not matter how the package was installed."
+    "Return a speednet whose first layer was computed from random images."
     model = build_model(Architecture("speednet", **changes), seed=3)
     generator = torch.Generator().manual_seed(0)
     model.init_from_data(torch.randn(50, model.architecture.channels, model.architecture.size, model.architecture.size, generator=generator))
@@ -20,7 +16,7 @@ def network(**changes) -> SpeedNet:
 
 
 def step(model, optimizer, seed=0, **changes):
-    "One step on random pictures; the loss."
+    "Take one step on random images and return the loss."
     architecture = model.architecture
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(8, architecture.channels, architecture.size, architecture.size, generator=generator)
@@ -32,20 +28,6 @@ def step(model, optimizer, seed=0, **changes):
     return loss.item()
 
 
-def test_speednet_is_found_by_name_without_an_import(tmp_path, monkeypatch):
-    "What setup.py offers is enough: nobody imports the room."
-    offers = run_setup(monkeypatch)["entry_points"][ENTRY_POINT_GROUP]
-    info = tmp_path / "offered-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: offered\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("\n".join([f"[{ENTRY_POINT_GROUP}]", *offers]))
-    code = ("import sys; from image_classifier.models.registry import *; assert 'speednet' in model_names(); check_model('speednet');"
-            "assert 'image_classifier.models.speed_net' not in sys.modules; print(type(build_model(Architecture('speednet', size=28, channels=1))).__name__)")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    done = subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}; {code}"], capture_output=True, text=True, check=False)
-    assert (done.stdout.strip(), done.returncode) == ("SpeedNet", 0), done.stderr
-
-
 @pytest.mark.parametrize("size", range(16, 65, 3))
 def test_speednet_trains_at_every_small_size(size):
     model = network(channels=1, classes=3, size=size)
@@ -54,25 +36,25 @@ def test_speednet_trains_at_every_small_size(size):
 
 
 @pytest.mark.parametrize("channels, classes", [(1, 2), (3, 100), (4, 10)])
-def test_speednet_takes_any_channels_and_classes(channels, classes):
+def test_speednet_accepts_any_channels_and_classes(channels, classes):
     model = network(channels=channels, classes=classes, size=28)
     assert model.eval()(torch.rand(2, channels, 28, 28)).shape == (2, classes)
 
 
-def test_first_layer_travels_with_the_weights():
+def test_first_layer_is_saved_and_loaded_with_the_weights():
     first, second = network(), build_model(Architecture("speednet"), seed=9)
     second.load_state_dict(first.state_dict())
     inputs = torch.rand(2, 3, 32, 32)
     assert torch.equal(first.eval()(inputs), second.eval()(inputs))
 
 
-def test_a_init_from_data_pictures_of_one_gray_gives_a_network_that_still_computes():
+def test_init_from_constant_images_gives_a_model_with_finite_logits():
     model = build_model(Architecture("speednet"))
     model.init_from_data(torch.zeros(4, 3, 32, 32))
     assert model.eval()(torch.rand(2, 3, 32, 32)).isfinite().all()
 
 
-def test_half_precision_changes_little():
+def test_bfloat16_changes_the_logits_little():
     model = network().eval()
     inputs = torch.rand(4, 3, 32, 32)
     with torch.autocast("cpu", torch.bfloat16):
@@ -80,7 +62,7 @@ def test_half_precision_changes_little():
     assert torch.allclose(half.float(), model(inputs), atol=0.02 * model(inputs).abs().max().item())
 
 
-def test_muon_goes_on_where_it_stopped():
+def test_muon_continues_exactly_from_its_saved_state():
     whole = network(size=16)
     optimizer = Muon(muon_groups(whole), lr=0.01)
     step(whole, optimizer, 0)
@@ -102,7 +84,7 @@ def test_muon_gives_the_same_weights_twice():
     assert all(torch.equal(one, other) for one, other in zip(trained().parameters(), trained().parameters()))
 
 
-def test_an_optimizer_that_is_told_of_a_bad_loss_keeps_weights_and_momentum():
+def test_muon_skips_a_step_with_found_inf_and_keeps_weights_and_momentum():
     model = network(size=16)
     optimizer = Muon(muon_groups(model), lr=0.01)
     step(model, optimizer)

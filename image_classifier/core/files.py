@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FULL_DISK_ERRORS', 'MANIFEST', 'LOCK', 'writing_to', 'missing_path_hint', 'atomic_write', 'sync_folder', 'write_json',
-           'read_bytes', 'parse_json', 'is_number', 'read_json', 'sha256_of', 'write_manifest', 'check_manifest',
-           'atomic_folder', 'remove_stale_temp', 'writable_folder', 'WriteRetries', 'locked']
+           'read_bytes', 'parse_json', 'is_number', 'read_json', 'check_format', 'sha256_of', 'write_manifest',
+           'check_manifest', 'atomic_folder', 'remove_stale_temp', 'writable_folder', 'WriteRetries', 'locked']
 
 # %% ../../nbs/core/03_files.ipynb #6193dcd5
 import contextlib
@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from .. import __version__
 from .errors import ArtifactError, ConfigError, ImageClassifierError, quoted, ResourceError
 
 try:
@@ -145,6 +146,26 @@ def read_json(path: str | Path,
     if not data.strip():
         raise ArtifactError("empty file", path)
     return parse_json(data, path)
+
+# %% ../../nbs/core/03_files.ipynb #c4f0a1d3
+def check_format(found: object,  # the content of a JSON file
+                 kind: str,  # what it should be, for messages
+                 newest: int,  # the newest format that this version reads
+                 path: Path,  # the file, for messages
+                ) -> dict:
+    "Return `found` if it is a dict in a format that this version reads, or raise an `ArtifactError`."
+    if not isinstance(found, dict) or type(found.get("format")) is not int or found["format"] < 1:
+        raise ArtifactError(f"not {kind}", path)
+    if found["format"] > newest:
+        raise ArtifactError(f"made in format {quoted(found['format'])} by version {quoted(_written_by(found))}, "
+                            f"this is {__version__} and reads up to {newest}", path, "upgrade image_classifier")
+    return found
+
+# %% ../../nbs/core/03_files.ipynb #c4f0a1d4
+def _written_by(found: dict) -> object:
+    "Return the version of image_classifier that a description names as its writer."
+    return next((noted["image_classifier"] for noted in (found.get("versions"), found.get("made_with"))
+                 if isinstance(noted, dict) and "image_classifier" in noted), "unknown")
 
 # %% ../../nbs/core/03_files.ipynb #a37d91f8
 def sha256_of(path: str | Path) -> str:

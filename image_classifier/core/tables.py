@@ -14,8 +14,9 @@ from .errors import quoted
 # %% ../../nbs/core/02_tables.ipynb #2654d2e8
 def html_table(header: Sequence[object],
                rows: Iterable[Sequence[object]],
+               limit: int = 200,  # characters of a cell
               ) -> str:
     "An HTML table in which every cell is shown harmless."
     def _line(tag: str, cells: Sequence[object]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(quoted(cell, 200))}</{tag}>" for cell in cells) + "</tr>"
+        return "<tr>" + "".join(f"<{tag}>{html.escape(quoted(cell, limit)) if cell != '' else ''}</{tag}>" for cell in cells) + "</tr>"
     return f"<table>{_line('th', header)}{''.join(_line('td', row) for row in rows)}</table>"

@@ -1,12 +1,20 @@
 from .archives import ArchiveLimits as ArchiveLimits, unpack as unpack, unpack_cached as unpack_cached, unpack_if_archive as unpack_if_archive
-from .augment import Augment as Augment, LUMINANCE_WEIGHTS as LUMINANCE_WEIGHTS, RandomParams as RandomParams, affine as affine, color_jitter as color_jitter, horizontal_flip as horizontal_flip, make_augment as make_augment, mean_luminance as mean_luminance, pixel_centers as pixel_centers, sample_params as sample_params, sampling_grid as sampling_grid, translate as translate, translation_offsets as translation_offsets, uniform_between as uniform_between
-from .cache import ABOUT as ABOUT, ARCHIVE as ARCHIVE, CacheEntry as CacheEntry, DECODED as DECODED, DOWNLOAD as DOWNLOAD, FINDINGS as FINDINGS, IMAGES as IMAGES, KINDS as KINDS, acquire_lock as acquire_lock, cache_entries as cache_entries, evict as evict, is_worth_caching as is_worth_caching, load_or_decode as load_or_decode, open_entry as open_entry, pixels_key as pixels_key, remove_entry as remove_entry
+from .augment import AUGMENTATIONS as AUGMENTATIONS, Augment as Augment, Augmentation as Augmentation, make_augment as make_augment, register_augmentation as register_augmentation
+from .cache import ARCHIVE as ARCHIVE, CacheEntry as CacheEntry, DECODED as DECODED, DOWNLOAD as DOWNLOAD, FINDINGS as FINDINGS, KINDS as KINDS, cache_entries as cache_entries, open_entry as open_entry, remove_entry as remove_entry
+from .cached_images import load_or_decode as load_or_decode, pixels_key as pixels_key
+from .dataset import Dataset as Dataset, IndexedArrayView as IndexedArrayView, Splits as Splits
 from .decoding import decode as decode
 from .download import CIFAR_SETS as CIFAR_SETS, IDX_FILES as IDX_FILES, IDX_SETS as IDX_SETS, RemoteFile as RemoteFile, cache_folder as cache_folder, fetch as fetch
+from .exclude_list import load_source as load_source, quote_id as quote_id, read_exclude_list as read_exclude_list
 from .headers import ImageFacts as ImageFacts, header_parts as header_parts, orientation as orientation, read_header as read_header
+from .image_folder import SUFFIXES as SUFFIXES, list_files as list_files, suffixes_of as suffixes_of
 from .image_formats import DecodeError as DecodeError, Limits as Limits, sniff as sniff
-from .loading import Batch as Batch, Dataset as Dataset, IndexedArrayView as IndexedArrayView, Splits as Splits, batches as batches, channel_mean_std as channel_mean_std, compute_fingerprint as compute_fingerprint, html_table as html_table, load_data as load_data, load_evaluation_set as load_evaluation_set, statistics as statistics, to_device as to_device
+from .loader import Batch as Batch, batches as batches, to_device as to_device
+from .loading import channel_mean_std as channel_mean_std, compute_fingerprint as compute_fingerprint, load_data as load_data, load_evaluation_set as load_evaluation_set, statistics as statistics
 from .preprocess import Preprocess as Preprocess, resize as resize
-from .readers import File as File, Listing as Listing, READERS as READERS, SUFFIXES as SUFFIXES, Source as Source, cifar_source as cifar_source, csv_source as csv_source, digits_source as digits_source, folder_source as folder_source, list_files as list_files, mnist_source as mnist_source, raise_problems as raise_problems, read_idx as read_idx, read_records as read_records, read_source as read_source, read_table as read_table, suffixes_of as suffixes_of
-from .source_images import DecodedImages as DecodedImages, SourceImages as SourceImages, conversions as conversions, empty_images as empty_images, image_statistics as image_statistics, map_in_threads as map_in_threads, resolve_shape as resolve_shape
-from .splitting import PARTS as PARTS, assign_splits as assign_splits, check_classes as check_classes, check_groups as check_groups, check_leaks as check_leaks, connected_groups as connected_groups, hash_priorities as hash_priorities, load_source as load_source, missing_classes as missing_classes, pixel_digests as pixel_digests, quote_id as quote_id, read_exclude_list as read_exclude_list, repeated_images as repeated_images, split_groups as split_groups, split_source as split_source, stratified_sample as stratified_sample
+from .readers import READERS as READERS, check_reader as check_reader, read_source as read_source, register_reader as register_reader
+from .source import File as File, PARTS as PARTS, Source as Source, raise_problems as raise_problems
+from .source_images import DecodedImages as DecodedImages, SourceImages as SourceImages
+from .split_checks import missing_classes as missing_classes, repeated_images as repeated_images, split_groups as split_groups
+from .splitting import connected_groups as connected_groups, hash_priorities as hash_priorities, pixel_digests as pixel_digests, split_source as split_source, stratified_sample as stratified_sample
+from .transforms import affine as affine, color_jitter as color_jitter, horizontal_flip as horizontal_flip, sampling_grid as sampling_grid, translate as translate

@@ -1,6 +1,6 @@
 from .callbacks import Callback as Callback
 from .checkpoint import Checkpoint as Checkpoint, Checkpoints as Checkpoints, load_optimizer as load_optimizer, optimizer_tensors as optimizer_tensors
-from .checkpoint import read_checkpoint as read_checkpoint, upgraded as upgraded, write_checkpoint as write_checkpoint
+from .checkpoint import read_checkpoint as read_checkpoint, write_checkpoint as write_checkpoint
 from .compute import Compute as Compute, resolve_compute as resolve_compute
 from .distributed import DistributedContext as DistributedContext, broadcast_text as broadcast_text, init_distributed as init_distributed
 from .distributed import peer_failure as peer_failure
