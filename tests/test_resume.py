@@ -446,17 +446,17 @@ def test_second_signal_exits_immediately(tmp_path):
 def test_without_out_the_error_names_the_new_run_folder(tmp_path, monkeypatch, capsys):
     (tmp_path / "settings.ini").write_text("")
     monkeypatch.chdir(tmp_path)
-    from image_classifier.training import progress_bar as progress
+    from image_classifier import training
 
     class RaiseSignal(Callback):
         def on_step_end(self, state):
             signal.raise_signal(signal.SIGINT)
-    monkeypatch.setattr(progress, "make_progress", RaiseSignal)
+    monkeypatch.setattr(training, "make_progress", RaiseSignal)
     assert main(["train", "epochs=2"]) == 130
     folder, = (tmp_path / "runs").iterdir()
     assert capsys.readouterr().err.splitlines()[-1] == f"error: interrupted. resume with: ic train epochs=2 --out runs/{folder.name}"
     assert Checkpoints(folder / "checkpoints").list_steps() == [1]
-    monkeypatch.setattr(progress, "make_progress", Callback)
+    monkeypatch.setattr(training, "make_progress", Callback)
     assert main(["train", "epochs=2", "--out", f"runs/{folder.name}", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["resumed"] == 1
     assert main(["train", "epochs=2", "--out", f"runs/{folder.name}"]) == 0
