@@ -1,9 +1,9 @@
-"""Trainings that are killed, and file systems that fail: a program, because the one who dies cannot report.
+"""Kill trainings and make file systems fail: a separate program, because a killed process cannot report.
 
-    python tests/crash.py kills RUNS [KILLS]   trainings, each killed at KILLS random moments and gone on with; prints how many ended equal
-    python tests/crash.py saves                one save that dies, then one that fails, at each of its file operations
+    python tests/crash.py kills RUNS [KILLS]   kill trainings at KILLS random moments each and resume them; print how many ended equal
+    python tests/crash.py saves                kill a save, then let it fail, at each of its file operations
 
-Torch is imported once and every victim is a fork, which is safe while there is one thread and cheap."""
+Torch is imported once and each training is a fork, which is cheap, and safe while there is one thread."""
 import errno
 import hashlib
 import json
@@ -32,7 +32,7 @@ torch.set_num_threads(1)
 
 
 def forked(work):
-    "Start `work` in a copy of this process; its number."
+    "Run `work` in a fork of this process, and return its process id."
     sys.stdout.flush()
     if child := os.fork():
         return child
@@ -45,7 +45,7 @@ def forked(work):
 
 
 def ended(child):
-    "Wait for a child; its exit code, or minus the signal that killed it."
+    "Wait for a child process, and return its exit code, or minus the signal that killed it."
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -53,7 +53,7 @@ def ended(child):
 
 
 def small():
-    "Digits for epochs of forty steps."
+    "Return digits for epochs of forty steps."
     splits = load_data("digits")
     return replace(splits, train=splits.train.select(range(320)), valid=splits.valid.select(range(32)), test=splits.test.select(range(32)))
 
@@ -61,8 +61,8 @@ def small():
 CONFIG = compose(["epochs=2", "batch_size=8", "device=cpu", "checkpoint.every_steps=7"])
 
 
-class Witness(Callback):
-    "Writes down what the optimizer remembers at the end."
+class OptimizerHash(Callback):
+    "Writes a hash of the optimizer's state."
     def __init__(self, path):
         self.path = path
 
@@ -72,27 +72,27 @@ class Witness(Callback):
 
 
 def outcome(folder):
-    "All that must be equal, whatever happened on the way."
+    "Return everything that must not depend on interruptions."
     run = Run(folder)
     weights = hashlib.sha256((folder / "classifier" / "model.safetensors").read_bytes()).hexdigest()
-    return {"weights": weights, "optimizer": (folder.parent / f"{folder.name}.witness").read_text(),
+    return {"weights": weights, "optimizer": (folder.parent / f"{folder.name}.optimizer").read_text(),
             "history": [replace(result, seconds=0) for result in run.history],
             "metrics": {name: value for name, value in run.metrics.items() if name != "time"}}
 
 
 def trained(folder, splits):
-    "One attempt, from wherever the last one ended."
-    return forked(lambda: train(CONFIG, folder, callbacks=[Witness(folder.parent / f"{folder.name}.witness")], splits=splits) and 0)
+    "Train in a fork, resuming if there are checkpoints."
+    return forked(lambda: train(CONFIG, folder, callbacks=[OptimizerHash(folder.parent / f"{folder.name}.optimizer")], splits=splits) and 0)
 
 
 def kills(runs, most=1):
-    "Kill each of `runs` trainings at random moments, `most` times or fewer where it ends before; how many ended equal."
+    "Kill each of `runs` trainings at random moments, at most `most` times, and return how many ended equal."
     place, draw, splits = Path(tempfile.mkdtemp()), random.Random(42), small()
     try:
         begun = time.monotonic()
         assert ended(trained(place / "whole", splits)) == 0
         whole, length = outcome(place / "whole"), time.monotonic() - begun
-        equal, killed, mended = 0, 0, 0
+        equal, killed, failed = 0, 0, 0
         for number in range(runs):
             folder = place / f"run{number}"
             for _ in range(draw.randint(min(2, most), most)):
@@ -100,10 +100,10 @@ def kills(runs, most=1):
                 time.sleep(draw.uniform(0.02, length))
                 os.kill(child, signal.SIGKILL)
                 killed += ended(child) == -signal.SIGKILL
-            mended += ended(trained(folder, splits)) != 0
+            failed += ended(trained(folder, splits)) != 0
             equal += outcome(folder) == whole and not list(folder.rglob(".*"))
             shutil.rmtree(folder)
-        return {"runs": runs, "equal": equal, "killed": killed, "failed": mended}
+        return {"runs": runs, "equal": equal, "killed": killed, "failed": failed}
     finally:
         shutil.rmtree(place)
 
@@ -118,15 +118,15 @@ def checkpoint(step):
 OPERATIONS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "shutil.rmtree", "os.listdir", "os.scandir"}
 
 
-def at_operation(number, folder, strike):
-    "From now on in this process: `strike` at the operation of this number on files below `folder`."
+def at_operation(number, folder, fault):
+    "From now on in this process, call `fault` at the given operation on files below `folder`."
     count = 0
 
     def count_one():
         nonlocal count
         count += 1
         if count == number:
-            strike()
+            fault()
 
     def hook(event, arguments):
         if event in OPERATIONS and any(isinstance(path, (str, Path)) and str(path).startswith(str(folder)) for path in arguments):
@@ -140,25 +140,25 @@ def at_operation(number, folder, strike):
     os.fsync = counted_fsync
 
 
-def saved_with(number, folder, strike):
-    "The exit code of a process that saves step 30 beside 10 and 20, with trouble at one operation; 77 where there were fewer."
+def saved_with(number, folder, fault):
+    "Save step 30 next to 10 and 20 in a fork with a fault at one operation; return its exit code, 77 if there were fewer operations."
     shutil.rmtree(folder, ignore_errors=True)
     store = Checkpoints(folder, keep=2)
     for step in (10, 20):
         store.save(checkpoint(step))
 
     def save():
-        struck = []
-        at_operation(number, folder, lambda: (struck.append(1), strike()))
+        faults = []
+        at_operation(number, folder, lambda: (faults.append(1), fault()))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             store.save(checkpoint(30))
-        return 0 if struck else 77
+        return 0 if faults else 77
     return ended(forked(save))
 
 
 def state_of(folder):
-    "The step of the newest checkpoint after a start that tidies up; its weights must be those of that step."
+    "Return the step of the newest checkpoint after clean-up; its weights must be those of that step."
     store = Checkpoints(folder, keep=2)
     remove_stale_temp(folder)
     with warnings.catch_warnings():
@@ -169,18 +169,18 @@ def state_of(folder):
 
 
 def failing(number):
-    "Raises the system's error."
+    "Return a function that raises a system error."
     def fail():
         raise OSError(number, os.strerror(number))
     return fail
 
 
 def saves():
-    "Sweep over all operations of one save: what a start finds after a death, an error of each kind."
+    "For each operation of a save: the checkpoint found after a kill there, and after an error of each kind."
     place, found = Path(tempfile.mkdtemp()), {}
-    for name, strike, codes in [("death", lambda: os._exit(9), (9,)), ("ENOSPC", failing(errno.ENOSPC), (0,)), ("EIO", failing(errno.EIO), (0,))]:
+    for name, fault, codes in [("death", lambda: os._exit(9), (9,)), ("ENOSPC", failing(errno.ENOSPC), (0,)), ("EIO", failing(errno.EIO), (0,))]:
         steps, number = [], 1
-        while (code := saved_with(number, place / "checkpoints", strike)) != 77:
+        while (code := saved_with(number, place / "checkpoints", fault)) != 77:
             assert code in codes, (name, number, code)
             steps.append(state_of(place / "checkpoints"))
             number += 1
@@ -192,7 +192,7 @@ def saves():
 
 
 def too_large():
-    "Files may not grow beyond 100 bytes: two warnings, then the end with the checkpoints that were there."
+    "Limit files to 100 bytes: two warnings, then an error, and the earlier checkpoint is intact."
     place = Path(tempfile.mkdtemp())
     store = Checkpoints(place, keep=2)
     store.save(checkpoint(10))

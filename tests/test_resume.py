@@ -1,4 +1,4 @@
-"What a crash costs: nothing but the time since the last save. Trainings are cut off in every way there is, and must end as if they had not been."
+"Resuming: a training that is interrupted in any way ends with the weights of an uninterrupted one; damaged or changed runs are refused."
 import json
 import random
 import shutil
@@ -27,7 +27,7 @@ IC = str(Path(sys.executable).with_name("ic"))
 
 @cache
 def digits():
-    "320 digits to learn from: forty steps of eight."
+    "Splits with 320 training digits: forty steps of eight."
     splits = load_data("digits")
     return replace(splits, train=splits.train.select(range(320)), valid=splits.valid.select(range(32)), test=splits.test.select(range(32)))
 
@@ -38,7 +38,7 @@ def configured(*overrides):
 
 
 class Memory(Callback):
-    "Keeps what the optimizer remembers at the end, and the first step that this process made."
+    "Keeps the optimizer's state at the end, and the first step of this process."
     first = None
 
     def on_step_end(self, state):
@@ -49,7 +49,7 @@ class Memory(Callback):
 
 
 class AskAt(Callback):
-    "Asks for the end after a step."
+    "Requests a stop after a step."
     def __init__(self, step, stop):
         self.step, self.stop = step, stop
 
@@ -59,7 +59,7 @@ class AskAt(Callback):
 
 
 def stopped(folder, step, *overrides):
-    "A run that was asked to end after a step."
+    "Return the folder of a run that was stopped after a step."
     stop = Stop()
     with pytest.raises(KeyboardInterrupt):
         train(configured(*overrides), folder, callbacks=[AskAt(step, stop)], splits=digits(), stop=stop)
@@ -67,7 +67,7 @@ def stopped(folder, step, *overrides):
 
 
 def ended(folder, *overrides):
-    "A run, and all that must be equal however it came to its end."
+    "Train a run to its end, and return its first step and everything that must not depend on interruptions."
     memory = Memory()
     run = train(configured(*overrides), folder, callbacks=[memory], splits=digits())
     weights = (run.path / "classifier" / "model.safetensors").read_bytes()
@@ -80,13 +80,13 @@ def ended(folder, *overrides):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    "A run of two epochs that saved after each step and was never stopped, and what it gave."
+    "An uninterrupted run of two epochs with a checkpoint after each step, and its results."
     folder = tmp_path_factory.mktemp("resume") / "whole"
     return folder, ended(folder, "checkpoint.every_steps=1", "checkpoint.keep=200")[1]
 
 
 def only(folder, target, step):
-    "A run folder that was left with one checkpoint of `folder`."
+    "Return a run folder with a single checkpoint of `folder`."
     for name in ("config.yaml", "environment.json"):
         target.mkdir(exist_ok=True)
         shutil.copy(folder / name, target)
@@ -95,11 +95,11 @@ def only(folder, target, step):
     return target
 
 
-# exactly as if it had not been
+# exact resume
 
 
 def fitted(splits, config, folder, step=None):
-    "What a training ends with, after it was asked to end at `step` if there is one."
+    "Return the first step, weights with optimizer state, and history of a training, stopped at `step` if given."
     stop, memory = Stop(), Memory()
     model = build_model(Architecture(config.model.name, splits.preprocess.channels, 10, splits.preprocess.size, config.hyperparameters.dropout), seed=42)
     store = Checkpoints(folder, config.checkpoint.keep, config.checkpoint.every_steps)
@@ -107,7 +107,7 @@ def fitted(splits, config, folder, step=None):
     return memory.first, {name: tensor.tolist() for name, tensor in {**model.state_dict(), **memory.optimizer}.items()}, [replace(result, seconds=0) for result in history]
 
 
-def test_training_goes_on_at_any_step_and_ends_the_same(tmp_path):
+def test_resume_at_any_step_gives_identical_weights(tmp_path):
     config = configured("epochs=1", "checkpoint.every_steps=1", "checkpoint.keep=200")
     expected = fitted(digits(), config, tmp_path / "all")[1:]
     assert Checkpoints(tmp_path / "all").list_steps() == list(range(1, 41))
@@ -119,7 +119,7 @@ def test_training_goes_on_at_any_step_and_ends_the_same(tmp_path):
 
 @pytest.mark.parametrize("words", [["hyperparameters.optimizer=sgd", "hyperparameters.scheduler_type=onecycle"], ["hyperparameters.optimizer=adamw"],
                                    ["augment.rotation=10", "augment.translate=0.1", "hyperparameters.scheduler_type=plateau"], ["model=resnet", "data.channels=3"]])
-def test_whatever_the_optimizer_schedule_augmentation_and_network(tmp_path, words):
+def test_resume_is_exact_for_every_optimizer_schedule_augmentation_and_network(tmp_path, words):
     config = configured(*words)
     data = load_data(config.data)
     splits = replace(data, train=data.train.select(range(48)), valid=data.valid.select(range(16)))
@@ -130,13 +130,13 @@ def test_whatever_the_optimizer_schedule_augmentation_and_network(tmp_path, word
     assert first == 9 and found == list(whole[1:])
 
 
-def test_run_goes_on_and_gives_what_the_whole_run_gave(whole, tmp_path):
+def test_resumed_run_has_the_results_of_an_uninterrupted_one(whole, tmp_path):
     first, result = ended(only(whole[0], tmp_path / "run", 17), "checkpoint.every_steps=1", "checkpoint.keep=200")
     assert first == 18 and result == whole[1]
 
 
-def test_best_epoch_is_remembered_across_interruptions(tmp_path):
-    "The weights are spoilt on purpose after the first epoch."
+def test_best_epoch_survives_an_interruption(tmp_path):
+    "The weights are set to zero after the first epoch, so it stays the best."
     def spoil(state):
         if state.epoch >= 1:
             for weight in state.model.parameters():
@@ -154,8 +154,8 @@ def test_best_epoch_is_remembered_across_interruptions(tmp_path):
     assert weights[0] == weights[1]
 
 
-def test_best_average_is_remembered_where_a_run_stopped_between_epochs(tmp_path):
-    "What is best then is the running average, not the weights that it follows."
+def test_best_average_survives_a_stop_between_epochs(tmp_path):
+    "The best weights are then those of the running average."
     class Spoiler(Callback):
         def on_epoch_start(self, state):
             for weight in state.model.parameters() if state.epoch else []:
@@ -170,8 +170,8 @@ def test_best_average_is_remembered_where_a_run_stopped_between_epochs(tmp_path)
     assert weights[0] == weights[1]
 
 
-def test_a_run_whose_time_was_up_is_measured_by_the_next_process(tmp_path):
-    "It was cut in its second epoch, and killed before it was measured."
+def test_a_run_cut_by_its_time_budget_is_evaluated_by_the_next_process(tmp_path):
+    "The run was cut in its second epoch, and killed before its evaluation."
     class Late(Callback):
         def on_step_end(self, state):
             if state.step == 45: state.schedule = replace(state.schedule, deadline=0.0)
@@ -192,7 +192,7 @@ def test_history_is_cut_back_to_the_checkpoint(whole, tmp_path):
     assert ended(folder, "checkpoint.every_steps=1", "checkpoint.keep=200")[1] == whole[1]
 
 
-def test_what_a_callback_remembers_comes_back(tmp_path):
+def test_callback_state_is_restored(tmp_path):
     class Counter(Callback):
         count = 0
 
@@ -214,9 +214,9 @@ def test_what_a_callback_remembers_comes_back(tmp_path):
     assert counter.count == 80
 
 
-def test_time_of_a_run_is_that_of_all_its_processes(tmp_path):
+def test_training_time_adds_up_over_interruptions(tmp_path):
     folder = stopped(tmp_path / "run", 30)
-    spent = dict(Checkpoints(folder / "checkpoints").latest().state["callbacks"])["Clock"]["seconds"]
+    spent = dict(Checkpoints(folder / "checkpoints").latest().state["callbacks"])["TimerCallback"]["seconds"]
     assert spent > 0 and train(configured(), folder, splits=digits()).metrics["time"]["train_seconds"] > spent
 
 
@@ -224,25 +224,25 @@ def test_time_of_a_run_is_that_of_all_its_processes(tmp_path):
 
 
 def crash(*words):
-    "What the crashing program says."
+    "Return the result of the crash program."
     done = subprocess.run([sys.executable, str(ROOT / "tests" / "crash.py"), *map(str, words)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def test_killed_at_random_moments_ten_of_ten_end_the_same():
+def test_ten_runs_killed_at_random_moments_give_identical_weights():
     found = crash("kills", 10)
     assert found["killed"] >= 5 and (found["equal"], found["failed"]) == (10, 0), found
 
 
-def test_a_save_that_dies_or_fails_anywhere_leaves_the_old_state_or_the_new():
+def test_a_save_that_dies_or_fails_anywhere_leaves_an_intact_checkpoint():
     found = crash("saves")
     assert found["EFBIG"] == 0
     for name in ("death", "ENOSPC", "EIO"):
         assert found[name]["operations"] > 30 and found[name]["old"] > 20 and found[name]["new"] > 0, found
 
 
-def test_three_failed_saves_in_a_row_end_the_run_two_do_not(tmp_path, monkeypatch):
+def test_three_failed_saves_in_a_row_end_the_run(tmp_path, monkeypatch):
     from image_classifier.training import checkpoint as checkpoints
     real, fails = checkpoints.write_checkpoint, []
 
@@ -265,7 +265,7 @@ def test_three_failed_saves_in_a_row_end_the_run_two_do_not(tmp_path, monkeypatc
 
 
 def damages(data):
-    "Ways in which a file goes bad."
+    "Yield damaged versions of a file, then None for a missing one."
     draw = random.Random(len(data))
     for _ in range(20):
         place = draw.randrange(len(data))
@@ -278,7 +278,7 @@ def damages(data):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optim.safetensors", "state.json", "MANIFEST.json"])
-def test_every_damage_is_noticed_and_the_one_before_is_taken(whole, tmp_path, name):
+def test_every_damage_is_detected_and_the_checkpoint_before_is_used(whole, tmp_path, name):
     for step in (30, 31):
         only(whole[0], tmp_path, step)
     store, path = Checkpoints(tmp_path / "checkpoints"), tmp_path / "checkpoints" / "step_00000031" / name
@@ -297,7 +297,7 @@ def test_every_damage_is_noticed_and_the_one_before_is_taken(whole, tmp_path, na
         assert store.latest().step == 31
 
 
-def test_files_of_two_checkpoints_cannot_be_exchanged(whole, tmp_path):
+def test_files_swapped_between_checkpoints_are_detected(whole, tmp_path):
     for step in (30, 31):
         only(whole[0], tmp_path, step)
     shutil.copy(tmp_path / "checkpoints" / "step_00000030" / "optim.safetensors", tmp_path / "checkpoints" / "step_00000031")
@@ -305,7 +305,7 @@ def test_files_of_two_checkpoints_cannot_be_exchanged(whole, tmp_path):
         assert Checkpoints(tmp_path / "checkpoints").latest().step == 30
 
 
-def test_damaged_newest_checkpoint_changes_nothing_in_the_end(whole, tmp_path):
+def test_damaged_newest_checkpoint_does_not_change_the_result(whole, tmp_path):
     for step in (30, 31):
         only(whole[0], tmp_path / "run", step)
     (tmp_path / "run" / "checkpoints" / "step_00000031" / "MANIFEST.json").unlink()
@@ -314,7 +314,7 @@ def test_damaged_newest_checkpoint_changes_nothing_in_the_end(whole, tmp_path):
     assert first == 31 and result == whole[1]
 
 
-def test_all_damaged_is_refused(whole, tmp_path):
+def test_run_with_only_damaged_checkpoints_is_refused(whole, tmp_path):
     folder = only(whole[0], tmp_path / "run", 30)
     (folder / "checkpoints" / "step_00000030" / "model.safetensors").write_bytes(b"")
     with pytest.raises(ArtifactError, match="no usable checkpoint: model.safetensors is empty.*start again in another run folder"):
@@ -322,7 +322,7 @@ def test_all_damaged_is_refused(whole, tmp_path):
 
 
 def doctored(folder, **changes):
-    "The run whose one checkpoint says something else of its state, with a manifest that fits."
+    "Change the state of a run's only checkpoint, with a matching manifest."
     path, = (folder / "checkpoints").iterdir()
     state = json.loads((path / "state.json").read_text())
     for name, value in changes.items():
@@ -333,12 +333,12 @@ def doctored(folder, **changes):
 
 
 @pytest.mark.parametrize("changes, line", [({"format": 2}, "made in format 2"), ({"epoch": None}, "not the state of a training"), ({"history": [{}]}, "not the state of a training"),
-                                           ({"sums": "x"}, "not the state of a training"), ({"made_with": []}, "not the state of a training"), ({"step": 7}, "this is step 7"),
+                                           ({"running_totals": "x"}, "not the state of a training"), ({"made_with": []}, "not the state of a training"), ({"step": 7}, "this is step 7"),
                                            ({"callbacks": 1}, "not the state of a training"), ({"best_step": None}, "not the state of a training"),
                                            ({"callbacks": [[]]}, "not the state"), ({"step": True}, "not the state"), ({"step": "00000030"}, "not the state"), ({"seconds": "1"}, "not the state"),
-                                           ({"epoch": -1}, "do not agree"), ({"sums": [1]}, "do not agree"), ({"sums": [10**400, 0]}, "do not agree"), ({"stop": 1}, "do not agree"),
+                                           ({"epoch": -1}, "do not agree"), ({"running_totals": [1]}, "do not agree"), ({"running_totals": [10**400, 0]}, "do not agree"), ({"stop": 1}, "do not agree"),
                                            ({"best_step": 5}, "do not agree"), ({"lr": 1e999}, "not valid JSON"), ({"history": [{"epoch": "1"}]}, "not the state")])
-def test_state_that_makes_no_sense_is_refused(whole, tmp_path, changes, line):
+def test_inconsistent_state_is_refused(whole, tmp_path, changes, line):
     with pytest.raises(ArtifactError, match=line) as caught:
         train(configured(), doctored(only(whole[0], tmp_path / "run", 30), **changes), splits=digits())
     assert caught.value.exit_code == 4
@@ -367,7 +367,7 @@ def test_best_weights_of_another_network_are_refused_too(whole, tmp_path):
 # changed
 
 
-def test_other_threads_torch_or_data_are_named_and_need_leave(whole, tmp_path):
+def test_other_threads_torch_or_data_are_named_and_must_be_allowed(whole, tmp_path):
     threads = torch.get_num_threads()
     for number, (name, value, error) in enumerate([("threads", threads + 1, ConfigError), ("torch", "1.0", ConfigError), ("data", "f00d", DataError)]):
         folder = only(whole[0], tmp_path / str(number), 30)
@@ -379,7 +379,7 @@ def test_other_threads_torch_or_data_are_named_and_need_leave(whole, tmp_path):
             assert train(configured("allow=[change]"), folder, splits=digits()).finished
 
 
-def test_other_configuration_needs_leave_and_then_goes_on(whole, tmp_path):
+def test_other_configuration_must_be_allowed(whole, tmp_path):
     folder = only(whole[0], tmp_path / "run", 80)
     with pytest.raises(ConfigError, match="hyperparameters.num_epochs 2 there, 3 now"):
         train(configured("epochs=3"), folder, splits=digits())
@@ -390,31 +390,31 @@ def test_other_configuration_needs_leave_and_then_goes_on(whole, tmp_path):
         train(configured("epochs=3", "seed=1", "allow=[change]"), folder, splits=digits())
 
 
-def test_a_key_that_a_checkpoint_does_not_know_yet_had_its_default(whole, tmp_path):
+def test_a_setting_missing_from_a_checkpoint_had_its_default(whole, tmp_path):
     folder = only(whole[0], tmp_path / "run", 30)
     made_with = json.loads((folder / "checkpoints" / "step_00000030" / "state.json").read_text())["made_with"]
-    del made_with["configuration"]["deterministic"]
+    del made_with["deterministic"], made_with["hyperparameters.ema_decay"]
     doctored(folder, made_with=made_with)
     assert train(configured(), folder, splits=digits()).finished
 
 
-def test_other_batches_are_refused_also_with_leave(whole, tmp_path):
+def test_other_batch_size_is_refused_even_if_changes_are_allowed(whole, tmp_path):
     folder = only(whole[0], tmp_path / "run", 30)
     with pytest.warns(UserWarning), pytest.raises(ConfigError, match="an epoch has another number of steps now"):
         train(configured("batch_size=16", "allow=[change]"), folder, splits=digits())
 
 
-def test_another_optimizer_starts_without_memory(whole, tmp_path):
+def test_another_optimizer_starts_with_empty_state(whole, tmp_path):
     folder = only(whole[0], tmp_path / "run", 30)
     with pytest.warns(UserWarning, match="hyperparameters.optimizer adam then, sgd now"):
         assert train(configured("hyperparameters.optimizer=sgd", "allow=[change]"), folder, splits=digits()).finished
 
 
-# asked to stop
+# stopping
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_saves_and_says_how_to_go_on(tmp_path, number, code):
+def test_signal_saves_and_prints_the_command_to_resume(tmp_path, number, code):
     words = ["train", "epochs=1000000", "early_stopping_patience=0", "hyperparameters=fast", "--out", str(tmp_path / "run")]
     process = subprocess.Popen([IC, *words], stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     try:
@@ -424,53 +424,46 @@ def test_signal_saves_and_says_how_to_go_on(tmp_path, number, code):
     finally:
         process.kill()
     assert process.returncode == code, rest
-    assert "stopping after this step; interrupt again to quit at once" in rest
+    assert "stopping after this step; once more to leave at once" in rest
     assert rest[-1] == f"error: interrupted. resume with: ic {' '.join(words)}"
     found, rows = Checkpoints(tmp_path / "run" / "checkpoints").latest(), len(Run(tmp_path / "run").history)
     assert found.state["epoch"] == rows >= 1 and not (tmp_path / "run" / LOCK).exists()
 
 
-def test_second_signal_leaves_at_once(tmp_path):
-    held = """
-import signal, sys, time
-from image_classifier.core import Stop, install_handlers
-
-with install_handlers(stop := Stop(lambda text: print(text, file=sys.stderr, flush=True)), signal.SIGINT), stop.deferred():
-    print("on", flush=True)
-    while True: time.sleep(1)
-"""
+def test_second_signal_exits_immediately(tmp_path):
+    held = "import sys, time; from image_classifier.core.signals import Stop, install_handlers; import signal\nwith install_handlers(s := Stop(lambda text: print(text, file=sys.stderr, flush=True)), signal.SIGINT), s.watched():\n    print('on', flush=True)\n    while True: time.sleep(1)"
     process = subprocess.Popen([sys.executable, "-c", held], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        assert "interrupt again" in process.stderr.readline() and process.poll() is None
+        assert "once more" in process.stderr.readline() and process.poll() is None
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
     finally:
         process.kill()
 
 
-def test_without_a_folder_the_line_names_the_one_that_was_made(tmp_path, monkeypatch, capsys):
+def test_without_out_the_error_names_the_new_run_folder(tmp_path, monkeypatch, capsys):
     (tmp_path / "settings.ini").write_text("")
     monkeypatch.chdir(tmp_path)
-    from image_classifier.training import progress_bar as progress
+    from image_classifier import training
 
-    class Asks(Callback):
+    class RaiseSignal(Callback):
         def on_step_end(self, state):
             signal.raise_signal(signal.SIGINT)
-    monkeypatch.setattr(progress, "progress", Asks)
+    monkeypatch.setattr(training, "make_progress", RaiseSignal)
     assert main(["train", "epochs=2"]) == 130
     folder, = (tmp_path / "runs").iterdir()
     assert capsys.readouterr().err.splitlines()[-1] == f"error: interrupted. resume with: ic train epochs=2 --out runs/{folder.name}"
     assert Checkpoints(folder / "checkpoints").list_steps() == [1]
-    monkeypatch.setattr(progress, "progress", Callback)
+    monkeypatch.setattr(training, "make_progress", Callback)
     assert main(["train", "epochs=2", "--out", f"runs/{folder.name}", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["resumed"] == 1
     assert main(["train", "epochs=2", "--out", f"runs/{folder.name}"]) == 0
     assert capsys.readouterr().out.startswith("an equal run was already finished")
 
 
-def test_report_of_an_interrupted_run_says_so(tmp_path, capsys):
+def test_report_of_an_interrupted_run_mentions_it(tmp_path, capsys):
     folder, stop = tmp_path / "run", Stop()
     with pytest.raises(KeyboardInterrupt):
         train(compose(["epochs=2"]), folder, callbacks=[AskAt(30, stop)], stop=stop)
@@ -481,7 +474,7 @@ def test_report_of_an_interrupted_run_says_so(tmp_path, capsys):
 # one folder, one process
 
 
-def test_second_process_is_refused_and_a_dead_one_holds_nothing(tmp_path, capsys):
+def test_second_process_is_refused_and_a_dead_one_holds_no_lock(tmp_path, capsys):
     words = ["train", "epochs=1000000", "early_stopping_patience=0", "hyperparameters=fast", "--out", str(tmp_path / "run")]
     process = subprocess.Popen([IC, *words], stderr=subprocess.PIPE, text=True)
     try:
@@ -491,7 +484,7 @@ def test_second_process_is_refused_and_a_dead_one_holds_nothing(tmp_path, capsys
     finally:
         process.kill()
     process.communicate()
-    assert (tmp_path / "run" / LOCK).exists(), "it was killed"
+    assert (tmp_path / "run" / LOCK).exists(), "the process was killed, so its lock file stays"
     with locked(tmp_path / "run"):
         pass
     assert not (tmp_path / "run" / LOCK).exists()

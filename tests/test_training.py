@@ -1,4 +1,4 @@
-"What a user loses when a training goes wrong and nobody says so: hours, good weights, somebody else's random numbers."
+"Training: divergence is reported at its step, the best weights survive, and the caller's random state does not change."
 import re
 from dataclasses import replace
 from functools import cache
@@ -17,7 +17,7 @@ from image_classifier.training import Callback, epoch_order, fit, snapshot, trai
 
 @cache
 def digits():
-    "96 digits to learn from and 32 to choose by."
+    "Splits with 96 training and 32 validation digits."
     splits = load_data("digits")
     return replace(splits, train=splits.train.select(range(96)), valid=splits.valid.select(range(32)))
 
@@ -31,8 +31,8 @@ def network():
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 10))
 
 
-def spoilt(dataset, row, value):
-    "The images as floats, one pixel of one of them being `value`."
+def with_pixel(dataset, row, value):
+    "Return the images as floats, with one pixel of one image set to `value`."
     images = dataset.images.astype(np.float32)
     images[row, 0, 4, 4] = value
     return replace(dataset, images=images)
@@ -43,7 +43,7 @@ def finite(model):
 
 
 def diverges(model, splits, config, callbacks=()):
-    "The error's line, once it is known to have exit code 5 and to name the rate and a smaller one."
+    "Check that training diverges with exit code 5 and names a smaller learning rate; return the error's line."
     with pytest.raises(DivergedError) as caught:
         fit(model, splits, **training_arguments(config), callbacks=callbacks)
     rate = config.hyperparameters.learning_rate
@@ -53,7 +53,7 @@ def diverges(model, splits, config, callbacks=()):
 
 
 class Steps(Callback):
-    "Counts the steps that were taken."
+    "Counts the steps."
     taken = 0
 
     def on_step_end(self, state):
@@ -61,7 +61,7 @@ class Steps(Callback):
 
 
 class At(Callback):
-    "Does something when so many steps are taken, or so many epochs are done."
+    "Calls a function after a given step or epoch."
     def __init__(self, action, step=None, epoch=None):
         self.action, self.step, self.epoch = action, step, epoch
 
@@ -74,22 +74,22 @@ class At(Callback):
             self.action(state)
 
 
-# numbers that are not finite (T11)
+# values that are not finite
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("position", [0, 40, 95])
-def test_impossible_pixel_stops_the_training_at_its_step(value, position):
+def test_nonfinite_pixel_stops_the_training_at_its_step(value, position):
     config, model, steps = configured("epochs=3"), network(), Steps()
     before = snapshot(model)
     row = epoch_order(96, 32, config.seed, 0)[position]
-    line = diverges(model, replace(digits(), train=spoilt(digits().train, row, value)), config, [steps])
+    line = diverges(model, replace(digits(), train=with_pixel(digits().train, row, value)), config, [steps])
     assert re.search(rf"the (loss|gradient) is not finite at step {position // 32} \(epoch 1,", line)
     assert steps.taken == position // 32
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_impossible_pixel_in_a_later_epoch_costs_nothing_that_was_learnt():
+def test_divergence_in_a_later_epoch_keeps_the_best_weights():
     model, kept = network(), []
     poison = At(lambda state: (kept.append(snapshot(state.model)), state.model[1].weight.data.fill_(float("nan"))), epoch=2)
     line = diverges(model, digits(), configured("epochs=4"), [poison])
@@ -98,7 +98,7 @@ def test_impossible_pixel_in_a_later_epoch_costs_nothing_that_was_learnt():
 
 
 @pytest.mark.parametrize("rate", ["1e20", "1e30", "1e38"])
-def test_exploding_rate_stops_the_training_after_the_step_that_exploded(rate):
+def test_too_high_learning_rate_stops_the_training_after_the_step_that_diverged(rate):
     model, steps = network(), Steps()
     line = diverges(model, digits(), configured(f"lr={rate}", "hyperparameters.optimizer=sgd", "hyperparameters.clip_grad_norm=0"), [steps])
     assert steps.taken <= 2 and f"at step {steps.taken} (epoch 1," in line
@@ -106,16 +106,16 @@ def test_exploding_rate_stops_the_training_after_the_step_that_exploded(rate):
 
 
 @pytest.mark.parametrize("step, name", [(1, "loss"), (2, "loss"), (3, "validation loss")])  # an epoch has three steps
-def test_infinite_loss_is_noticed_before_the_next_step(step, name):
+def test_infinite_loss_is_detected_before_the_next_step(step, name):
     model, steps = network(), Steps()
     explosion = At(lambda state: state.model[5].weight.data.mul_(1e38).mul_(1e3), step=step)
     line = diverges(model, digits(), configured("epochs=2"), [explosion, steps])
     assert f"the {name} is not finite at step {step} (epoch 1," in line and steps.taken == step and finite(model)
 
 
-def test_impossible_validation_pixel_is_divergence_not_a_best_epoch():
+def test_nonfinite_validation_loss_is_divergence_and_no_best_epoch():
     model = network()
-    line = diverges(model, replace(digits(), valid=spoilt(digits().valid, 5, float("nan"))), configured("epochs=2"))
+    line = diverges(model, replace(digits(), valid=with_pixel(digits().valid, 5, float("nan"))), configured("epochs=2"))
     assert "the validation loss is not finite at step 3" in line and finite(model)
 
 
@@ -127,7 +127,7 @@ def test_a_callback_ends_the_training_after_its_epoch():
     assert [result.step for result in history] == [3, 6]
 
 
-def test_interrupt_leaves_the_best_weights_and_tells_the_end():
+def test_interrupt_leaves_the_best_weights_and_runs_on_fit_end():
     def interrupt(state):
         raise KeyboardInterrupt
     model, kept, ended = network(), [], Steps()
@@ -140,10 +140,10 @@ def test_interrupt_leaves_the_best_weights_and_tells_the_end():
         assert all(torch.equal(tensor, known[name]) for name, tensor in kept[0].items())
 
 
-# what does not matter
+# random state
 
 
-def test_random_numbers_of_others_neither_matter_nor_change():
+def test_global_random_state_has_no_effect_and_does_not_change():
     weights = []
     for ambient in (1, 2):
         torch.manual_seed(ambient)
@@ -155,7 +155,7 @@ def test_random_numbers_of_others_neither_matter_nor_change():
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
 
 
-def test_watching_changes_nothing():
+def test_callbacks_do_not_change_the_weights():
     weights = []
     for callbacks in ([], [Steps(), At(lambda state: torch.rand(3), step=2)]):
         model = network()

@@ -1,24 +1,20 @@
-from .callbacks import Callback as Callback, run_callbacks as run_callbacks
-from .checkpoint import Checkpoint as Checkpoint, Checkpoints as Checkpoints, check_progress as check_progress
-from .checkpoint import load_optimizer as load_optimizer, optimizer_tensors as optimizer_tensors, read_checkpoint as read_checkpoint
-from .checkpoint import write_checkpoint as write_checkpoint
+from .callbacks import Callback as Callback
+from .checkpoint import Checkpoint as Checkpoint, Checkpoints as Checkpoints, load_optimizer as load_optimizer, optimizer_tensors as optimizer_tensors
+from .checkpoint import read_checkpoint as read_checkpoint, write_checkpoint as write_checkpoint
 from .compute import Compute as Compute, resolve_compute as resolve_compute
-from .distributed import DistributedContext as DistributedContext, all_gather as all_gather, all_reduce_max as all_reduce_max, all_reduce_sum as all_reduce_sum
-from .distributed import assert_same_across_ranks as assert_same_across_ranks, broadcast_text as broadcast_text, init_distributed as init_distributed
-from .distributed import peer_failure as peer_failure, sync_batchnorm_stats as sync_batchnorm_stats
+from .distributed import DistributedContext as DistributedContext, broadcast_text as broadcast_text, init_distributed as init_distributed
+from .distributed import peer_failure as peer_failure
 from .ema import make_ema as make_ema
-from .estimation import TimeEstimate as TimeEstimate, epochs_within as epochs_within, estimate as estimate, seconds_within as seconds_within
-from .estimation import time_steps as time_steps, time_training as time_training, trial_copy as trial_copy
+from .estimation import TimeEstimate as TimeEstimate, estimate as estimate
 from .history import EpochResult as EpochResult, History as History, format_epoch as format_epoch
 from .loop import fit as fit, train_epoch as train_epoch, validate_epoch as validate_epoch
 from .muon import Muon as Muon, muon_groups as muon_groups, newton_schulz as newton_schulz
-from .optimizers import OPTIMIZERS as OPTIMIZERS, check_optimizer as check_optimizer, make_optimizer as make_optimizer, parameter_groups as parameter_groups
-from .optimizers import register_optimizer as register_optimizer
+from .optimizers import OPTIMIZERS as OPTIMIZERS, check_optimizer as check_optimizer, make_optimizer as make_optimizer
+from .optimizers import parameter_groups as parameter_groups, register_optimizer as register_optimizer
 from .progress_bar import BarProgress as BarProgress, CountProgress as CountProgress, LineProgress as LineProgress, NotebookProgress as NotebookProgress
 from .progress_bar import make_progress as make_progress
 from .resuming import CheckpointCallback as CheckpointCallback, make_checkpoint as make_checkpoint, resume as resume
 from .schedulers import SCHEDULES as SCHEDULES, Schedule as Schedule, lr_at_step as lr_at_step
-from .setup import epoch_images as epoch_images, epoch_order as epoch_order, resize_batch as resize_batch, setup_training as setup_training
-from .setup import training_arguments as training_arguments
+from .setup import epoch_images as epoch_images, epoch_order as epoch_order, setup_training as setup_training, training_arguments as training_arguments
 from .state import TrainSetup as TrainSetup, TrainState as TrainState, snapshot as snapshot
-from .step import split_batch as split_batch, train_step as train_step
+from .step import train_step as train_step

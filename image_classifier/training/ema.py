@@ -12,19 +12,19 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-# %% ../../nbs/training/35_ema.ipynb #86d575d0
+# %% ../../nbs/training/35_ema.ipynb #a53a58fc
 def make_ema(model: nn.Module,  # on the device where it is trained
-             decay: float,  # share that the average keeps at each step, 0..1
+             decay: float,  # share of itself that the average keeps at each step after the warm-up, 0..1
             ) -> AveragedModel:
-    "A running average that starts from the weights and buffers of `model`; `update_parameters(model)` after each step moves it."
+    "Return an average that starts as a copy of `model`; call `update_parameters(model)` after each step."
     ema = AveragedModel(model, use_buffers=True)
-    ema.n_averaged += 1  # the first weights count as one step, so the first update moves the average and does not replace it
+    ema.n_averaged += 1  # torch replaces the average at a count of 0; the initial weights count as one step
 
     @torch.no_grad()
     def _average(averages: Sequence[torch.Tensor], tensors: Sequence[torch.Tensor], _) -> None:
-        steps = int(ema.n_averaged)  # on the CPU: nothing waits for the device
+        count = int(ema.n_averaged)  # steps made so far + 1; it is on the CPU, so this does not wait for the device
         if averages[0].is_floating_point():
-            torch._foreach_lerp_(averages, tensors, 1 - min(decay, steps / (9 + steps)))
+            torch._foreach_lerp_(averages, tensors, 1 - min(decay, count / (9 + count)))
         else:
             torch._foreach_copy_(averages, tensors)
     ema.multi_avg_fn = _average

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -36,39 +37,39 @@ from .step import train_step
 
 # %% ../../nbs/training/75_loop.ipynb #a89f9648
 def max_abs_weight(model: nn.Module) -> float:
-    "The largest absolute value among all weights and buffers."
+    "Return the largest absolute value of all weights and buffers."
     tensors = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point() and tensor.numel()]
     return torch.stack([tensor.abs().max().float() for tensor in tensors]).max().item() if tensors else 0.0
 
-# %% ../../nbs/training/75_loop.ipynb #3ded6594
+# %% ../../nbs/training/75_loop.ipynb #0a404026
 def epoch_batches(state: TrainState,
-                  rows: Iterable,  # what is left of the epoch's order, for all processes
+                  order: np.ndarray,  # rest of the epoch's order, for all processes
                  ) -> Iterator[Batch]:
-    "The augmented batches of the current epoch: this process's share of the whole ones, then of the last, smaller one."
-    setup, distributed = state.setup, state.setup.compute.distributed
+    "Yield the augmented batches of the current epoch: the rows of this process in the full ones, then in the last, smaller one."
+    setup, distributed, batch_size = state.setup, state.setup.compute.distributed, state.setup.hyperparameters.batch_size
     augment = make_augment(setup.augment, setup.seed, state.epoch)
-    whole, last = distributed.rows(rows, setup.hyperparameters.batch_size)
-    for order, size in ((whole, setup.hyperparameters.batch_size // distributed.world_size), (last, setup.hyperparameters.batch_size)):
-        yield from batches(setup.splits.train, setup.splits.preprocess, size, order, augment, setup.compute.device, reuse=True)
+    full, last = distributed.batch_rows(order, batch_size)
+    for rows, size in ((full, batch_size // distributed.world_size), (last, batch_size)):
+        yield from batches(setup.splits.train, setup.splits.preprocess, size, rows, augment, setup.compute.device, reuse=True)
 
 # %% ../../nbs/training/75_loop.ipynb #6d889085
 def over_time(state: TrainState) -> bool:
-    "Whether the time budget is used up, in any of the processes."
+    "Return whether the time budget is used up, in any of the processes."
     distributed = state.setup.compute.distributed
     if state.schedule.deadline == math.inf or (distributed.world_size > 1 and not state.should_sync):
         return False
     return bool(all_reduce_max(distributed, int(state.elapsed > state.schedule.deadline)))
 
-# %% ../../nbs/training/75_loop.ipynb #92d62d63
+# %% ../../nbs/training/75_loop.ipynb #b4c1f5b8
 def train_epoch(state: TrainState) -> EpochResult:
-    "Train on what is left of the current epoch, then measure on the validation images."
+    "Train on the rest of the current epoch, validate, and return the result."
     setup, distributed, began = state.setup, state.setup.compute.distributed, time.perf_counter() - state.seconds
     batch_size = setup.hyperparameters.batch_size
     order = epoch_order(len(setup.splits.train), batch_size, setup.seed, state.epoch)
     state.model.train()
     for batch in epoch_batches(state, order[state.steps_done * batch_size:]):
         rows = min(batch_size, len(order) - state.steps_done * batch_size)  # of all processes
-        train_step(state, batch, counts=distributed.is_main or rows == batch_size or distributed.divides(rows))
+        train_step(state, batch, counts=distributed.is_main or rows == batch_size or distributed.can_shard(rows))
         state.seconds = time.perf_counter() - began
         run_callbacks(state, "on_step_end")
         if over_time(state):
@@ -76,14 +77,15 @@ def train_epoch(state: TrainState) -> EpochResult:
             break
     check_diverged(state)
     totals, seen = all_reduce_sum(distributed, state.running_totals).tolist(), min(state.steps_done * batch_size, len(order))
-    loss, accuracy = validate_epoch(state)
+    valid = validate_epoch(state)
     state.epoch += 1
     state.running_totals, state.seconds = zero_totals(setup.compute.device), 0.0
-    return EpochResult(state.epoch, state.step, state.lr, totals[0] / seen, totals[1] / seen, loss, accuracy, time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    return EpochResult(state.epoch, state.step, state.lr, totals[0] / seen, totals[1] / seen, *valid, seconds)
 
 # %% ../../nbs/training/75_loop.ipynb #c8842e2d
 def validate_epoch(state: TrainState) -> tuple[float, float]:  # mean cross-entropy, accuracy
-    "Measure on the validation images; if the loss is the lowest so far, keep the weights."
+    "Return loss and accuracy on the validation images; if the loss is the lowest so far, keep the weights."
     valid, compute = state.setup.splits.valid, state.setup.compute
     model = state.ema.module if state.ema else state.model
     shard = compute.distributed.shard(len(valid))
@@ -97,25 +99,26 @@ def validate_epoch(state: TrainState) -> tuple[float, float]:  # mean cross-entr
         state.best, state.best_step = snapshot(model), state.step
     return loss, (logits.argmax(1) == targets).double().mean().item()
 
-# %% ../../nbs/training/75_loop.ipynb #42a110d5
+# %% ../../nbs/training/75_loop.ipynb #b13b8689
 def fit_time_budget(state: TrainState,
                     minutes: float,
                    ) -> None:
-    "Time a few steps, for about a tenth of the minutes at most, and plan as many epochs as fit into what is left."
+    "Time a few steps, for about a tenth of the minutes at most, and plan as many epochs as fit into the rest."
     began, hyper, distributed = time.perf_counter(), state.setup.hyperparameters, state.setup.compute.distributed
     expected = time_training(trial_copy(state), seconds=min(3.0, minutes * 60 / 30))
     left = minutes - (time.perf_counter() - began) / 60
     epochs = -all_reduce_max(distributed, -epochs_within(expected, left))
     state.schedule = replace(state.schedule, epochs=epochs, deadline=seconds_within(expected, left))
     if distributed.is_main and hyper.scheduler_type == "step" and epochs * hyper.step_size < hyper.num_epochs:
-        warnings.warn(f"{epochs} of {hyper.num_epochs} epochs fit into max_minutes, and the learning rate is cut as often as it would be in all of them: "
-                      "ask for about as many epochs as fit, or use hyperparameters.scheduler_type=onecycle", UserWarning)
+        warnings.warn(f"{epochs} of {hyper.num_epochs} epochs fit into max_minutes, and the learning rate is cut as often as it "
+                      "would be in all of them: ask for about as many epochs as fit, or use "
+                      "hyperparameters.scheduler_type=onecycle", UserWarning)
 
 # %% ../../nbs/training/75_loop.ipynb #2cbf0389
 def plan_epochs(state: TrainState,
                 max_minutes: float,  # 0: no limit
                ) -> None:
-    "Decide how many epochs are trained; a resumed training keeps the plan it had."
+    "Decide how many epochs to train; a resumed training keeps its plan."
     if not max_minutes:
         hyper = state.setup.hyperparameters
         state.schedule = Schedule(hyper, state.setup.steps_per_epoch, hyper.num_epochs)
@@ -153,27 +156,28 @@ def fit(model: nn.Module,  # any network from (B,C,S,S) float32 inputs to (B,K) 
         hyperparameters: Hyperparameters | None = None,  # None: the defaults, with the three that follow
         *,
         epochs: int | None = None,  # num_epochs
-        batch_size: int | None = None,  # images that one optimizer step sees
+        batch_size: int | None = None,  # images per optimizer step, over all processes
         lr: float | None = None,  # highest learning rate
         augment: AugmentConfig | None = None,  # None: no augmentation
         seed: int = 42,  # of order, augmentation and dropout
         device: str = "auto",  # auto, cpu, cuda, cuda:N, mps
         compute: Compute | None = None,  # instead of `device`: processes, precision, threads and the rest, resolved
         early_stopping_patience: int = 10,  # epochs without a lower validation loss before stopping; 0: never
-        max_minutes: float = 0.0,  # time budget, which as many epochs as fit are planned for; 0: none
+        max_minutes: float = 0.0,  # time budget: train as many epochs as fit; 0: no limit
         callbacks: Iterable[Callback] = (),
         checkpoints: Checkpoints | None = None,  # where to save, and what to resume from if it exists
-        stop: Stop | None = None,  # asks for the end after a step
+        stop: Stop | None = None,  # requests to stop after a step
         allow: Collection[str] = (),  # "change": resume although settings, data or versions have changed
        ) -> History:
-    "Train `model` and leave it with the weights of its best epoch: the lowest validation loss, the earliest of equals."
+    "Train `model`, leave it with the weights of its best epoch (lowest validation loss), and return the history."
     hyper, stop = merge_hyperparameters(hyperparameters, epochs, batch_size, lr), stop or Stop()
     compute = compute or resolve_compute(device, hyper.precision)
     with compute.active(hyper.batch_size):
         state = setup_training(model, splits, hyper, augment, seed, compute)
         state.callbacks = [*callbacks, CheckpointCallback(checkpoints, stop)]
         found = checkpoints.latest() if checkpoints else None
-        assert_same_across_ranks(compute.distributed, f"data {splits.fingerprint}, step {found.step if found else 0}")  # before any of them writes
+        step = found.step if found else 0
+        assert_same_across_ranks(compute.distributed, f"data {splits.fingerprint}, step {step}")  # before any of them writes
         if found:
             resume(state, found, allow)
         plan_epochs(state, max_minutes)

@@ -20,44 +20,46 @@ from .optimizers import set_learning_rate
 from .setup import resize_batch
 from .state import TrainState, check_diverged, flag_nonfinite
 
-# %% ../../nbs/training/55_step.ipynb #86b5fe53
+# %% ../../nbs/training/55_step.ipynb #a8a4ce6c
 def dropout_seed(state: TrainState,
-                 part: int = 0,  # of the batch
+                 part: int = 0,  # number of the micro-batch
                 ) -> contextlib.AbstractContextManager:
-    "Seed torch's generators by seed, step, micro-batch and rank, inside the block only."
+    "Return a context that seeds torch's generators by seed, step, micro-batch and rank."
     rank = state.setup.compute.distributed.rank
-    which = [part, rank] if part or rank else []
-    return seeded_rng(state.setup.compute.device, hash_parts(state.setup.seed, state.step, *which, "dropout"))
+    extra = [part, rank] if part or rank else []
+    return seeded_rng(state.setup.compute.device, hash_parts(state.setup.seed, state.step, *extra, "dropout"))
 
-# %% ../../nbs/training/55_step.ipynb #2b30cafc
+# %% ../../nbs/training/55_step.ipynb #79baef37
 def split_batch(batch: Batch,
-                count: int,  # at most; parts are as equal as they can be
+                count: int,  # micro-batches, at most one per image
                ) -> list[Batch]:
-    "Split the batch into micro-batches, none of them empty."
+    "Return the batch split into micro-batches of nearly equal size, none of them empty."
     if count == 1:
         return [batch]
-    cut = [tensor.tensor_split(min(count, len(batch.targets))) for tensor in batch]
-    return [Batch(*tensors) for tensors in zip(*cut)]
+    parts = [tensor.tensor_split(min(count, len(batch.targets))) for tensor in batch]
+    return [Batch(*tensors) for tensors in zip(*parts)]
 
-# %% ../../nbs/training/55_step.ipynb #3be0ed3b
+# %% ../../nbs/training/55_step.ipynb #8358ad1d
 def no_sync(state: TrainState,
-            wanted: bool,
+            enabled: bool,
            ) -> contextlib.AbstractContextManager:
-    "Keep gradients in this process inside the block, if `wanted`."
-    return state.compiled_model.no_sync() if wanted and state.setup.compute.distributed.world_size > 1 else contextlib.nullcontext()
+    "Return a context that keeps gradients in this process, if `enabled`."
+    distributed = enabled and state.setup.compute.distributed.world_size > 1
+    return state.compiled_model.no_sync() if distributed else contextlib.nullcontext()
 
-# %% ../../nbs/training/55_step.ipynb #932d13f0
+# %% ../../nbs/training/55_step.ipynb #d210d3a7
 def backward(state: TrainState,
-             batch: Batch,  # the share of this process
-            ) -> tuple[torch.Tensor, torch.Tensor]:  # (), (): mean loss, number of correct answers
-    "Add up the gradients of a batch, micro-batch by micro-batch."
+             batch: Batch,  # rows of this process
+            ) -> tuple[torch.Tensor, torch.Tensor]:  # (), (): mean loss, number of correct predictions
+    "Compute the gradients of a batch, micro-batch by micro-batch, and return its loss and number of correct predictions."
     hyper, compute = state.setup.hyperparameters, state.setup.compute
     losses, hits, parts = [], [], split_batch(batch, hyper.gradient_accumulation)
     for number, part in enumerate(parts, 1):
         with no_sync(state, number < len(parts)):
             with dropout_seed(state, number - 1), autocast(compute.precision, compute.device):
                 logits = state.compiled_model(resize_batch(part.inputs, state.image_size))
-            loss = F.cross_entropy(logits.float(), part.targets, label_smoothing=hyper.label_smoothing) * (len(part.targets) / len(batch.targets))
+            loss = F.cross_entropy(logits.float(), part.targets, label_smoothing=hyper.label_smoothing)
+            loss = loss * (len(part.targets) / len(batch.targets))
             loss.backward()
         losses.append(loss.detach())
         hits.append((logits.detach().argmax(1) == part.targets).sum())
@@ -65,10 +67,10 @@ def backward(state: TrainState,
 
 # %% ../../nbs/training/55_step.ipynb #b0e744dc
 def train_step(state: TrainState,
-               batch: Batch,  # the share of this process
-               counts: bool = True,  # whether it is added to the running totals of the epoch
+               batch: Batch,  # rows of this process
+               counts: bool = True,  # whether to add it to the running totals of the epoch
               ) -> None:
-    "Make one optimizer step; the weights stay as they are if a number is not finite."
+    "Make one optimizer step; if loss or gradient is not finite, no weight changes."
     state.lr = state.schedule.lr(state.step, state.history)
     set_learning_rate(state.optimizer, state.lr)
     state.optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"What happens when several processes train one model: the same images in the same steps, and one of them writes."
+"Distributed training: several processes see the same images in the same steps as one, and the first writes the files."
 import json
 import os
 import signal
@@ -21,13 +21,13 @@ WORDS = ["data=digits", "hyperparameters=fast", "epochs=2", "batch_size=100", "d
 
 
 def launched(words, processes=2, **options):
-    "A training in several processes, as a user starts it."
+    "Start a training in several processes with torchrun."
     return subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone", *words], text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, **options)
 
 
 def ended(process, seconds=300):
-    "What a launched training printed, once it has ended well."
+    "Wait for a training to succeed, and return its output."
     out, err = process.communicate(timeout=seconds)
     assert process.returncode == 0, err
     return out, err
@@ -35,14 +35,14 @@ def ended(process, seconds=300):
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    "A run in one process and the same in two, and what the two printed."
+    "A run in one process, the same run in two, and the output of the two."
     place = tmp_path_factory.mktemp("ranks")
     out, err = ended(launched(["-m", "image_classifier.cli", "train", *WORDS, "--out", str(place / "two")]))
     ended(launched(["-m", "image_classifier.cli", "train", *WORDS, "--out", str(place / "one")], processes=1))
     return Run(place / "one"), Run(place / "two"), out, err
 
 
-def test_two_processes_learn_what_one_learns(pair):
+def test_two_processes_train_as_well_as_one(pair):
     one, two, out, err = pair
     assert two.metrics["epochs"] == 2 and two.metrics["data"] == one.metrics["data"]
     assert two.metrics["test"]["accuracy"]["low"] <= one.metrics["test"]["accuracy"]["value"] <= two.metrics["test"]["accuracy"]["high"]
@@ -51,14 +51,14 @@ def test_two_processes_learn_what_one_learns(pair):
         assert second.train_loss == pytest.approx(first.train_loss, rel=0.05)
 
 
-def test_one_of_them_speaks_and_writes(pair):
+def test_only_the_first_process_prints_and_writes(pair):
     one, two, out, err = pair
     assert out.count("test accuracy") == 1 and err.count("epoch 1/2") == 1
     assert {file.name for file in two.path.iterdir()} == {file.name for file in one.path.iterdir()}
     assert two.classifier().predict(np.zeros((8, 8), np.uint8)).predicted_class in "0123456789"
 
 
-def test_a_finished_run_comes_back_in_all_processes(pair):
+def test_a_finished_run_is_returned_in_all_processes(pair):
     one, two, *_ = pair
     out, err = ended(launched(["-m", "image_classifier.cli", "train", *WORDS, "--out", str(two.path)]))
     assert "an equal run was already finished" in out and out.count("test accuracy") == 1
@@ -67,15 +67,15 @@ def test_a_finished_run_comes_back_in_all_processes(pair):
 def test_any_number_of_processes_sees_the_same_batches():
     order = np.random.default_rng(0).permutation(1003)
     for count in (1, 2, 4):
-        shares, lasts = zip(*(DistributedContext(rank, count).rows(order, 100) for rank in range(count)))
+        shares, lasts = zip(*(DistributedContext(rank, count).batch_rows(order, 100) for rank in range(count)))
         for start in range(0, 1000, 100):
             mine = slice(start // count, (start + 100) // count)
             assert np.concatenate([share[mine] for share in shares]).tolist() == order[start:start + 100].tolist()
-        assert all(last.tolist() == order[1000:].tolist() for last in lasts)  # three images: all compute them
+        assert all(last.tolist() == order[1000:].tolist() for last in lasts)  # three images: all processes compute them
 
 
-def test_what_two_began_one_ends(pair, tmp_path):
-    "Stopped by a signal in the middle, saved by the first process, gone on with by a single one, which must be allowed."
+def test_a_run_of_two_processes_resumes_in_one_if_allowed(pair, tmp_path):
+    "It is stopped by a signal and saved by the first process; resuming it in a single process must be allowed."
     place = tmp_path / "run"
     words = [*WORDS[:2], "epochs=200", *WORDS[3:], "early_stopping_patience=0", "--out", str(place)]
     process = launched(["-m", "image_classifier.cli", "train", *words])
@@ -98,12 +98,12 @@ def test_what_two_began_one_ends(pair, tmp_path):
         assert stopped.poll() is None and time.monotonic() < deadline + 120
         time.sleep(0.1)
     stopped.send_signal(signal.SIGTERM)
-    assert "the run goes on with something else than it was made with" in stopped.communicate(timeout=60)[1] and stopped.returncode == 143
+    assert "the run resumes with something else than it was made with" in stopped.communicate(timeout=60)[1] and stopped.returncode == 143
     assert (place / "history.jsonl").read_text().splitlines()[:len(before) - 1] == before[:-1]
 
 
-def test_processes_that_see_different_data_are_all_refused(tmp_path):
-    "Two machines whose disks do not hold the same: here one process is told to divide the images otherwise."
+def test_processes_with_different_data_are_all_refused(tmp_path):
+    "As on two machines with different files: here one process splits the images with another seed."
     script = """
 import os, sys
 from image_classifier.config import compose
@@ -125,21 +125,21 @@ except ConfigError as problem:
     assert all("see different data or checkpoints" in line for line in said) and said[0] != said[1]
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
+def test_a_batch_size_not_divisible_by_the_processes_is_refused(tmp_path):
     process = launched(["-m", "image_classifier.cli", "train", *WORDS[:-2], "batch_size=101", "--out", str(tmp_path / "run")])
     out, err = process.communicate(timeout=120)
     assert process.returncode != 0 and "batch_size=101 cannot be shared by 2 processes" in err and "use batch_size=100" in err
 
 
-def test_a_launch_that_started_one_process_is_said_aloud(tmp_path):
+def test_accelerate_launch_of_a_single_process_gives_a_warning(tmp_path):
     found = subprocess.run([sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--cpu", "-m", "image_classifier.cli", "train",
                             *WORDS[:2], "epochs=1", "--out", str(tmp_path / "run")], capture_output=True, text=True, cwd=ROOT)
     assert found.returncode == 0 and "accelerate launch started one process" in found.stderr
     assert torch.distributed.is_available() and Path(tmp_path / "run" / "metrics.json").exists()
 
 
-def test_a_notebook_starts_several(tmp_path):
-    "Accelerate's launcher copies a process that has trained before."
+def test_notebook_launcher_trains_in_two_processes(tmp_path):
+    "Accelerate's launcher forks a process that has trained before."
     script = """
 import os, sys
 from accelerate import notebook_launcher

@@ -1,4 +1,4 @@
-"What a user loses when weights move wrongly: names that config accepts and nothing builds, rates that run away."
+"Optimizers and schedules: every configured name exists, learning rates stay in range, results agree with torch."
 import itertools
 from dataclasses import fields
 from types import SimpleNamespace
@@ -15,13 +15,13 @@ def choices(name):
     return next(field.metadata["limits"]["choices"] for field in fields(Hyperparameters) if field.name == name)
 
 
-def test_every_name_that_config_accepts_exists_here():
+def test_every_name_in_the_configuration_is_registered():
     assert set(choices("optimizer")) == set(OPTIMIZERS)
     assert set(choices("scheduler_type")) == set(SCHEDULES)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_rate_stays_between_zero_and_the_one_that_was_asked_for(name):
+def test_learning_rate_stays_between_zero_and_the_configured_one(name):
     history = [SimpleNamespace(valid_loss=1.0)] * 12
     for epochs, steps, warmup, min_lr in itertools.product((1, 3, 12), (1, 7), (0.0, 0.5, 2.0, 99.0), (0.0, 1e-6, 1.0)):
         h = Hyperparameters(learning_rate=0.1, num_epochs=epochs, scheduler_type=name, warmup_epochs=warmup, min_lr=min_lr, step_size=2)
@@ -44,14 +44,14 @@ def test_plateau_agrees_with_torch(patience):
         history.append(SimpleNamespace(valid_loss=loss))
 
 
-def test_diverged_validation_counts_as_no_progress():
+def test_nonfinite_validation_loss_counts_as_no_improvement():
     h = Hyperparameters(learning_rate=1.0, scheduler_type="plateau", step_size=2, gamma=0.5, min_lr=1e-3)
     history = [SimpleNamespace(valid_loss=loss) for loss in (1.0, float("nan"), float("inf"), 0.5, 0.4)]
     assert [lr_at_step(h, 0, 1, history[:count]) for count in range(6)] == [1, 1, 1, 0.5, 0.5, 0.5]
 
 
 @pytest.mark.parametrize("name", ("adam", "adamw", "sgd"))
-def test_optimizer_agrees_with_torch_where_everything_decays(name):
+def test_optimizer_agrees_with_torch_if_all_weights_decay(name):
     h = Hyperparameters(optimizer=name, learning_rate=0.05, weight_decay=0.1, momentum=0.8)
     plain = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[name]
     mine, theirs = (nn.Linear(6, 3, bias=False) for _ in range(2))
