@@ -424,19 +424,26 @@ def test_signal_saves_and_prints_the_command_to_resume(tmp_path, number, code):
     finally:
         process.kill()
     assert process.returncode == code, rest
-    assert "stopping after this step; once more to leave at once" in rest
+    assert "stopping after this step; interrupt again to quit at once" in rest
     assert rest[-1] == f"error: interrupted. resume with: ic {' '.join(words)}"
     found, rows = Checkpoints(tmp_path / "run" / "checkpoints").latest(), len(Run(tmp_path / "run").history)
     assert found.state["epoch"] == rows >= 1 and not (tmp_path / "run" / LOCK).exists()
 
 
 def test_second_signal_exits_immediately(tmp_path):
-    held = "import sys, time; from image_classifier.core.signals import Stop, install_handlers; import signal\nwith install_handlers(s := Stop(lambda text: print(text, file=sys.stderr, flush=True)), signal.SIGINT), s.watched():\n    print('on', flush=True)\n    while True: time.sleep(1)"
+    held = """
+import signal, sys, time
+from image_classifier.core import Stop, install_handlers
+
+with install_handlers(stop := Stop(lambda text: print(text, file=sys.stderr, flush=True)), signal.SIGINT), stop.deferred():
+    print("on", flush=True)
+    while True: time.sleep(1)
+"""
     process = subprocess.Popen([sys.executable, "-c", held], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        assert "once more" in process.stderr.readline() and process.poll() is None
+        assert "interrupt again" in process.stderr.readline() and process.poll() is None
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
     finally:
