@@ -126,7 +126,7 @@ def write_figures(run_dir: Path,
         figure.savefig(png := io.BytesIO(), format="png")
         atomic_write(run_dir / f"{name}.png", png.getvalue())
 
-# %% ../../nbs/runs/28_run_files.ipynb #81a8010c
+# %% ../../nbs/runs/28_run_files.ipynb #235f454d
 def write_results(run_dir: Path,
                   model: nn.Module,  # with its best weights
                   config: Config,
