@@ -22,7 +22,8 @@ from image_classifier.training import Callback, snapshot
 def digits():
     "Return splits with 64 training, 32 validation and 16 test digits."
     splits = load_data("digits")
-    return replace(splits, train=splits.train.select(range(64)), valid=splits.valid.select(range(32)), test=splits.test.select(range(16)))
+    sizes = {"train": 64, "valid": 32, "test": 16}
+    return replace(splits, **{part: getattr(splits, part).select(range(size)) for part, size in sizes.items()})
 
 
 def configured(*overrides):
@@ -66,13 +67,15 @@ def test_same_seed_gives_the_same_weights_and_metrics_and_another_seed_does_not(
     assert weights_of(again) == weights_of(whole) != weights_of(other)
     for name in ("valid", "test"):
         assert again.metrics[name] == whole.metrics[name]
-        assert (again.path / "predictions" / f"{name}.safetensors").read_bytes() == (whole.path / "predictions" / f"{name}.safetensors").read_bytes()
+        file = f"predictions/{name}.safetensors"
+        assert (again.path / file).read_bytes() == (whole.path / file).read_bytes()
 
 
 def test_stored_configuration_gives_the_same_run_and_history_is_written_each_epoch(whole, tmp_path):
-    rows, reader = [], Callback()
-    reader.on_epoch_end = lambda state: rows.append([json.loads(line)["epoch"] for line in (tmp_path / "history.jsonl").read_text().splitlines()])
-    assert weights_of(train(compose(file=whole.path / "config.yaml"), tmp_path, callbacks=[reader], splits=digits())) == weights_of(whole)
+    rows, reader, path = [], Callback(), tmp_path / "history.jsonl"
+    reader.on_epoch_end = lambda state: rows.append([json.loads(line)["epoch"] for line in path.read_text().splitlines()])
+    again = train(compose(file=whole.path / "config.yaml"), tmp_path, callbacks=[reader], splits=digits())
+    assert weights_of(again) == weights_of(whole)
     assert rows == [[1], [1, 2]]
 
 
@@ -156,8 +159,9 @@ def test_interrupted_run_keeps_its_history_and_the_classifier_of_its_best_epoch(
     best = []
     keep = Callback()
     keep.on_epoch_end = lambda state: best.append(snapshot(state.model))
+    interrupted = InEpoch(2, lambda state: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
-        train(configured(), tmp_path / "run", callbacks=[keep, InEpoch(2, lambda state: signal.raise_signal(signal.SIGINT))], splits=digits())
+        train(configured(), tmp_path / "run", callbacks=[keep, interrupted], splits=digits())
     run = Run(tmp_path / "run")
     assert not run.finished and [result.epoch for result in run.history] == [1] and len(best) == 1
     assert all(torch.equal(tensor, best[0][name]) for name, tensor in run.classifier().model.state_dict().items())
@@ -213,8 +217,9 @@ def test_run_without_a_folder_goes_to_the_project_and_failed_loading_leaves_no_f
 def test_reading_the_git_commit_runs_no_hook_or_filter(tmp_path, monkeypatch):
     "A downloaded folder may contain a .git whose hooks and filters are programs."
     canary = tmp_path / "canary"
-    for words in (["init", "-q"], ["config", "core.fsmonitor", f"touch {canary}; false"], ["config", "filter.x.clean", f"touch {canary}; cat"]):
-        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    settings = {"core.fsmonitor": f"touch {canary}; false", "filter.x.clean": f"touch {canary}; cat"}
+    for command in (["init", "-q"], *(["config", *setting] for setting in settings.items())):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
     monkeypatch.chdir(tmp_path)
     assert git_commit() is None and not canary.exists()
 

@@ -16,8 +16,8 @@ from image_classifier.runs import train
 def same(tmp_path_factory):
     "Return the folders of one run of two epochs, made by papermill, `ic train` and `runs.train`."
     folder = tmp_path_factory.mktemp("same")
-    papermill = subprocess.run([sys.executable, "-m", "papermill", "nbs/train.ipynb", str(folder / "out.ipynb"), "-p", "epochs", "2",
-                                "-p", "run_dir", str(folder / "papermill")], cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, "-m", "papermill", "nbs/train.ipynb", str(folder / "out.ipynb"), "-p", "epochs", "2"]
+    papermill = subprocess.run([*command, "-p", "run_dir", str(folder / "papermill")], cwd=ROOT, capture_output=True, text=True)
     assert papermill.returncode == 0, papermill.stderr
     assert main(["train", "epochs=2", "--out", str(folder / "shell")]) == 0
     train(compose(["epochs=2"]), folder / "python")
@@ -29,7 +29,8 @@ def test_notebook_shell_and_python_give_equal_metrics(same):
     assert found[0] == found[1] == found[2] and found[0]["epochs"] == 2
 
 
-@pytest.mark.parametrize("name", ["predictions/valid.safetensors", "predictions/test.safetensors", "classifier/model.safetensors", "config.yaml"])
+@pytest.mark.parametrize("name", ["predictions/valid.safetensors", "predictions/test.safetensors", "classifier/model.safetensors",
+                                  "config.yaml"])
 def test_notebook_shell_and_python_write_equal_files(same, name):
     assert len({(run / name).read_bytes() for run in same}) == 1
 
@@ -46,7 +47,8 @@ def test_two_processes_with_equal_threads_give_bit_identical_files(threads, tmp_
     command = [sys.executable, "-m", "image_classifier.cli", "train", "epochs=1", "device=cpu", "augment.rotation=10", "--out"]
     runs = [tmp_path / "first", tmp_path / "second"]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
-    processes = [subprocess.Popen([*command, str(run)], stderr=subprocess.DEVNULL, env={**environment, "PYTHONHASHSEED": str(seed)}) for seed, run in enumerate(runs)]
+    processes = [subprocess.Popen([*command, str(run)], stderr=subprocess.DEVNULL, env={**environment, "PYTHONHASHSEED": str(seed)})
+                 for seed, run in enumerate(runs)]
     assert [process.wait() for process in processes] == [0, 0]
     assert [json.loads((run / "environment.json").read_text())["threads"] for run in runs] == [threads, threads]
     for name in ("classifier/model.safetensors", "predictions/valid.safetensors", "predictions/test.safetensors"):

@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from ..config import Config, to_yaml
-from ..core import WriteRetries, atomic_write, deterministic, remove_stale_temp, save_tensors, writable_folder, write_json
+from ..core import WriteRetries, atomic_write, deterministic, remove_stale_temp, save_tensors, writable_folder
+from ..core import write_json
 from ..data import Splits
 from ..inference import Classifier
 from ..metrics import Evaluation, classification_report, evaluate, plot_confusion, plot_history, plot_reliability

@@ -87,7 +87,8 @@ def resolve_run_dir(path: str | Path) -> Path:
 # %% ../../nbs/runs/20_run_folder.ipynb #34722744
 def default_run_dir(config: Config) -> Path:
     "Create and return an empty folder under `runs/` of the project, named after time, data and model."
-    runs, name = writable_folder(resolve_run_dir("runs")), f"{datetime.now():%Y%m%d-%H%M%S}-{config.data.name}-{config.model.name}"
+    runs = writable_folder(resolve_run_dir("runs"))
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{config.data.name}-{config.model.name}"
     for suffix in ["", *(f"-{n}" for n in range(2, 1000))]:
         with contextlib.suppress(FileExistsError):
             (runs / f"{name}{suffix}").mkdir()

@@ -37,8 +37,8 @@ def new_model(config: Config,
               splits: Splits,
              ) -> nn.Module:
     "Return the network that a run starts with."
-    p, options = splits.preprocess, config.model
-    architecture = Architecture(options.name, p.channels, len(splits.classes), p.size, config.hyperparameters.dropout, options.library)
+    p, dropout = splits.preprocess, config.hyperparameters.dropout
+    architecture = Architecture(config.model.name, p.channels, len(splits.classes), p.size, dropout, config.model.library)
     return build_model(architecture, seed=config.seed)
 
 # %% ../../nbs/runs/30_running.ipynb #079c76c9
