@@ -153,7 +153,7 @@ def test_resume_names_the_image_that_changed(tmp_path):
     image = Image.open(tmp_path / "data" / "train" / "cat" / "7.png")
     image.putpixel((3, 3), (1, 2, 3))
     image.save(tmp_path / "data" / "train" / "cat" / "7.png")
-    with pytest.raises(Exception, match="the data has changed since the run was made: train/cat/7.png is another") as caught:
+    with pytest.raises(Exception, match="the data has changed since the run was made: train/cat/7.png has changed") as caught:
         train(config, tmp_path / "run")
     assert caught.value.exit_code == 3
 

@@ -413,8 +413,8 @@ def test_refused_data_and_divergence_have_their_own_codes(ic, tmp_path):
 
 
 def test_an_internal_error_says_so_and_debug_shows_the_traceback(ic, monkeypatch, tmp_path):
-    from image_classifier.runs import running as runs
-    monkeypatch.setattr(runs, "summarize", lambda *values: 1 / 0)  # a bug
+    from image_classifier.runs import running
+    monkeypatch.setattr(running, "write_results", lambda *values: 1 / 0)  # a bug
     words = ("train", "epochs=1", "hyperparameters=fast", "--out", tmp_path / "run")
     code, _, err = ic(*words)
     assert code == 1

@@ -475,7 +475,7 @@ def test_report_of_an_interrupted_run_mentions_it(tmp_path, capsys):
     with pytest.raises(KeyboardInterrupt):
         train(compose(["epochs=2"]), folder, callbacks=[AskAt(30, stop)], stop=stop)
     assert main(["report", str(folder)]) == 0
-    assert "the run was interrupted before; it went on from step 30" in (folder / "report.html").read_text()
+    assert "the run was interrupted before; resumed from step 30" in (folder / "report.html").read_text()
 
 
 # one folder, one process

@@ -1,4 +1,4 @@
-"What a user loses when a run folder is not what it seems: numbers that cannot be made again, results of other data, a night's work."
+"Run folders: reproducible results, refusal of other or damaged runs, and results that survive an interruption."
 import hashlib
 import json
 import shutil
@@ -12,17 +12,18 @@ import torch
 from folders import pets, picture, save  # noqa: F401
 
 from image_classifier.config import compose
-from image_classifier.core import ArtifactError, atomic_write, ConfigError, DataError, DivergedError
+from image_classifier.core import ArtifactError, ConfigError, DataError, DivergedError, atomic_write
 from image_classifier.data import load_data
-from image_classifier.runs import git_commit, Run, train
+from image_classifier.runs import Run, git_commit, train
 from image_classifier.training import Callback, snapshot
 
 
 @cache
 def digits():
-    "64 digits to learn from, 32 to choose by and 16 to be measured on."
+    "Return splits with 64 training, 32 validation and 16 test digits."
     splits = load_data("digits")
-    return replace(splits, train=splits.train.select(range(64)), valid=splits.valid.select(range(32)), test=splits.test.select(range(16)))
+    sizes = {"train": 64, "valid": 32, "test": 16}
+    return replace(splits, **{part: getattr(splits, part).select(range(size)) for part, size in sizes.items()})
 
 
 def configured(*overrides):
@@ -35,12 +36,12 @@ def weights_of(run):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    "A run of two epochs that nothing disturbed; it is not to be changed."
+    "Return an uninterrupted run of two epochs; tests must not change it."
     return train(configured(), tmp_path_factory.mktemp("runs") / "whole", splits=digits())
 
 
 class InEpoch(Callback):
-    "Does something after the first step of an epoch (from 1)."
+    "Calls `action` after the first step of an epoch (from 1)."
     def __init__(self, epoch, action):
         self.epoch, self.action = epoch, action
 
@@ -57,33 +58,35 @@ def fail(state):
     raise OSError("no space left on device")
 
 
-# the same again
+# reproducible results
 
 
-def test_same_seed_gives_the_same_weights_and_numbers_and_another_seed_does_not(whole, tmp_path):
+def test_same_seed_gives_the_same_weights_and_metrics_and_another_seed_does_not(whole, tmp_path):
     torch.manual_seed(99)
     again, other = (train(configured(f"seed={seed}"), tmp_path / str(seed), splits=digits()) for seed in (42, 43))
     assert weights_of(again) == weights_of(whole) != weights_of(other)
     for name in ("valid", "test"):
         assert again.metrics[name] == whole.metrics[name]
-        assert (again.path / "predictions" / f"{name}.safetensors").read_bytes() == (whole.path / "predictions" / f"{name}.safetensors").read_bytes()
+        file = f"predictions/{name}.safetensors"
+        assert (again.path / file).read_bytes() == (whole.path / file).read_bytes()
 
 
-def test_stored_configuration_makes_the_same_run_and_each_epoch_is_written_as_it_ends(whole, tmp_path):
-    rows, reader = [], Callback()
-    reader.on_epoch_end = lambda state: rows.append([json.loads(line)["epoch"] for line in (tmp_path / "history.jsonl").read_text().splitlines()])
-    assert weights_of(train(compose(file=whole.path / "config.yaml"), tmp_path, callbacks=[reader], splits=digits())) == weights_of(whole)
+def test_stored_configuration_gives_the_same_run_and_history_is_written_each_epoch(whole, tmp_path):
+    rows, reader, path = [], Callback(), tmp_path / "history.jsonl"
+    reader.on_epoch_end = lambda state: rows.append([json.loads(line)["epoch"] for line in path.read_text().splitlines()])
+    again = train(compose(file=whole.path / "config.yaml"), tmp_path, callbacks=[reader], splits=digits())
+    assert weights_of(again) == weights_of(whole)
     assert rows == [[1], [1, 2]]
 
 
-# what is in a folder stays
+# files in a folder are kept
 
 
 def content(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_finished_run_is_not_touched_by_being_asked_for(whole):
+def test_requesting_a_finished_run_changes_no_file(whole):
     before = content(whole.path)
     assert train(configured(), whole.path, splits=digits()).reused
     with pytest.raises(ConfigError, match="the run folder is not empty.*resume=auto"):
@@ -93,7 +96,7 @@ def test_finished_run_is_not_touched_by_being_asked_for(whole):
     assert content(whole.path) == before
 
 
-def test_folder_of_somebody_else_is_left_alone(tmp_path):
+def test_folder_with_other_files_is_refused_and_not_changed(tmp_path):
     (tmp_path / "thesis.txt").write_text("the only copy")
     for resume in ("auto", "never"):
         with pytest.raises(ConfigError, match="not a run folder, and not empty"):
@@ -114,7 +117,7 @@ def test_folder_of_somebody_else_is_left_alone(tmp_path):
     ("history.jsonl", lambda data: b'{"epoch": 1}\n'),
     ("history.jsonl", lambda data: b"[1]\n"),
 ])
-def test_damaged_run_is_not_handed_out_as_finished(whole, tmp_path, name, damage):
+def test_damaged_finished_run_is_refused(whole, tmp_path, name, damage):
     shutil.copytree(whole.path, tmp_path / "run")
     assert train(configured(), tmp_path / "run", splits=digits()).reused
     path = tmp_path / "run" / name
@@ -124,40 +127,41 @@ def test_damaged_run_is_not_handed_out_as_finished(whole, tmp_path, name, damage
     assert caught.value.exit_code == 4 and "\n" not in str(caught.value)
 
 
-def test_predictions_that_were_exchanged_are_noticed(whole, tmp_path):
+def test_swapped_predictions_are_refused(whole, tmp_path):
     shutil.copytree(whole.path, tmp_path / "run")
     shutil.copy(whole.path / "predictions" / "valid.safetensors", tmp_path / "run" / "predictions" / "test.safetensors")
-    with pytest.raises(ArtifactError, match="the predictions do not give the measures"):
+    with pytest.raises(ArtifactError, match="the predictions do not match the metrics"):
         train(configured(), tmp_path / "run", splits=digits())
 
 
 @pytest.mark.parametrize("text", ["[]", '{"data_fingerprint": 7}'])
-def test_run_made_of_unknown_data_is_not_gone_on_with(whole, tmp_path, text):
+def test_run_with_unknown_data_fingerprint_is_refused(whole, tmp_path, text):
     shutil.copytree(whole.path, tmp_path / "run")
     (tmp_path / "run" / "environment.json").write_text(text)
     with pytest.raises(DataError, match="the data has changed since the run was made"):
         train(configured(), tmp_path / "run", splits=digits())
 
 
-def test_results_of_other_data_are_refused(pets, tmp_path):  # noqa: F811
+def test_results_of_changed_data_are_refused(pets, tmp_path):  # noqa: F811
     config = compose([f"data={pets}", "epochs=1", "batch_size=8", "device=cpu"])
     train(config, tmp_path / "run")
     assert train(config, tmp_path / "run").reused
     save(pets / "cat" / "0.png", picture(999))
-    with pytest.raises(DataError, match="the data has changed since the run was made: cat/0.png is another") as caught:
+    with pytest.raises(DataError, match="the data has changed since the run was made: cat/0.png has changed") as caught:
         train(config, tmp_path / "run")
     assert caught.value.exit_code == 3
 
 
-# runs that end early
+# interrupted runs
 
 
-def test_interrupted_run_leaves_history_and_the_classifier_of_its_best_epoch(tmp_path):
+def test_interrupted_run_keeps_its_history_and_the_classifier_of_its_best_epoch(tmp_path):
     best = []
     keep = Callback()
     keep.on_epoch_end = lambda state: best.append(snapshot(state.model))
+    interrupted = InEpoch(2, lambda state: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
-        train(configured(), tmp_path / "run", callbacks=[keep, InEpoch(2, lambda state: signal.raise_signal(signal.SIGINT))], splits=digits())
+        train(configured(), tmp_path / "run", callbacks=[keep, interrupted], splits=digits())
     run = Run(tmp_path / "run")
     assert not run.finished and [result.epoch for result in run.history] == [1] and len(best) == 1
     assert all(torch.equal(tensor, best[0][name]) for name, tensor in run.classifier().model.state_dict().items())
@@ -171,7 +175,7 @@ def test_run_interrupted_before_its_first_epoch_has_no_classifier(tmp_path):
 
 
 @pytest.mark.parametrize("epoch, action, error", [(1, interrupt, KeyboardInterrupt), (2, fail, OSError)])
-def test_run_that_was_stopped_ends_as_it_would_have(whole, tmp_path, epoch, action, error):
+def test_resumed_run_equals_an_uninterrupted_run(whole, tmp_path, epoch, action, error):
     with pytest.raises(error):
         train(configured(), tmp_path / "run", callbacks=[InEpoch(epoch, action)], splits=digits())
     run = train(configured(), tmp_path / "run", splits=digits())
@@ -180,7 +184,7 @@ def test_run_that_was_stopped_ends_as_it_would_have(whole, tmp_path, epoch, acti
     assert sorted(path.name for path in run.path.iterdir()) == sorted(path.name for path in whole.path.iterdir())
 
 
-def test_diverged_run_leaves_finite_weights_and_its_history(tmp_path):
+def test_diverged_run_keeps_finite_weights_and_its_history(tmp_path):
     def poison(state):
         next(state.model.parameters()).data.fill_(float("nan"))
     with pytest.raises(DivergedError, match=r"loss is not finite at step 3 \(epoch 2, learning rate 0.001\)"):
@@ -190,17 +194,37 @@ def test_diverged_run_leaves_finite_weights_and_its_history(tmp_path):
     assert all(torch.isfinite(tensor).all() for tensor in run.classifier().model.state_dict().values())
 
 
+# where runs go
 
-def test_noting_the_commit_runs_nothing_that_a_folder_brings_along(tmp_path, monkeypatch):
-    "A folder from elsewhere may hold a .git whose hooks and filters are programs."
+
+def test_run_without_a_folder_goes_to_the_project_and_failed_loading_leaves_no_folder(pets, tmp_path, monkeypatch):  # noqa: F811
+    project = tmp_path / "project"
+    (project / "below").mkdir(parents=True)
+    (project / "settings.ini").touch()
+    monkeypatch.chdir(project / "below")
+    save(pets / "cat" / "broken.png", picture(1))
+    (pets / "cat" / "broken.png").write_bytes(b"no image")
+    with pytest.raises(DataError):
+        train(compose([f"data={pets}", "epochs=1", "device=cpu"]))
+    assert list((project / "runs").iterdir()) == []
+    run = train(configured(), splits=digits())
+    assert [run.path.name] == [path.name for path in (project / "runs").iterdir()]
+
+
+# environment and files
+
+
+def test_reading_the_git_commit_runs_no_hook_or_filter(tmp_path, monkeypatch):
+    "A downloaded folder may contain a .git whose hooks and filters are programs."
     canary = tmp_path / "canary"
-    for words in (["init", "-q"], ["config", "core.fsmonitor", f"touch {canary}; false"], ["config", "filter.x.clean", f"touch {canary}; cat"]):
-        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    settings = {"core.fsmonitor": f"touch {canary}; false", "filter.x.clean": f"touch {canary}; cat"}
+    for command in (["init", "-q"], *(["config", *setting] for setting in settings.items())):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
     monkeypatch.chdir(tmp_path)
     assert git_commit() is None and not canary.exists()
 
 
-def test_figures_are_never_written_through_a_link(tmp_path):
+def test_figures_are_not_written_through_a_symbolic_link(tmp_path):
     precious = tmp_path / "precious.txt"
     precious.write_text("mine")
     (tmp_path / "confusion_matrix.png").symlink_to(precious)

@@ -1,4 +1,4 @@
-"""A run is the same run wherever it is asked for: numbers that differ between shell, notebook and Python could not be compared."""
+"""Notebook, command line and Python give identical runs: otherwise their results could not be compared."""
 import json
 import os
 import subprocess
@@ -14,14 +14,14 @@ from image_classifier.runs import train
 
 @pytest.fixture(scope="module")
 def same(tmp_path_factory):
-    "One run of two epochs made by papermill, by `ic train` and by `runs.train`."
-    place = tmp_path_factory.mktemp("same")
-    papermill = subprocess.run([sys.executable, "-m", "papermill", "nbs/train.ipynb", str(place / "out.ipynb"), "-p", "epochs", "2",
-                                "-p", "run_dir", str(place / "papermill")], cwd=ROOT, capture_output=True, text=True)
+    "Return the folders of one run of two epochs, made by papermill, `ic train` and `runs.train`."
+    folder = tmp_path_factory.mktemp("same")
+    command = [sys.executable, "-m", "papermill", "nbs/train.ipynb", str(folder / "out.ipynb"), "-p", "epochs", "2"]
+    papermill = subprocess.run([*command, "-p", "run_dir", str(folder / "papermill")], cwd=ROOT, capture_output=True, text=True)
     assert papermill.returncode == 0, papermill.stderr
-    assert main(["train", "epochs=2", "--out", str(place / "shell")]) == 0
-    train(compose(["epochs=2"]), place / "python")
-    return [place / name for name in ("papermill", "shell", "python")]
+    assert main(["train", "epochs=2", "--out", str(folder / "shell")]) == 0
+    train(compose(["epochs=2"]), folder / "python")
+    return [folder / name for name in ("papermill", "shell", "python")]
 
 
 def test_notebook_shell_and_python_give_equal_metrics(same):
@@ -29,24 +29,26 @@ def test_notebook_shell_and_python_give_equal_metrics(same):
     assert found[0] == found[1] == found[2] and found[0]["epochs"] == 2
 
 
-@pytest.mark.parametrize("name", ["predictions/valid.safetensors", "predictions/test.safetensors", "classifier/model.safetensors", "config.yaml"])
-def test_notebook_shell_and_python_leave_equal_files(same, name):
+@pytest.mark.parametrize("name", ["predictions/valid.safetensors", "predictions/test.safetensors", "classifier/model.safetensors",
+                                  "config.yaml"])
+def test_notebook_shell_and_python_write_equal_files(same, name):
     assert len({(run / name).read_bytes() for run in same}) == 1
 
 
-def test_a_run_made_in_one_place_is_recognized_in_another(same, capsys):
+def test_a_run_made_one_way_is_reused_by_the_others(same, capsys):
     assert train(compose(["epochs=2"]), same[0]).reused
     assert main(["train", "epochs=2", "--out", str(same[2]), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["reused"] is True
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_two_processes_with_as_many_threads_end_bit_for_bit_the_same(threads, tmp_path):
-    "Side by side, so that they get in each other's way; texts are hashed otherwise in each."
+def test_two_processes_with_equal_threads_give_bit_identical_files(threads, tmp_path):
+    "They run concurrently, to compete for the cores, and with different hash seeds."
     command = [sys.executable, "-m", "image_classifier.cli", "train", "epochs=1", "device=cpu", "augment.rotation=10", "--out"]
     runs = [tmp_path / "first", tmp_path / "second"]
-    alike = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
-    processes = [subprocess.Popen([*command, str(run)], stderr=subprocess.DEVNULL, env={**alike, "PYTHONHASHSEED": str(seed)}) for seed, run in enumerate(runs)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+    processes = [subprocess.Popen([*command, str(run)], stderr=subprocess.DEVNULL, env={**environment, "PYTHONHASHSEED": str(seed)})
+                 for seed, run in enumerate(runs)]
     assert [process.wait() for process in processes] == [0, 0]
     assert [json.loads((run / "environment.json").read_text())["threads"] for run in runs] == [threads, threads]
     for name in ("classifier/model.safetensors", "predictions/valid.safetensors", "predictions/test.safetensors"):

@@ -134,7 +134,8 @@ def check_report_run(config: Config,  # of the run
     "Return the folder of the run that `config` describes; raise a `ConfigError` if the run cannot start."
     from image_classifier.core import choose_device
     from image_classifier.models import check_model
-    from image_classifier.runs.run_folder import check_run_dir, default_run_dir, resolve_run_dir
+    from image_classifier.runs.run_checks import check_run_dir
+    from image_classifier.runs.run_folder import default_run_dir, resolve_run_dir
     if config.data.root and not os.path.lexists(config.data.root):
         raise ConfigError(f"no folder {quoted(config.data.root, 200)}", "data.root", missing_path_hint(Path(config.data.root)))
     check_model(config.model.name, config.model.library)
