@@ -36,6 +36,7 @@ lab: $(VENV)/dev.stamp  ## open JupyterLab on the notebooks
 docs: $(VENV)/dev.stamp  ## build the site into _docs (needs Quarto)
 	@command -v quarto >/dev/null || { echo "error: quarto is not installed. install version 1.7.34 from quarto.org" >&2; exit 2; }
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/nbdev_docs
+	$(BIN)/python nbs/_readme.py
 
 export: $(VENV)/dev.stamp  ## write the package and README.md from the notebooks, and clean the notebooks
 	$(BIN)/nbdev_export
