@@ -283,7 +283,7 @@ def test_labels_review_writes_its_lists_and_refuses_bad_data_first(ic, tmp_path)
     pictures = digits_folder(tmp_path / "pictures", "012", 30)
     words = [f"data={pictures}", "epochs=1", "hyperparameters=fast", "batch_size=16", "--out", tmp_path / "labels"]
     code, out, err = ic("labels", "review", *words, "--json")
-    assert code == 0 and "networks learn from about" in err, err
+    assert code == 0 and "networks train on about" in err, err
     answer = json.loads(out)
     assert answer["accepted"] is True and answer["labels"]["examined"] == 90 and list((tmp_path / "labels").iterdir())
     next((pictures / "0").iterdir()).write_bytes(b"")

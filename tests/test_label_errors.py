@@ -82,9 +82,8 @@ class Recorder:
         monkeypatch.setattr(cross_validation, "fit", self.fit)
         monkeypatch.setattr(cross_validation, "predict_logits", self.predict)
 
-    def fit(self, model, splits, config, callbacks):
+    def fit(self, model, splits, **arguments):
         self.folds.append([{*splits.train.ids, *splits.valid.ids}])
-        self.config = config
 
     def predict(self, model, dataset, preprocess):
         self.folds[-1].append(dataset.ids)
