@@ -24,13 +24,14 @@ from image_classifier.config import compose
 config = compose(["data=digits"]); mark("configuration (Hydra)")
 from image_classifier.data import load_data
 splits = load_data(config.data); mark("images (scikit-learn)")
-from image_classifier import runs, state; mark("import the other rooms")
-class First(state.Callback):
-    def on_fit_start(self, training): mark("checks, lock, network")
-    def on_step_end(self, training):
+from image_classifier.runs import train
+from image_classifier.training import Callback; mark("import the other packages")
+class First(Callback):
+    def on_fit_start(self, state): mark("checks, lock, network")
+    def on_step_end(self, state):
         mark("first step")
         raise KeyboardInterrupt
-try: runs.train(config, sys.argv[1], callbacks=[First()], splits=splits)
+try: train(config, sys.argv[1], callbacks=[First()], splits=splits)
 except KeyboardInterrupt: pass
 import json; print(json.dumps(marks))
 """

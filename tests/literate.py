@@ -131,6 +131,6 @@ def unchanged_package():
             names[name] = value
 
 
-def room(name: str) -> ModuleType:
+def load_module(name: str) -> ModuleType:
     "A module of the package by its short name, e.g. `data.cache`."
     return importlib.import_module(f"{PACKAGE}.{name}")

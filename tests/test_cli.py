@@ -13,7 +13,7 @@ import click
 import nbformat
 import numpy as np
 import pytest
-from literate import NBS, module_of, room
+from literate import NBS, load_module, module_of
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -525,7 +525,7 @@ def test_help_and_completion_import_neither_torch_nor_hydra():
 
 
 def test_every_command_that_a_module_defines_is_in_ic():
-    modules = [room(module_of(path)) for path in NBS.glob("cli/*_commands.ipynb")]
+    modules = [load_module(module_of(path)) for path in NBS.glob("cli/*_commands.ipynb")]
     defined = {name: found for module in modules for name, found in vars(module).items() if isinstance(found, click.Command)}
     assert defined == {f"{name.replace(' ', '_')}_command": found for name, found in COMMANDS.items()}
 

@@ -4,10 +4,10 @@ import sys
 import nbformat
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
-from literate import NBS, ProofFailed, module_of, notebooks, room, run_against_module, skips_execution, unchanged_package
+from literate import NBS, ProofFailed, module_of, notebooks, load_module, run_against_module, skips_execution, unchanged_package
 from traitlets.config import Config
 
-ROOMS = {f"{path.parent.name}/{path.stem}": path for path in notebooks() if module_of(path)}
+NOTEBOOKS = {f"{path.parent.name}/{path.stem}": path for path in notebooks() if module_of(path)}
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,8 @@ def shell():
 @pytest.fixture(scope="module")
 def imported():
     "Import every module first: what a module registers when it is imported must outlast the test that needs it first."
-    for path in ROOMS.values():
-        room(module_of(path))
+    for path in NOTEBOOKS.values():
+        load_module(module_of(path))
 
 
 @pytest.fixture
@@ -36,12 +36,12 @@ def in_folder(monkeypatch, shell, imported):
         pyplot.close("all")
 
 
-@pytest.mark.parametrize("name", ROOMS)
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_proofs_hold_for_the_module(name, in_folder):
-    path = ROOMS[name]
+    path = NOTEBOOKS[name]
     if skips_execution(path):
         pytest.skip("skip_exec: true")
-    module = room(module_of(path))
+    module = load_module(module_of(path))
     in_folder(path.parent)
     before = set(path.parent.iterdir())
     assert run_against_module(path, module) >= 1
@@ -81,8 +81,8 @@ def test_a_fault_that_is_only_in_the_module_is_found(tmp_path, monkeypatch, in_f
             run_against_module(path, toy_doubling)
 
 
-def test_a_fault_in_a_real_room_is_found(monkeypatch, in_folder):
-    errors = room("core.errors")
+def test_a_fault_in_a_real_module_is_found(monkeypatch, in_folder):
+    errors = load_module("core.errors")
     monkeypatch.setattr(errors, "nearest", lambda word, options, count=3: [])
     in_folder(NBS)
     with pytest.raises(ProofFailed, match="10_errors.ipynb"):
@@ -90,7 +90,7 @@ def test_a_fault_in_a_real_room_is_found(monkeypatch, in_folder):
 
 
 def test_what_a_notebook_registers_does_not_leak_into_other_tests(monkeypatch):
-    errors = room("core.errors")
+    errors = load_module("core.errors")
     table, names = {"kept": 1}, ["kept"]
     monkeypatch.setattr(errors, "_table", table, raising=False)
     monkeypatch.setattr(errors, "_names", names, raising=False)

@@ -178,7 +178,7 @@ class Augment:
         return pixels
 
     def _apply(self, name: str, strength: Any, pixels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        "Return the result of one operation, or raise a `ConfigError` if it is no such batch."
+        "Return the result of one operation, or raise a `ConfigError` if its shape, type or device has changed."
         step = AUGMENTATIONS[name]
         changed = step.function(pixels, step.sample(indices, self.seed, self.epoch), strength)
         if [getattr(changed, key, None) for key in ("shape", "dtype", "device")] != [pixels.shape, pixels.dtype, pixels.device]:

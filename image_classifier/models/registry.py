@@ -23,7 +23,7 @@ class Architecture:
     classes: int = 10  # K, the number of logits
     size: int = 32  # height and width of the inputs in pixels
     dropout: float = 0.0  # dropout rate before the head
-    library: str = "auto"  # auto: registered models, then torchvision's; timm: timm's
+    library: str = "auto"  # auto: registered models, installed packages', torchvision's; timm: timm's
 
     def __post_init__(self):
         for key in ("channels", "classes", "size"):

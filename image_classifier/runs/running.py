@@ -26,7 +26,7 @@ from ..training import training_arguments
 
 # %% ../../nbs/runs/30_running.ipynb #0058c4d6
 def check_run_config(config: Config) -> Config:
-    "Return the configuration if it is valid; raise a `ConfigError` for an unknown network, optimizer or schedule."
+    "Return the configuration if it is valid; raise a `ConfigError` for an unknown data reader, network or optimizer."
     check_config(config)
     check_reader(config.data.name)
     check_model(config.model.name, config.model.library)

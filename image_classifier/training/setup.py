@@ -37,7 +37,7 @@ def merge_hyperparameters(hyperparameters: Hyperparameters | None,
     given = {name: value for name, value in values.items() if value is not None}
     if hyperparameters is not None and given:
         raise ConfigError(f"{', '.join(given)} and hyperparameters are both given", "fit",
-                          "set it in hyperparameters, or leave those out")
+                          "set the values inside hyperparameters, or leave hyperparameters out")
     return hyperparameters or Hyperparameters(**given)
 
 # %% ../../nbs/training/50_setup.ipynb #95006292
@@ -130,7 +130,7 @@ INIT_SAMPLES = 1000  # training images for `init_from_data`
 
 
 def init_from_data(model: nn.Module,
-                   splits: Splits,  # with the training images on the device of `model`
+                   splits: Splits,  # the images may be on the device
                    seed: int,
                    device: torch.device,
                   ) -> None:
@@ -144,7 +144,7 @@ def check_training_data(splits: Splits,
                         hyperparameters: Hyperparameters,
                         compute: Compute,
                        ) -> None:
-    "Raise a `ConfigError` if a batch cannot be filled or shared, or there are no validation images."
+    "Raise a `ConfigError` if a batch cannot be filled or divided among the processes, or there are no validation images."
     batch_size, n = hyperparameters.batch_size, len(splits.train)
     if batch_size > n:
         raise ConfigError(f"batch_size={batch_size} is larger than the training set ({n})", "hyperparameters.batch_size",

@@ -44,7 +44,7 @@ class TrainState:
     compiled_model: nn.Module  # what is called: the model compiled, wrapped for several processes, or itself
     optimizer: torch.optim.Optimizer
     ema: AveragedModel | None  # running average of weights and buffers
-    best: dict[str, torch.Tensor]  # weights and buffers of the best epoch; before its end, the initial ones
+    best: dict[str, torch.Tensor]  # weights and buffers of the best epoch; the initial ones until the first epoch has ended
     running_totals: torch.Tensor  # (2,) on the device: sum of losses and number of correct predictions in the current epoch
     diverged: torch.Tensor  # () on the device: see `flag_nonfinite`
     best_step: int = 0  # the step at which the best epoch ended
