@@ -605,6 +605,7 @@ proc_nbs(n_workers=0)
 """
 
 
+@pytest.mark.slow
 def test_the_docs_can_be_processed(tmp_path):
     "All that happens before Quarto: signatures are shown, imports run, every page has its title and description, every setting is there."
     copied(tmp_path, ["settings.ini", "_quarto.yml", "nbs"])  # the package is imported from the checkout, where it is compiled
