@@ -37,7 +37,7 @@ def test_checkpoint_of_each_format_gives_the_same_logits_and_resumes(kept, tmp_p
     assert not near(answers["classifier"], answers["checkpoint"])
     shutil.copytree(kept / "checkpoints", tmp_path / "run" / "checkpoints")
     (tmp_path / "run" / "config.yaml").write_text("model: {name: sample}\n")
-    with pytest.warns(UserWarning, match="not bit for bit"):
+    with pytest.warns(UserWarning, match="not be bit-identical"):
         run = train(configured("seed=1", "allow=[change]"), tmp_path / "run", splits=splits())
     assert run.resumed == 7 and len(run.history) == 2
 

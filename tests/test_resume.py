@@ -375,7 +375,7 @@ def test_other_threads_torch_or_data_are_named_and_must_be_allowed(whole, tmp_pa
         doctored(folder, made_with={**state["made_with"], name: value})
         with pytest.raises(error, match=rf"{name} {value} then, .* now.*allow=\[change\]"):
             train(configured(), folder, splits=digits())
-        with pytest.warns(UserWarning, match=f"not bit for bit: {name} {value} then"):
+        with pytest.warns(UserWarning, match=f"not be bit-identical: {name} {value} then"):
             assert train(configured("allow=[change]"), folder, splits=digits()).finished
 
 

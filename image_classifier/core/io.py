@@ -8,6 +8,7 @@ __all__ = ['FULL_DISK_ERRORS', 'writing_to', 'missing_path_hint', 'atomic_write'
 
 # %% ../../nbs/core/20_io.ipynb #341c16a5
 import contextlib
+import errno
 import json
 import math
 import os
@@ -22,8 +23,8 @@ from pathlib import Path
 from .errors import ArtifactError, ConfigError, ImageClassifierError, quoted, ResourceError
 
 # %% ../../nbs/core/20_io.ipynb #37e7fd59
-FULL_DISK_ERRORS = {28: "the disk is full", 122: "the disk quota is used up",  # ENOSPC, EDQUOT
-                    27: "the file would be larger than this system allows", 12: "out of memory"}  # EFBIG, ENOMEM
+FULL_DISK_ERRORS = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up",
+                    errno.EFBIG: "the file would be larger than this system allows", errno.ENOMEM: "out of memory"}
 
 # %% ../../nbs/core/20_io.ipynb #70da18e5
 @contextlib.contextmanager
@@ -56,7 +57,7 @@ def atomic_write(path: str | Path,  # the file to write or replace; its folder m
     with writing_to(path):
         if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
             raise ConfigError(f"cannot write to {quoted(path, 200)}: it is not a regular file", todo="choose another path")
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_hidden(path), suffix=".ic-tmp")
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
@@ -77,6 +78,11 @@ def _umask() -> int:
     return mask
 
 
+def _hidden(path: Path) -> str:
+    "Return how the name of a temporary file for `path` begins; names longer than file systems allow are shortened."
+    return f".{path.name}." if len(os.fsencode(path.name)) < 200 else f".{path.name[:40]}."
+
+
 def _sync_folder(folder: str | Path) -> None:
     "Flush the names in `folder` to disk."
     if os.name != "posix":
@@ -94,7 +100,7 @@ def atomic_folder(path: str | Path,  # where the finished folder appears
     "Create or replace the folder `path` when the block ends, or leave no trace if it fails."
     path = Path(path)
     with writing_to(path):
-        stage = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:40]}."))
+        stage = Path(tempfile.mkdtemp(dir=path.parent, prefix=_hidden(path), suffix=".ic-tmp"))
     try:
         yield stage
         with writing_to(path):
@@ -111,7 +117,7 @@ def atomic_folder(path: str | Path,  # where the finished folder appears
 def _swap_in(stage: Path, path: Path) -> None:
     "Rename `stage` to `path`, then delete what had that name."
     _sync_folder(stage)
-    old = stage.with_name(stage.name + ".old")
+    old = stage.with_suffix(".ic-old")
     if path.exists():
         os.rename(path, old)
     os.rename(stage, path)
@@ -122,10 +128,15 @@ def _swap_in(stage: Path, path: Path) -> None:
 # %% ../../nbs/core/20_io.ipynb #f81309a0
 def remove_stale_temp(folder: str | Path,  # a folder that no other process writes to
                      ) -> None:
-    "Remove the temporary files and folders that killed processes left in `folder`."
-    for left in Path(folder).glob(".*.*"):
-        if re.fullmatch(r"\..+\.[a-z0-9_]{8}(\.old)?", left.name):
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() and not left.is_symlink() else left.unlink(missing_ok=True)
+    "Remove the temporary files and folders that killed processes left in `folder`; put back a folder that was being replaced."
+    for left in Path(folder).glob(".*.ic-[to]*"):
+        replaced = re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}\.ic-old", left.name)
+        if replaced and not left.with_name(replaced[1]).exists():
+            left.rename(left.with_name(replaced[1]))
+        elif left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 # %% ../../nbs/core/20_io.ipynb #262f9c16
 def read_bytes(path: str | Path,  # a regular file; links are refused

@@ -50,7 +50,7 @@ def _alternating(indices: torch.Tensor,  # (B,) int64
 @dataclass(frozen=True)
 class Augmentation:
     "An operation on a batch, with the sampler of its random numbers."
-    function: Callable  # (pixels (B,C,H,W) float32 0..255, draws (numbers,B) in [0, 1), strength) -> pixels
+    function: Callable  # (pixels (B,C,H,W) float32 0..255, draws (numbers,B) in [0, 1], strength) -> pixels
     sample: Callable  # (indices (B,), seed, epoch) -> draws (numbers,B)
 
 

@@ -153,7 +153,7 @@ class Checkpoints:
         for step in [*later, *(step for step in steps[:-self.keep] if step != newest.state["best_step"])]:
             path = self.folder / f"step_{step:08d}"
             with writing_to(path):
-                path = path.rename(self.folder / f".{path.name}.obsolete")  # a name that `remove_stale_temp` removes
+                path = path.rename(self.folder / f".{path.name}.ic-tmp")  # a name that `remove_stale_temp` removes
                 shutil.rmtree(path)
 
     def latest(self) -> Checkpoint | None:

@@ -92,7 +92,7 @@ def validate_epoch(state: TrainState) -> tuple[float, float]:  # mean cross-entr
     logits = predict_logits(model, valid, state.setup.splits.preprocess, compute.precision, shard)
     logits, targets = all_gather(compute.distributed, logits, len(valid)).double(), torch.from_numpy(valid.targets)
     loss = F.cross_entropy(logits, targets).item()
-    for name, value in (("validation loss", loss), ("network", max_abs_weight(model))):
+    for name, value in (("validation loss", loss), ("largest weight", max_abs_weight(model))):
         if not math.isfinite(value):
             raise divergence_error(state, name, state.step, state.lr)
     if not state.history or loss < state.history.best.valid_loss:

@@ -55,7 +55,7 @@ def check_compatible(state: TrainState,
     if not changed or CHANGE in allow:
         return changed
     error = DataError if then.get("data") != now["data"] else ConfigError
-    raise error(f"the run was made with something else: {join_problems(changed)}", checkpoint.path or "",
+    raise error(f"the run was made with other settings: {join_problems(changed)}", checkpoint.path or "",
                 f"restore that, or resume all the same with allow=[{CHANGE}]")
 
 # %% ../../nbs/training/65_resuming.ipynb #df5b1c6a
@@ -129,7 +129,7 @@ def resume(state: TrainState,
     where = checkpoint.path or ""
     try:
         if changed := check_compatible(state, checkpoint, allow):
-            warnings.warn("the run resumes with something else than it was made with, so not bit for bit: "
+            warnings.warn("the run resumes with changes, so the result will not be bit-identical: "
                           f"{join_problems(changed)}", UserWarning)
         check_progress(checkpoint)
         if checkpoint.state["steps_per_epoch"] != state.setup.steps_per_epoch:

@@ -80,11 +80,11 @@ def check_module(model: nn.Module) -> None:
     "Raise a `ConfigError` if `model` is no module or has uninitialized lazy layers."
     name = type(model).__name__
     if not isinstance(model, nn.Module):
-        raise ConfigError(f"a network must be a torch.nn.Module, not a {name}", name, "make it a class that inherits from it")
+        raise ConfigError(f"a network must be a torch.nn.Module, not a {name}", name, "derive its class from torch.nn.Module")
     tensors = [*model.parameters(), *model.buffers()]
     if any(isinstance(tensor, nn.parameter.UninitializedTensorMixin) for tensor in tensors):
         raise ConfigError("the network has lazy layers, whose size is not known yet", name,
-                          "call it once with a batch of images before")
+                          "call it once on a batch of images before training")
 
 # %% ../../nbs/training/50_setup.ipynb #c5c490fd
 def check_outputs(state: TrainState) -> None:  # before its first step
@@ -150,7 +150,8 @@ def check_training_data(splits: Splits,
         raise ConfigError(f"batch_size={batch_size} is larger than the training set ({n})", "hyperparameters.batch_size",
                           f"use batch_size={2**int(math.log2(max(1, n / 10)))}, for ten steps an epoch or more")
     if len(splits.valid) == 0:
-        raise ConfigError("there are no validation images", "data.valid_fraction", "training needs them to tell the best epoch")
+        raise ConfigError("there are no validation images", "data.valid_fraction",
+                          "set valid_fraction=0.1: the best epoch is chosen on them")
     check_batch_divisible(compute.distributed, batch_size)
 
 # %% ../../nbs/training/50_setup.ipynb #94d966a6
