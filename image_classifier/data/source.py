@@ -4,21 +4,22 @@
 
 # %% auto #0
 __all__ = ['DOWNLOAD_AGAIN', 'PARTS', 'SPLIT_ALIASES', 'os_reason', 'File', 'Source', 'source_from_arrays', 'existing_root',
-           'find_file', 'is_inside', 'check_path', 'raise_problems']
+           'find_file', 'is_inside', 'check_path', 'raise_problems', 'split_of', 'valid_as_test', 'describe_splits']
 
 # %% ../../nbs/data/35_source.ipynb #26aee364
 import errno
 import os
+import re
 import stat
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Optional
 
 import numpy as np
 
-from ..config import LINKS
+from ..config import DataConfig, LINKS
 from ..core import ConfigError, DataError, html_table, join_problems, missing_path_hint, quoted
 from .image_formats import DecodeError
 
@@ -64,6 +65,7 @@ class Source:
     files: Optional[list[File]] = None  # N
     groups: Optional[list[str]] = None  # N names; images of one group stay in one split, e.g. a patient
     where: str = ""  # name or path for messages
+    layout: str = ""  # what the reader understood, one line
 
     def select(self,
                rows: Sequence[int] | np.ndarray,  # row numbers
@@ -175,7 +177,40 @@ def raise_problems(problems: Sequence[tuple[str, str]],  # id, reason
     raise DataError(f"{len(problems)} of {total} files cannot be used{summary}: "
                     + join_problems([f"{quoted(id)}: {reason}" for id, reason in problems]), where, todo)
 
-# %% ../../nbs/data/35_source.ipynb #cf973c64
+# %% ../../nbs/data/35_source.ipynb #104355b6
 PARTS = ("train", "valid", "test")
-SPLIT_ALIASES = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid",
-                 "test": "test", "testing": "test"}
+SPLIT_ALIASES = {"train": "train", "training": "train",
+                 "valid": "valid", "val": "valid", "validation": "valid", "validate": "valid", "dev": "valid", "development": "valid",
+                 "test": "test", "testing": "test", "holdout": "test", "eval": "test", "evaluation": "test"}
+
+
+def split_of(name: str,  # of a folder, or a value in a table
+            ) -> Optional[str]:
+    "Return the split that `name` stands for: train, valid or test; None if it is no name of a split."
+    plain = re.sub(r"[\s._-]", "", name.casefold())
+    return SPLIT_ALIASES.get(plain) or SPLIT_ALIASES.get(re.sub("(set|data|images|split)$", "", plain))
+
+# %% ../../nbs/data/35_source.ipynb #0a89bad7
+def valid_as_test(parts: list[str],  # N of train, valid, test
+                 ) -> list[str]:
+    "Return the splits with `valid` renamed to `test` if there are a train and a valid, but no test split."
+    return ["test" if part == "valid" else part for part in parts] if set(parts) == {"train", "valid"} else parts
+
+# %% ../../nbs/data/35_source.ipynb #c08513d8
+def describe_splits(named: Collection[str],  # the names of splits that were found, as written
+                    config: DataConfig,  # valid_fraction, test_fraction
+                   ) -> str:
+    "Say in a few words which splits there are, and how the missing ones are made."
+    kinds = {split_of(name): quoted(name) for name in named}
+    valid, test = config.valid_fraction, config.test_fraction
+    if not named:
+        shares = "/".join(f"{share * 100:.3g}" for share in ((1 - test) * (1 - valid), (1 - test) * valid, test))
+        return f"no splits found: using {shares}, stratified"
+    found = f"splits {join_problems([kinds[part] for part in PARTS if part in kinds])}".replace(";", ",")
+    if "train" not in kinds:
+        return f"{found}; none to train on"
+    if set(kinds) == {"train"}:
+        return f"only {kinds['train']}: {test * 100:.3g} % of it for the test, then {valid * 100:.3g} % for validation"
+    if "valid" in kinds and "test" in kinds:
+        return found
+    return f"{found}: {kinds.get('test') or kinds['valid']} is the test split, validation is {valid * 100:.3g} % of {kinds['train']}"
