@@ -5,8 +5,10 @@ import signal
 import tempfile
 from pathlib import Path
 
+import nbval.kernel
 import pytest
 from literate import ROOT, skips_execution, why_skipped
+from warm_kernels import warm_kernels
 
 # Caches, configuration, kernel and temporary files of this session: nothing is written to, or read from, the user's own.
 FOLDERS = {"TMPDIR": "tmp", "XDG_CACHE_HOME": "cache", "XDG_CONFIG_HOME": "config", "XDG_DATA_HOME": "share",
@@ -31,9 +33,12 @@ def pytest_configure(config):
         folder.mkdir(parents=True)
         os.environ[variable] = str(folder)
     tempfile.tempdir = os.environ["TMPDIR"]
+    config.fork_servers = warm_kernels(nbval.kernel) if hasattr(os, "pidfd_open") else []
 
 
 def pytest_unconfigure(config):
+    for server in config.fork_servers:
+        server.close()
     shutil.rmtree(config.session_home, ignore_errors=True)
 
 
