@@ -17,8 +17,8 @@ FOLDERS = {"TMPDIR": "tmp", "XDG_CACHE_HOME": "cache", "XDG_CONFIG_HOME": "confi
 
 
 # Files of tests that start other processes or train for long: `make quick` leaves them out.
-SLOW = {"test_cache", "test_checks", "test_cli", "test_effects", "test_expectations", "test_label_errors", "test_limits", "test_notebooks", "test_distributed",
-        "test_reports", "test_resume", "test_runs", "test_same_everywhere", "test_signing"}
+SLOW = {"test_cache", "test_checks", "test_cli", "test_distributed", "test_effects", "test_expectations", "test_label_errors",
+        "test_limits", "test_notebooks", "test_reports", "test_resume", "test_runs", "test_same_everywhere", "test_signing"}
 
 
 def pytest_configure(config):
@@ -45,6 +45,7 @@ def pytest_unconfigure(config):
 def pytest_collection_modifyitems(items):
     "nbval by nbdev's rules: cleaned notebooks have no execution counts, and directives say what is not run."
     asleep = {}
+    items.sort(key=lambda item: item.path.stem not in SLOW)  # workers that begin with the long files end at the same time
     for item in items:
         if item.path.stem in SLOW:
             item.add_marker(pytest.mark.slow)
