@@ -21,8 +21,8 @@ import numpy as np
 from ..config import ALLOWED, CORRUPT, DataConfig, EMPTY_CLASS, LEAKS
 from ..core import (DataError, escaped, ImageClassifierError, join_problems, own_folder, quoted, read_json,
                                    write_json)
-from ..data import (cache_folder, ImageFacts, load_or_decode, load_source, missing_classes, PARTS, pixels_key,
-                                   Source, SourceImages, split_groups, split_source, Splits)
+from ..data import (cache_folder, ImageFacts, load_or_decode, load_source, log_layout, missing_classes, PARTS,
+                                   pixels_key, Source, SourceImages, split_groups, split_source, Splits)
 from .duplicates import thumbnails
 from .findings import (DataReport, equal_images, Finding, ImageIndex, ImageTable, imbalanced_classes,
                                                near_images, NO_FINDINGS)
@@ -201,6 +201,7 @@ def check_source(config: DataConfig,
                 ) -> DataReport:  # with facts
     "Report everything that is wrong with a data set, in the splits that it comes with."
     source = load_source(config, allow)
+    log_layout(source)
     path = _report_path(config, _source_key(source, config, allow), near_duplicates)
     if stored := _read_report(path):
         return stored
