@@ -66,6 +66,7 @@ def test_every_warning_is_provoked():
 
 @pytest.mark.parametrize("case", [
     dict(), dict(history=epochs([0.4])), dict(history=epochs([0.5, 0.3, 0.29])), dict(history=epochs([0.03, 0.02], valid_accuracy=[0.995, 0.996])),
+    dict(history=epochs([0.024, 0.014], valid_accuracy=[0.979, 0.993]), n=145),  # two images more
     dict(history=epochs([0.3, 0.32, 0.4])), dict(seen=2), dict(seen=None), dict(valid=part([[4, 0], [0, 4]]), n=8),
     dict(valid=part([[950, 10], [10, 30]]), n=1000, history=epochs([0.2, 0.1, 0.1], 0.99)),  # rare class: accuracy hardly above its share
     dict(valid=part([[30, 20], [15, 35]]), history=epochs([0.7, 0.6, 0.6], 0.75)), dict(test=part([[80, 20], [15, 85]])),

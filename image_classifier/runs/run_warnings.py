@@ -6,6 +6,7 @@
 __all__ = ['RUN_CHECKS', 'mirror_warning', 'result_warnings']
 
 # %% ../../nbs/runs/26_run_warnings.ipynb #71f7ba6d
+import math
 from collections.abc import Callable, Mapping
 
 from ..config import Config
@@ -73,8 +74,9 @@ def _check_ended_early(metrics: Mapping, history: History) -> str:
     if len(history) < 2:
         return ""
     last, before = history[-1], min(history[:-1], key=lambda result: result.valid_loss)
-    better = last.valid_loss < _DROP * before.valid_loss and last.valid_accuracy - before.valid_accuracy > 0.01
-    if not better:
+    n, p = metrics["data"]["valid"], before.valid_accuracy
+    noise = 2 * math.sqrt(max(p * (1 - p), 1 / n) / n)  # two standard errors
+    if last.valid_loss >= _DROP * before.valid_loss or last.valid_accuracy - p <= noise:
         return ""
     return (f"the last epoch is clearly the best: validation loss fell from {before.valid_loss:.3f} to {last.valid_loss:.3f}, "
             f"accuracy rose from {before.valid_accuracy:.3f} to {last.valid_accuracy:.3f}. train more epochs")
