@@ -72,7 +72,7 @@ def evaluate_command(classifier: str, overrides: tuple[str, ...], out: str | Non
         check_target(target)
     device = choose_device(config.device)
     dataset = evaluation_images(found, config, own)
-    metrics = evaluate(found.model.to(device), dataset, found.preprocess, found.tta).metrics
+    metrics = evaluate(found.model.to(device), dataset, found.preprocess, found.tta, found.temperature).metrics
     if target:
         write_json(target, metrics)
     seen = None if own else images_seen(folder.parent, dataset)
@@ -145,14 +145,17 @@ def evaluation_images(classifier: Any,  # a Classifier
     from image_classifier.metrics import align_classes
     preprocess, facts = classifier.preprocess, (classifier.metrics or {}).get("data") or {}
     config.data.size, config.data.channels, config.data.resize = preprocess.size, preprocess.channels, preprocess.resize
-    dataset = None if own else load_evaluation_set(config.data, allow=config.allow, preprocess=preprocess)
-    if own or len(dataset) == sum(facts.get(part, 0) for part in ("train", "valid", "test")):
+    if own:
         splits = load_data(config.data, allow=config.allow)
-        same = facts.get("fingerprint") in (None, splits.fingerprint)
-        if own and not same:
+        if facts.get("fingerprint") not in (None, splits.fingerprint):
             raise DataError("the data has changed since the classifier was made", config.data.root or config.data.name,
                             "name the data to evaluate on, e.g. data=./photos")
-        dataset = splits.test if same else dataset
+        return align_classes(splits.test, classifier.classes)
+    dataset = load_evaluation_set(config.data, allow=config.allow, preprocess=preprocess)
+    if len(dataset) == sum(facts.get(part, 0) for part in ("train", "valid", "test")):
+        with contextlib.suppress(DataError):  # other images of the same number may be impossible to split
+            splits = load_data(config.data, allow=config.allow)
+            dataset = splits.test if splits.fingerprint == facts.get("fingerprint") else dataset
     return align_classes(dataset, classifier.classes)
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #849c8fa7
