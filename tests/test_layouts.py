@@ -129,6 +129,13 @@ def test_folders_of_folders_are_refused_until_the_level_is_given(tmp_path, folde
     assert splits.classes == tuple(sorted({name.split("/")[level - 1] for name in folders}))
 
 
+def test_a_project_with_splits_inside_one_folder_names_that_folder(tmp_path):
+    tree(tmp_path, "Assets", *(f"Dataset/{part}/{name}" for part in ("train", "dev") for name in ("cat", "dog")))
+    line = refused(tmp_path, f"name one folder, e.g. data={tmp_path / 'Dataset'}")
+    assert "class_level" not in line
+    assert load_data(folder(tmp_path / "Dataset")).classes == ("cat", "dog")
+
+
 def test_the_given_level_makes_nested_folders_the_classes(tmp_path):
     splits = load_data(folder(tree(tmp_path, "animals/cat", "animals/dog", "plants/oak"), class_level=2))
     assert splits.classes == ("cat", "dog", "oak")
