@@ -17,7 +17,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple, Optional
 
-from ..core import ConfigError, nearest, quoted
+from ..core import NAME_PATTERN, ConfigError, nearest, quoted
 
 # %% ../../nbs/config/10_schema.ipynb #601bd7f6
 def _key(default: Any,  # the value if no preset, file or override sets one
@@ -34,8 +34,7 @@ def _key(default: Any,  # the value if no preset, file or override sets one
 # %% ../../nbs/config/10_schema.ipynb #af0f65e0
 SOURCES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "folder", "csv")
 IMAGE_FORMATS = ("png", "jpeg", "webp", "bmp", "gif", "tiff")
-_NAME = r"[A-Za-z_][\w.-]{0,199}"
-_REGISTERED = (_NAME, "a registered name")
+_REGISTERED = (NAME_PATTERN, "a registered name")
 
 # %% ../../nbs/config/10_schema.ipynb #6adecfbb
 @dataclass(slots=True)
@@ -68,7 +67,7 @@ class ModelConfig:
     "Which network to train."
     library: str = _key("auto", "where to find the name; auto: registered, then torchvision's", choices=("auto", "timm"))
     name: str = _key("simple_cnn", "name of the network; it starts with random weights", "resnet18",
-                     pattern=(_NAME, "a plain name such as resnet18"))
+                     pattern=(NAME_PATTERN, "a plain name such as resnet18"))
 
 # %% ../../nbs/config/10_schema.ipynb #7bbff4c6
 @dataclass(slots=True)

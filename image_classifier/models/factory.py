@@ -14,10 +14,10 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from ..core import ConfigError, quoted, require, seeded_rng, suggestion
+from ..core import ConfigError, quoted, require, seeded_rng, suggestion, summarize
 from . import simple, resnets, speed_net  # noqa: F401  (their models register themselves)
 from .adapters import timm_model, torchvision_model, torchvision_names
-from .registry import Architecture, MODELS, entry_point_models, load_builder, summarize
+from .registry import Architecture, MODELS, entry_point_models, load_builder
 
 # %% ../../nbs/models/70_factory.ipynb #166fffce
 def model_names(library: str = "auto",  # auto or timm
@@ -66,9 +66,10 @@ def meta_forward(model: nn.Module,  # in evaluation mode
                  shape: tuple[int, int, int, int],  # of the inputs, (B,C,H,W)
                 ) -> torch.Tensor:  # on the meta device
     "Return the output of `model` for inputs of this shape, without values."
-    tensors = [*model.named_parameters(), *model.named_buffers()]
+    tensors = [(f"{path}.{name}".lstrip("."), tensor) for path, layer in model.named_modules()  # a layer used twice comes once
+               for name, tensor in {**layer._parameters, **layer._buffers}.items() if tensor is not None]
     state = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
-    return torch.func.functional_call(model, state, torch.empty(shape, device="meta"))
+    return torch.func.functional_call(model, state, torch.empty(shape, device="meta"), tie_weights=False)
 
 # %% ../../nbs/models/70_factory.ipynb #b7e79e07
 @torch.no_grad()

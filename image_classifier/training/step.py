@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ..core import autocast, hash_parts, seeded_rng
 from ..data import Batch
 from .distributed import sync_batchnorm_stats
-from .optimizers import set_learning_rate
+from .optimizers import set_learning_rate, step_optimizer
 from .setup import resize_batch
 from .state import TrainState, check_diverged, flag_nonfinite
 
@@ -77,7 +77,7 @@ def train_step(state: TrainState,
     loss, hits = backward(state, batch)
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), state.setup.hyperparameters.clip_grad_norm or math.inf)
     flag_nonfinite(state, torch.stack([loss, norm]))
-    state.optimizer.step()
+    step_optimizer(state.optimizer, skip=state.diverged >= 0)
     sync_batchnorm_stats(state.setup.compute.distributed, state.model)
     if counts:
         state.running_totals += torch.stack([loss * len(batch.targets), hits])
