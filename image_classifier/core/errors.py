@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['quoted', 'escaped', 'ImageClassifierError', 'ConfigError', 'DataError', 'ArtifactError', 'DivergedError',
-           'ResourceError', 'nearest', 'suggestion', 'join_problems', 'require']
+           'ResourceError', 'nearest', 'suggestion', 'join_problems', 'check_type', 'require']
 
 # %% ../../nbs/core/10_errors.ipynb #8ccd22f2
 import difflib
@@ -104,6 +104,17 @@ def join_problems(problems: Sequence[object],  # one text each
     "Return the first `limit` problems on one line, followed by the number of the others."
     shown = "; ".join(quoted(problem, 160) for problem in problems[:limit])
     return shown + (f"; and {len(problems) - limit} more" if len(problems) > limit else "")
+
+# %% ../../nbs/core/10_errors.ipynb #c2ac9cf0
+def check_type(value: object,  # an argument
+               kind: type | tuple[type, ...],  # what it must be
+               name: str,  # of the argument
+               todo: str,  # what to pass instead
+              ) -> None:
+    "Raise a `ConfigError` unless `value` is of that type."
+    if not isinstance(value, kind):
+        kinds = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)) if one is not type(None))
+        raise ConfigError(f"{name} must be of type {kinds}, got {type(value).__name__}", todo=todo)
 
 # %% ../../nbs/core/10_errors.ipynb #15f267b0
 def require(module: str,  # the module to import, e.g. "papermill"
