@@ -1,4 +1,5 @@
 "Decoding and preprocessing of hostile files, unusual pixel types, orientations and equal sources."
+import re
 import struct
 import warnings
 import zlib
@@ -8,10 +9,12 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageFile, ImageOps
+from PIL.PngImagePlugin import PngInfo
 from pictures import (EVERY, GRADIENT, PICTURES, SIGNATURE, bmp, chunk, drawn, exif_with, ihdr, patched, png, riff, saved,
                       translucent)
 
 from image_classifier.data import decode, DecodeError, Limits, Preprocess, read_header, resize
+from image_classifier.data.decoding import load_image, to_array
 
 
 def hand_made():
@@ -225,6 +228,65 @@ def test_all_exif_orientations_give_the_same_image():
             data = saved(drawn().transpose(turn), format, exif=exif_with(code), **options)
             assert np.array_equal(decode(data, limits=EVERY), upright), (format, code)
             assert np.array_equal(np.asarray(ImageOps.exif_transpose(Image.open(BytesIO(data)))).transpose(2, 0, 1), upright)
+
+
+def xmp_with(code, element=False):
+    "An XMP packet with an orientation, as an attribute or as an element."
+    inside = f"><tiff:Orientation>{code}</tiff:Orientation></rdf:Description>" if element else f' tiff:Orientation="{code}"/>'
+    return f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description{inside}</rdf:RDF></x:xmpmeta>'.encode()
+
+
+def exif_of_type(kind, code):
+    "An EXIF block whose orientation is of another type than SHORT."
+    return b"Exif\0\0II*\0" + struct.pack("<IHHHIII", 8, 1, 0x0112, kind, 1, code, 0)
+
+
+def text_chunk(name, text, compressed):
+    "A saved `drawn` with a text, as PNG programs write it."
+    info = PngInfo()
+    info.add_itxt(name, text, zip=compressed) if name.startswith("XML") else info.add_text(name, text, zip=compressed)
+    return {"format": "PNG", "pnginfo": info}
+
+
+def raw_profile(code):
+    "EXIF as the text that ImageMagick writes."
+    exif = exif_with(code)
+    return "\nexif\n%8d\n%s\n" % (len(exif), "\n".join(re.findall(".{1,72}", exif.hex())))
+
+
+ORIENTATION = {
+    "XMP in JPEG": lambda code: {"format": "JPEG", "quality": 100, "subsampling": 0, "xmp": xmp_with(code)},
+    "XMP in PNG": lambda code: text_chunk("XML:com.adobe.xmp", xmp_with(code).decode(), False),
+    "compressed XMP in PNG": lambda code: text_chunk("XML:com.adobe.xmp", xmp_with(code, element=True).decode(), True),
+    "XMP in WEBP": lambda code: {"format": "WEBP", "lossless": True, "xmp": xmp_with(code)},
+    "XMP element in WEBP": lambda code: {"format": "WEBP", "lossless": True, "xmp": xmp_with(code, element=True)},
+    "XMP in AVIF": lambda code: {"format": "AVIF", "quality": 100, "subsampling": "4:4:4", "xmp": xmp_with(code)},
+    "ImageMagick's EXIF in PNG": lambda code: text_chunk("Raw profile type exif", raw_profile(code), True),
+    "plain text EXIF in PNG": lambda code: text_chunk("Raw profile type exif", raw_profile(code), False),
+    "LONG in JPEG": lambda code: {"format": "JPEG", "quality": 100, "subsampling": 0, "exif": exif_of_type(4, code)},
+    "LONG in PNG": lambda code: {"format": "PNG", "exif": exif_of_type(4, code)},
+    "SLONG in WEBP": lambda code: {"format": "WEBP", "lossless": True, "exif": exif_of_type(9, code)},
+    "EXIF before XMP": lambda code: {"format": "WEBP", "lossless": True, "exif": exif_with(code), "xmp": xmp_with(9 - code)}}
+
+
+@pytest.mark.parametrize("name", ORIENTATION)
+def test_orientation_is_applied_wherever_pillow_finds_it(name):
+    for code in range(1, 9):
+        data = saved(drawn(), **ORIENTATION[name](code))
+        expected = ImageOps.exif_transpose(Image.open(BytesIO(data))).convert("RGB")
+        for source in (data, Image.open(BytesIO(data))):
+            pixels = to_array(load_image(source, EVERY)).transpose(1, 2, 0)
+            assert np.array_equal(pixels, np.asarray(expected)), (code, type(source))
+        assert (expected.size == drawn().size) == (code < 5)  # it was turned at all
+
+
+def test_damaged_or_huge_texts_mean_upright():
+    plain = saved(drawn())
+    texts = [[b"zTXt", b"Raw profile type exif\0\0no zlib"], [b"tEXt", b"Raw profile type exif\0\nexif\n 9\nxyz"],
+             [b"iTXt", b"XML:com.adobe.xmp"]]
+    bomb = [b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(50_000_000) + xmp_with(6))]
+    for kind, content in [*texts, bomb]:
+        assert np.array_equal(decode(plain[:33] + chunk(kind, content) + plain[33:]), decode(plain))
 
 
 def test_exif_block_after_the_pixels_is_applied():

@@ -112,5 +112,7 @@ def load_state(model: torch.nn.Module,
                where: object = "",  # the file, for messages
               ) -> None:
     "Set all of the model's weights, or raise an `ArtifactError` and change nothing."
-    check_state_dict(model.state_dict(), tensors, where)
-    model.load_state_dict(tensors)
+    state = model.state_dict()  # with the versions of its layers, which some networks require
+    check_state_dict(state, tensors, where)
+    state.update(tensors)
+    model.load_state_dict(state)

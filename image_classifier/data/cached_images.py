@@ -48,9 +48,9 @@ def pixels_key(source: Source,
             return os.path.realpath(path)
         return os.path.join(resolve(os.path.dirname(path)), os.path.basename(path))
     settings = [config.size, config.channels, config.resize, config.formats, config.max_pixels, config.max_bytes]
-    pixels = ([(_place(file.path), file.size, file.mtime) for file in source.files] if source.files is not None
+    pixels = ([(_place(file.path), *file[2:]) for file in source.files] if source.files is not None
               else hashlib.sha256(np.ascontiguousarray(source.images)).hexdigest())
-    return hashlib.sha256(json.dumps([3, PIL.__version__, settings, pixels]).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps([4, PIL.__version__, settings, pixels]).encode()).hexdigest()[:32]
 
 # %% ../../nbs/data/68_cached_images.ipynb #24661d16
 def _allocate(folder: Path,

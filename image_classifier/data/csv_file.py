@@ -70,7 +70,7 @@ def find_files(paths: Sequence[str],  # relative to `root`
         facts = check_path(full, None if links else root)
         if isinstance(facts, str):
             return facts
-        return File(full, id, facts.st_size, facts.st_mtime_ns) if stat.S_ISREG(facts.st_mode) else "not a regular file"
+        return File.from_stat(full, id, facts) if stat.S_ISREG(facts.st_mode) else "not a regular file"
     return [_find(path) for path in paths]
 
 # %% ../../nbs/data/49_csv_file.ipynb #9305d5c0

@@ -6,11 +6,13 @@
 __all__ = ['MAX_SCANS', 'MAX_TEXTS', 'MAX_PARTS', 'header_parts', 'ImageFacts', 'read_header', 'orientation']
 
 # %% ../../nbs/data/20_headers.ipynb #0290aabb
+import contextlib
 import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Optional
 
 from .image_formats import check_size, DecodeError, IMAGE_FORMATS, in_millions, Limits, parse_errors, sniff
 
@@ -221,19 +223,30 @@ def read_header(data: bytes,  # a file's content
     return facts
 
 # %% ../../nbs/data/20_headers.ipynb #ebc97659
-def orientation(exif: bytes,  # an EXIF block, with or without its "Exif\0\0"
-               ) -> int:
-    "Return the EXIF orientation 1 to 8, or 1 if there is none."
+_INTEGERS = {3: "H", 4: "I", 8: "h", 9: "i"}  # type of an EXIF value: SHORT, LONG and their signed forms
+
+
+def _exif_orientation(exif: bytes,  # an EXIF block, with or without its "Exif\0\0"
+                     ) -> Optional[int]:
+    "Return the number stored as orientation, or None if there is none."
     exif = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None:
-        return 1
-    try:
-        start = struct.unpack_from(order + "I", exif, 4)[0]
-        for number in range(struct.unpack_from(order + "H", exif, start)[0]):
-            tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, start + 2 + 12 * number)
-            if (tag, kind) == (0x0112, 3):
-                return value if 1 <= value <= 8 else 1
-    except struct.error:
-        pass
-    return 1
+        return None
+    with contextlib.suppress(struct.error):
+        start = struct.unpack_from(order + "I", exif, 4)[0] + 2
+        for entry in range(start, start + 12 * struct.unpack_from(order + "H", exif, start - 2)[0], 12):
+            tag, kind = struct.unpack_from(order + "HH", exif, entry)
+            if tag == 0x0112 and kind in _INTEGERS:
+                return struct.unpack_from(order + _INTEGERS[kind], exif, entry + 8)[0]
+    return None
+
+
+def orientation(exif: bytes,  # an EXIF block, with or without its "Exif\0\0"
+                xmp: bytes = b"",  # an XMP packet, read if EXIF holds no orientation
+               ) -> int:
+    "Return the orientation 1 to 8 in EXIF or XMP, or 1 if there is none."
+    code = _exif_orientation(exif)
+    if code is None and (found := re.search(rb'tiff:Orientation(="|>)([0-9])', xmp)):
+        code = int(found[2])
+    return code if code in range(1, 9) else 1

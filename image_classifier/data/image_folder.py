@@ -93,7 +93,7 @@ def list_files(root: str | Path,
             if isinstance(facts, str):
                 listing.problems.append((id, facts))
             elif not stat.S_ISDIR(facts.st_mode):
-                listing.add(File(entry.path, id, facts.st_size, facts.st_mtime_ns), formats)
+                listing.add(File.from_stat(entry.path, id, facts), formats)
             elif _identity(facts) in seen:
                 listing.problems.append((id, "not a regular file but a folder that is reached twice"))
             else:

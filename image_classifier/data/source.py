@@ -34,6 +34,17 @@ class File(NamedTuple):
     id: str  # its path below the root, with forward slashes
     size: int  # bytes
     mtime: int  # modification time in nanoseconds
+    inode: int  # the file system's number of the file
+    ctime: int  # time of the last change of content, name or owner, in nanoseconds
+
+    @classmethod
+    def from_stat(cls,
+                  path: str,  # where to read it
+                  id: str,  # its path below the root
+                  facts: os.stat_result,
+                 ) -> "File":
+        "Return a file with the size, times and inode of `facts`."
+        return cls(path, id, facts.st_size, facts.st_mtime_ns, facts.st_ino, facts.st_ctime_ns)
 
     def read(self,
              limit: int = 50_000_000,  # maximum number of bytes
@@ -48,7 +59,7 @@ class File(NamedTuple):
             raise DataError("gone since the folder was listed") from problem
         except OSError as problem:
             raise DataError(os_reason(problem)) from problem
-        if (len(data), facts.st_mtime_ns) != (self.size, self.mtime):
+        if (len(data), facts.st_mtime_ns, facts.st_ino) != (self.size, self.mtime, self.inode):
             raise DataError(f"changed since the folder was listed ({self.size} -> {facts.st_size} bytes)")
         return data
 

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..config import AugmentConfig, Hyperparameters
-from ..core import Stop
+from ..core import Stop, load_state
 from ..data import Batch, Splits, batches, make_augment
 from ..metrics import predict_logits
 from .callbacks import Callback, run_callbacks
@@ -29,6 +29,7 @@ from .compute import Compute, resolve_compute
 from .distributed import all_gather, all_reduce_max, all_reduce_sum, assert_same_across_ranks
 from .estimation import epochs_within, seconds_within, time_training, trial_copy
 from .history import EpochResult, History
+from .norm_statistics import refresh_norms
 from .resuming import CheckpointCallback, resume
 from .schedulers import Schedule
 from .setup import epoch_order, merge_hyperparameters, setup_training, zero_totals
@@ -89,6 +90,7 @@ def validate_epoch(state: TrainState) -> tuple[float, float]:  # mean cross-entr
     valid, compute = state.setup.splits.valid, state.setup.compute
     model = state.ema.module if state.ema else state.model
     shard = compute.distributed.shard(len(valid))
+    refresh_norms(state, model)
     logits = predict_logits(model, valid, state.setup.splits.preprocess, compute.precision, shard)
     logits, targets = all_gather(compute.distributed, logits, len(valid)).double(), torch.from_numpy(valid.targets)
     loss = F.cross_entropy(logits, targets).item()
@@ -133,7 +135,7 @@ def leaving_best_weights(state: TrainState) -> Iterator[None]:
         run_callbacks(state, "on_fit_start")
         yield
     finally:
-        state.model.load_state_dict(state.best)
+        load_state(state.model, state.best)
         state.model.eval()
         run_callbacks(state, "on_fit_end")
 
