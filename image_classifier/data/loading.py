@@ -14,12 +14,13 @@ import os
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ..config import CORRUPT, DataConfig
-from ..core import DataError, join_problems, missing_path_hint, quoted
+from ..config import CORRUPT, Config, DataConfig
+from ..core import DataError, check_type, join_problems, missing_path_hint, quoted
 from .cached_images import load_or_decode
 from .dataset import Dataset, IndexedArrayView, Splits
 from .preprocess import Preprocess
@@ -139,16 +140,18 @@ def compute_fingerprint(parts: dict[str, Dataset],  # the splits by name
     return total.hexdigest()
 
 # %% ../../nbs/data/75_loading.ipynb #54c32ac9
-def _to_config(config: DataConfig | str) -> DataConfig:
+def _to_config(config: DataConfig | Config | str | Path) -> DataConfig:
     "Return a copy of `config`, or the configuration that a name or path stands for."
-    if not isinstance(config, str):
+    config = config.data if isinstance(config, Config) else config
+    check_type(config, (DataConfig, str, Path), "data", 'pass a name, a path or a configuration, e.g. load_data("digits")')
+    if isinstance(config, DataConfig):
         return copy.deepcopy(config)
     if config in READERS:
         return DataConfig(config)
     path = os.path.expanduser(config)
     if os.path.lexists(path):
         return DataConfig("csv" if path.lower().endswith(".csv") else "folder", path)
-    if os.sep in path or path.startswith("."):
+    if os.sep in path or path.startswith(".") or isinstance(config, Path):
         raise DataError(f"no folder {quoted(path, 200)}", todo=missing_path_hint(path))
     return DataConfig(path)
 
@@ -177,11 +180,11 @@ def _slice(dataset: Dataset,
     return Dataset(dataset.images[part], dataset.targets[part], dataset.classes, dataset.ids[part], groups)
 
 # %% ../../nbs/data/75_loading.ipynb #854b66e2
-def load_data(config: DataConfig | str = "digits",  # configuration, name of a data set, or path of a folder or .csv file
+def load_data(config: DataConfig | Config | str | Path = "digits",  # configuration, name, or path of a folder or .csv file
               allow: Sequence[str] = (),  # problems to accept: corrupt, links, empty_class, leaks
              ) -> Splits:
     "Read, check, decode and split the images that `config` names."
-    config = _to_config(config)
+    allow, config = allow or getattr(config, "allow", ()), _to_config(config)
     source = load_source(config, allow)
     check_classes(source, allow)
     check_groups(source, allow)
@@ -197,11 +200,11 @@ def load_data(config: DataConfig | str = "digits",  # configuration, name of a d
     return Splits(config.name, **datasets, preprocess=preprocess, fingerprint=fingerprint, config=config)
 
 # %% ../../nbs/data/75_loading.ipynb #27f6159f
-def load_evaluation_set(config: DataConfig | str = "digits",  # as for `load_data`; size, channels, resize: the classifier's
+def load_evaluation_set(config: DataConfig | Config | str | Path = "digits",  # as for `load_data`, with the classifier's size
                         allow: Sequence[str] = (),  # problems to accept: corrupt, links
                        ) -> Dataset:
     "Return the source's own test images, or all of its images if it has none."
-    config = _to_config(config)
+    allow, config = allow or getattr(config, "allow", ()), _to_config(config)
     source = load_source(config, allow)
     if "test" in source.parts:
         source = source.select([row for row, part in enumerate(source.parts) if part == "test"])

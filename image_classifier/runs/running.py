@@ -13,7 +13,8 @@ from pathlib import Path
 from torch import nn
 
 from ..config import Config, check_config
-from ..core import ArtifactError, ConfigError, DivergedError, ResourceError, Stop, locked, threads, writable_folder
+from ..core import ArtifactError, ConfigError, DivergedError, ResourceError, Stop, check_type, locked, threads
+from ..core import writable_folder
 from ..data import Splits, check_reader, load_data
 from ..inference import Classifier
 from ..models import Architecture, build_model, check_model
@@ -72,6 +73,7 @@ def train(config: Config,
 def _train_main(config: Config, run_dir: str | Path | None, resume: str, callbacks: Iterable[Callback], splits: Splits | None,
                 arguments: dict) -> Run:
     "Choose the folder, load the data, and train unless the run is finished."
+    check_type(splits, (Splits, type(None)), "splits", "pass what load_data returns")
     if splits is not None and splits.config != config.data:
         raise ConfigError("these splits were loaded for another data configuration", todo="use load_data(config.data)")
     path = _requested_folder(run_dir, resume)

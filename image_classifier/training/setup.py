@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..config import AugmentConfig, Config, Hyperparameters, check_config
-from ..core import ConfigError, is_out_of_memory, permutation, quoted, translate_torch_errors
+from ..core import ConfigError, check_type, is_out_of_memory, permutation, quoted, translate_torch_errors
 from ..data import Splits, batches, to_device
 from .compute import Compute, resolve_compute
 from .distributed import check_batch_divisible, wrap_ddp
@@ -33,6 +33,7 @@ def merge_hyperparameters(hyperparameters: Hyperparameters | None,
                           lr: float | None = None,  # learning_rate
                          ) -> Hyperparameters:
     "Return `hyperparameters`, or the defaults with the given values; raise a `ConfigError` if both are given."
+    check_type(hyperparameters, (Hyperparameters, type(None)), "hyperparameters", "pass Hyperparameters(...), or epochs=, lr=")
     values = dict(num_epochs=epochs, batch_size=batch_size, learning_rate=lr)
     given = {name: value for name, value in values.items() if value is not None}
     if hyperparameters is not None and given:
@@ -80,7 +81,7 @@ def check_module(model: nn.Module) -> None:
     "Raise a `ConfigError` if `model` is no module or has uninitialized lazy layers."
     name = type(model).__name__
     if not isinstance(model, nn.Module):
-        raise ConfigError(f"a network must be a torch.nn.Module, not a {name}", name, "derive its class from torch.nn.Module")
+        raise ConfigError(f"a network must be a torch.nn.Module, not a {name}", todo="pass e.g. build_model(name, classes=...)")
     tensors = [*model.parameters(), *model.buffers()]
     if any(isinstance(tensor, nn.parameter.UninitializedTensorMixin) for tensor in tensors):
         raise ConfigError("the network has lazy layers, whose size is not known yet", name,
@@ -177,8 +178,9 @@ def setup_training(model: nn.Module,  # moved to the device, in place
                   ) -> TrainState:
     "Return the state before the first step, or raise a `ConfigError` if model, data and settings do not fit together."
     check_module(model)
+    check_type(splits, Splits, "splits", "pass what load_data returns")
     augment, device = augment or AugmentConfig(), compute.device
-    check_config(Config(hyperparameters=hyperparameters, augment=augment, seed=seed))
+    hyperparameters = check_config(Config(hyperparameters=hyperparameters, augment=augment, seed=seed)).hyperparameters
     check_training_data(splits, hyperparameters, compute)
     with translate_torch_errors(hyperparameters.batch_size):
         model.to(device, memory_format=torch.channels_last)
