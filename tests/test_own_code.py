@@ -9,7 +9,7 @@ from torch import nn
 
 from image_classifier.config import compose, Hyperparameters
 from image_classifier.core import ConfigError, DivergedError, Stop
-from image_classifier.data import AUGMENTATIONS, batches, load_data, READERS, register_augmentation, register_reader, Source
+from image_classifier.data import Augment, AUGMENTATIONS, batches, load_data, READERS, register_augmentation, register_reader, Source
 from image_classifier.inference import Classifier
 from image_classifier.models import Architecture, build_model, MODELS, register_model
 from image_classifier.runs import train
@@ -163,6 +163,87 @@ def test_a_layer_that_is_used_twice_trains_and_loads(build, tmp_path):
     run = train(compose(["data=digits", "model.name=own", "epochs=1", "augment=none", "device=cpu"]), tmp_path / "run")
     images = np.zeros((3, 1, 8, 8), np.uint8)
     assert Classifier.load(run.path).probabilities(images).shape == (3, 10)
+
+
+def lazy(architecture):
+    "Return a network whose layer learns its size from the first images."
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(architecture.classes))
+
+
+def test_a_network_with_a_lazy_layer_trains_and_loads(tmp_path):
+    register_model("own")(lazy)
+    run = train(compose(["data=digits", "model.name=own", "epochs=1", "augment=none", "device=cpu"]), tmp_path / "run")
+    loaded = Classifier.load(run.path).model.state_dict()
+    assert loaded["1.weight"].shape == (10, 64) and loaded["1.weight"].abs().max() > 0
+
+
+class Own(nn.Module):
+    "A linear network, to be spoiled."
+    def __init__(self, buffer=None):
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+        if buffer is not None:
+            self.register_buffer("own", buffer)
+
+    def forward(self, inputs):
+        return self.layer(inputs.flatten(1))
+
+
+class ExtraState(Own):
+    def get_extra_state(self):
+        return {"x": 1}
+
+    def set_extra_state(self, state):
+        pass
+
+
+class NoState(Own):
+    def state_dict(self, *arguments, **options):
+        return {}
+
+
+class ReadOnly(Own):
+    architecture = property(lambda self: 1)
+
+
+class SmallBatches(Own):
+    def forward(self, inputs):
+        if len(inputs) > 2:
+            raise RuntimeError("three images are too many")
+        return super().forward(inputs)
+
+
+@pytest.mark.parametrize("build, message", [
+    (lambda: Own(torch.ones(2, dtype=torch.complex64)), "own is complex, which cannot be stored .own."),
+    (lambda: Own(torch.eye(2).to_sparse()), "own is sparse, which cannot be stored"),
+    (ExtraState, "_extra_state is dict, which cannot be stored"), (NoState, "the network's state_dict has no tensor layer.weight"),
+    (ReadOnly, "the network has an attribute architecture of its own"),
+    (SmallBatches, "the network cannot take a batch of 64 images: RuntimeError: three images are too many .SmallBatches.")])
+def test_a_network_that_could_not_be_loaded_again_is_refused_before_the_first_step(build, message, tmp_path):
+    register_model("own")(lambda architecture: build())
+    with pytest.raises(ConfigError, match=message):
+        train(compose(["data=digits", "model.name=own", "epochs=1", "augment=none", "device=cpu"]), tmp_path / "run")
+    assert not (tmp_path / "run" / "classifier").exists()
+
+
+def test_a_network_that_cannot_be_stored_still_trains_in_memory(splits, tmp_path):
+    model = Own(torch.ones(2, dtype=torch.complex64))
+    assert len(fit(model, splits, epochs=1)) == 1
+    with pytest.raises(ConfigError, match="own is complex, which cannot be stored .Own."):
+        fit(Own(torch.ones(2, dtype=torch.complex64)), splits, epochs=1, checkpoints=Checkpoints(tmp_path))
+
+
+def test_a_buffer_of_eight_bits_trains_and_loads(tmp_path):
+    register_model("own")(lambda architecture: Own(torch.ones(2).to(torch.float8_e5m2)))
+    run = train(compose(["data=digits", "model.name=own", "epochs=1", "augment=none", "device=cpu"]), tmp_path / "run")
+    assert Classifier.load(run.path).model.own.dtype == torch.float8_e5m2
+
+
+def test_an_augmentation_that_fails_is_named():
+    register_augmentation("own")(lambda pixels, draws, strength: 1 / 0)
+    augment = Augment(1, 0, extra=(("own", 1.0),))
+    with pytest.raises(ConfigError, match="the augmentation own failed: ZeroDivisionError"):
+        augment(torch.zeros(2, 1, 8, 8), torch.arange(2))
 
 
 # readers

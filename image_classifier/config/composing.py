@@ -9,7 +9,7 @@ __all__ = ['list_presets', 'compose', 'to_yaml', 'load_config', 'project_root', 
 import os
 import shlex
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -20,7 +20,7 @@ from .checking import check_config, convert, raise_all, refuse_reference, shown
 from .schema import (
     ALIASES, build, Config, flat, PATH_KEYS, SECTIONS, Setting, settings, to_dict, unknown_key)
 from .yaml import dump_yaml, Pair, read_yaml
-from ..core import ConfigError, DataError, missing_path_hint, quoted, suggestion
+from ..core import ConfigError, DataError, check_type, missing_path_hint, quoted, suggestion
 
 # %% ../../nbs/config/30_composing.ipynb #8424d2e5
 def list_presets() -> dict[str, list[str]]:
@@ -167,6 +167,7 @@ def compose(overrides: Sequence[str] = (),  # e.g. ["data=mnist", "epochs=3"]
     "Return the configuration that `overrides` describe, on top of `file` or of the default run."
     if isinstance(overrides, str):
         raise ConfigError("overrides need a list of texts, got one text", todo=f"write [{quoted(overrides)!r}]")
+    check_type(overrides, Iterable, "overrides", 'pass a list of texts, e.g. ["epochs=3"]')
     layer = _read_pairs([_override(text) for text in overrides], Path())
     return _combine(layer, _read_file(file) if file is not None else {})
 

@@ -8,4 +8,4 @@ from .random import hash_parts as hash_parts, permutation as permutation, unifor
 from .registries import NAME_PATTERN as NAME_PATTERN, registered_code as registered_code, registration as registration, summarize as summarize
 from .signals import Stop as Stop, Terminated as Terminated, install_handlers as install_handlers
 from .tables import html_table as html_table
-from .tensors import check_state_dict as check_state_dict, load_state as load_state, load_tensors as load_tensors, save_tensors as save_tensors
+from .tensors import check_storable as check_storable, check_state_dict as check_state_dict, load_state as load_state, load_tensors as load_tensors, save_tensors as save_tensors

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..config import CORRUPT, Config, DataConfig
+from ..config import CORRUPT, Config, DataConfig, check_config
 from ..core import DataError, check_type, join_problems, missing_path_hint, quoted
 from .cached_images import load_or_decode
 from .dataset import Dataset, IndexedArrayView, Splits
@@ -155,6 +155,14 @@ def _to_config(config: DataConfig | Config | str | Path) -> DataConfig:
         raise DataError(f"no folder {quoted(path, 200)}", todo=missing_path_hint(path))
     return DataConfig(path)
 
+
+def _checked(config: DataConfig | Config | str | Path,
+             allow: Sequence[str],
+            ) -> tuple[DataConfig, list[str]]:
+    "Return the configuration and what is allowed with every value converted, or raise a `ConfigError`."
+    checked = check_config(Config(data=_to_config(config), allow=allow or getattr(config, "allow", ())))
+    return checked.data, checked.allow
+
 # %% ../../nbs/data/75_loading.ipynb #cc2d64eb
 def _load(source: Source,
           config: DataConfig,
@@ -184,7 +192,7 @@ def load_data(config: DataConfig | Config | str | Path = "digits",  # configurat
               allow: Sequence[str] = (),  # problems to accept: corrupt, links, empty_class, leaks
              ) -> Splits:
     "Read, check, decode and split the images that `config` names."
-    allow, config = allow or getattr(config, "allow", ()), _to_config(config)
+    config, allow = _checked(config, allow)
     source = load_source(config, allow)
     check_classes(source, allow)
     check_groups(source, allow)
@@ -204,7 +212,7 @@ def load_evaluation_set(config: DataConfig | Config | str | Path = "digits",  # 
                         allow: Sequence[str] = (),  # problems to accept: corrupt, links
                        ) -> Dataset:
     "Return the source's own test images, or all of its images if it has none."
-    allow, config = allow or getattr(config, "allow", ()), _to_config(config)
+    config, allow = _checked(config, allow)
     source = load_source(config, allow)
     if "test" in source.parts:
         source = source.select([row for row, part in enumerate(source.parts) if part == "test"])

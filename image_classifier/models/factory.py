@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core import ConfigError, check_type, quoted, require, seeded_rng, suggestion, summarize
+from ..core import ConfigError, check_storable, check_type, quoted, require, seeded_rng, suggestion, summarize
 from . import simple, resnets, speed_net  # noqa: F401  (their models register themselves)
 from .adapters import timm_model, torchvision_model, torchvision_names
 from .registry import Architecture, MODELS, entry_point_models, load_builder
@@ -126,6 +126,7 @@ def build_model(architecture: Architecture | str,  # or its name
             model = builder(architecture)
             if isinstance(model, nn.Module):
                 try_model(model, architecture)
+                check_storable(model.state_dict(), architecture.name)
         except ConfigError:
             raise
         except Exception as problem:
@@ -133,7 +134,11 @@ def build_model(architecture: Architecture | str,  # or its name
     if not isinstance(model, nn.Module):
         raise ConfigError(f"the builder returned {type(model).__name__}, not a network", architecture.name,
                           "return a torch.nn.Module")
-    model.architecture = architecture
+    try:
+        model.architecture = architecture
+    except AttributeError as problem:
+        raise ConfigError(f"the network has an attribute architecture of its own: {summarize(problem)}", architecture.name,
+                          "rename it") from problem
     return model.train()
 
 # %% ../../nbs/models/70_factory.ipynb #afd62e81

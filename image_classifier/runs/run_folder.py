@@ -78,6 +78,8 @@ class Run:
                    split: str = "test",  # or valid
                   ) -> Evaluation:
         "Read the predictions for the validation or test set."
+        if split not in ("valid", "test"):
+            raise ConfigError(f"a run has no predictions for {quoted(split)}", self.path, "choose valid or test")
         path = self.path / "predictions" / f"{split}.safetensors"
         return load_predictions(path, list(self.metrics[split]["per_class"]), self.metrics[split])
 

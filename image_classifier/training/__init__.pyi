@@ -1,4 +1,4 @@
-from .callbacks import Callback as Callback
+from .callbacks import Callback as Callback, check_callbacks as check_callbacks
 from .checkpoint import Checkpoint as Checkpoint, Checkpoints as Checkpoints, load_optimizer as load_optimizer, optimizer_tensors as optimizer_tensors
 from .checkpoint import read_checkpoint as read_checkpoint, write_checkpoint as write_checkpoint
 from .compute import Compute as Compute, resolve_compute as resolve_compute

@@ -7,6 +7,7 @@ __all__ = ['FORMAT', 'optimizer_tensors', 'load_optimizer', 'Checkpoint', 'write
            'Checkpoints']
 
 # %% ../../nbs/training/60_checkpoint.ipynb #92fc7d5b
+import os
 import re
 import shutil
 import time
@@ -16,8 +17,9 @@ from pathlib import Path
 
 import torch
 
+from ..config import CheckpointConfig, Config, check_config
 from ..core import ArtifactError, ConfigError, ResourceError, WriteRetries, atomic_folder, check_format
-from ..core import check_manifest, is_number, load_tensors, quoted, read_json, save_tensors, write_json
+from ..core import check_manifest, check_type, is_number, load_tensors, quoted, read_json, save_tensors, write_json
 from ..core import write_manifest, writing_to
 
 # %% ../../nbs/training/60_checkpoint.ipynb #1fd0a485
@@ -137,7 +139,9 @@ class Checkpoints:
                  steps: int = 0,  # also save every so many steps; 0: do not
                  minutes: float = 0.0,  # also save after so many minutes; 0: do not
                 ):
-        self.folder, self.keep, self.steps, self.minutes = Path(folder), keep, steps, minutes
+        wanted = check_config(Config(checkpoint=CheckpointConfig(steps, minutes, keep))).checkpoint
+        check_type(folder, (str, os.PathLike), "the folder of checkpoints", "pass a path")
+        self.folder, self.keep, self.steps, self.minutes = Path(folder), wanted.keep, wanted.every_steps, wanted.every_minutes
         self.saved_at, self.duration, self.attempts = time.monotonic(), 0.0, WriteRetries()
 
     def is_scheduled(self, step: int) -> bool:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..core import autocast, hash_parts, seeded_rng
+from ..core import autocast, hash_parts, registered_code, seeded_rng
 from ..data import Batch
 from .distributed import sync_batchnorm_stats
 from .optimizers import set_learning_rate, step_optimizer
@@ -54,10 +54,13 @@ def backward(state: TrainState,
     "Compute the gradients of a batch, micro-batch by micro-batch, and return its loss and number of correct predictions."
     hyper, compute = state.setup.hyperparameters, state.setup.compute
     losses, hits, parts = [], [], split_batch(batch, hyper.gradient_accumulation)
+    network, what = state.compiled_model, f"the network cannot take a batch of {len(batch.targets)} images"
+    alone = network is state.model  # neither wrapped nor compiled: what fails in it is its own code
     for number, part in enumerate(parts, 1):
         with no_sync(state, number < len(parts)):
-            with dropout_seed(state, number - 1), autocast(compute.precision, compute.device):
-                logits = state.compiled_model(resize_batch(part.inputs, state.image_size))
+            with (dropout_seed(state, number - 1), autocast(compute.precision, compute.device),
+                  registered_code(what, type(network).__name__) if alone else contextlib.nullcontext()):
+                logits = network(resize_batch(part.inputs, state.image_size))
             loss = F.cross_entropy(logits.float(), part.targets, label_smoothing=hyper.label_smoothing)
             loss = loss * (len(part.targets) / len(batch.targets))
             loss.backward()
