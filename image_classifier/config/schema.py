@@ -36,6 +36,7 @@ SOURCES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "folder", 
 IMAGE_FORMATS = ("png", "jpeg", "webp", "bmp", "gif", "tiff")
 _NAME = r"[A-Za-z_][\w.-]{0,199}"
 _REGISTERED = (_NAME, "a registered name")
+_WITH_STRENGTH = (_NAME + r"(:\d+\.?\d*([eE][+-]?\d+)?)?", "a list of registered names, each as NAME or NAME:STRENGTH")
 
 # %% ../../nbs/config/10_schema.ipynb #6adecfbb
 @dataclass(slots=True)
@@ -78,6 +79,7 @@ class AugmentConfig:
     translate: float = _key(0.0, "maximum shift, as a fraction of the side", ge=0, le=1)
     rotation: float = _key(0.0, "maximum rotation in either direction, in degrees", ge=0, le=180)
     color_jitter: float = _key(0.0, "maximum change of brightness, contrast and saturation, as a fraction", ge=0, le=1)
+    extra: list[str] = _key([], "augmentations that you registered, applied last, e.g. [erase:0.4]", pattern=_WITH_STRENGTH)
     tta: str = _key("none", "test-time augmentation; flip: average the logits over a flip", choices=("none", "flip"))
 
 # %% ../../nbs/config/10_schema.ipynb #b748e4a2

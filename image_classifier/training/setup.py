@@ -9,6 +9,7 @@ __all__ = ['INIT_SAMPLES', 'merge_hyperparameters', 'training_arguments', 'epoch
 
 # %% ../../nbs/training/50_setup.ipynb #cbdcc4a0
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 from ..config import AugmentConfig, Config, Hyperparameters, check_config
 from ..core import ConfigError, check_type, is_out_of_memory, permutation, quoted, translate_torch_errors
 from ..data import Splits, batches, to_device
+from .augmenting import check_augment, split_augment
 from .compute import Compute, resolve_compute
 from .distributed import check_batch_divisible, wrap_ddp
 from .ema import make_ema
@@ -172,14 +174,14 @@ def wrap_model(model: nn.Module,
 def setup_training(model: nn.Module,  # moved to the device, in place
                    splits: Splits,
                    hyperparameters: Hyperparameters,
-                   augment: AugmentConfig | None = None,  # None: no augmentation
+                   augment: AugmentConfig | Callable | Sequence | None = None,  # a configuration, a function, or both
                    seed: int = 42,  # of order, augmentation and dropout
                    compute: Compute = Compute(),
                   ) -> TrainState:
     "Return the state before the first step, or raise a `ConfigError` if model, data and settings do not fit together."
     check_module(model)
     check_type(splits, Splits, "splits", "pass what load_data returns")
-    augment, device = augment or AugmentConfig(), compute.device
+    (augment, function), device = split_augment(augment), compute.device
     hyperparameters = check_config(Config(hyperparameters=hyperparameters, augment=augment, seed=seed)).hyperparameters
     check_training_data(splits, hyperparameters, compute)
     with translate_torch_errors(hyperparameters.batch_size):
@@ -190,9 +192,10 @@ def setup_training(model: nn.Module,  # moved to the device, in place
         steps = math.ceil(epoch_images(len(splits.train), hyperparameters.batch_size) / hyperparameters.batch_size)
         ema = make_ema(model, hyperparameters.ema_decay) if hyperparameters.ema_decay else None
         schedule = Schedule(hyperparameters, steps, hyperparameters.num_epochs)
-        state = TrainState(TrainSetup(splits, hyperparameters, augment, seed, compute, steps), schedule, model, model,
+        state = TrainState(TrainSetup(splits, hyperparameters, augment, seed, compute, steps, function), schedule, model, model,
                            optimizer, ema, snapshot(model), running_totals=zero_totals(device),
                            diverged=torch.tensor(-1, device=device))
         check_outputs(state)
+        check_augment(state)
         state.compiled_model = wrap_model(model, compute)
     return state
