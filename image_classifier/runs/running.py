@@ -6,6 +6,7 @@
 __all__ = ['check_run_config', 'new_model', 'estimate_run', 'train']
 
 # %% ../../nbs/runs/30_running.ipynb #63fb51a4
+import contextlib
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,8 +14,8 @@ from pathlib import Path
 from torch import nn
 
 from ..config import Config, check_config
-from ..core import ArtifactError, ConfigError, DivergedError, ResourceError, Stop, check_type, locked, threads
-from ..core import writable_folder
+from ..core import ArtifactError, ConfigError, DivergedError, ResourceError, Stop, check_type, locked
+from ..core import own_folder_if_done, threads, writable_folder
 from ..data import Splits, check_reader, load_data, parse_extra
 from ..inference import Classifier
 from ..models import Architecture, build_model, check_model
@@ -83,8 +84,8 @@ def _train_main(config: Config, run_dir: str | Path | None, resume: str, callbac
     path = _requested_folder(run_dir, resume)
     if path:
         check_run_dir(path, config, resume)
-    writable_folder(path or resolve_run_dir("runs"))
-    data = splits or load_data(config.data, allow=config.allow)
+    with _output_folder(path):  # now, so that it is never read as data
+        data = splits or load_data(config.data, allow=config.allow)
     run = Run(path or default_run_dir(config))
     with locked(run.path):
         if check_run_dir(run.path, config, resume):
@@ -95,6 +96,14 @@ def _train_main(config: Config, run_dir: str | Path | None, resume: str, callbac
         return _train(config, run, data, callbacks, arguments, show_findings=splits is None)
 
 # %% ../../nbs/runs/30_running.ipynb #1a9ff42c
+def _output_folder(path: Path | None) -> contextlib.AbstractContextManager:
+    "Make the run's folder, or runs/ if it has none yet, for the block; if the block fails, remove what was made."
+    if path:
+        return own_folder_if_done(path, "run")
+    runs = resolve_run_dir("runs")
+    return contextlib.nullcontext(writable_folder(runs)) if runs.exists() else own_folder_if_done(runs, "outputs")
+
+
 def _requested_folder(run_dir: str | Path | None, resume: str) -> Path | None:
     "Return the folder named by `resume`, which must hold a run, or by `run_dir`; None for a new folder."
     path = resolve_run_dir(run_dir) if run_dir else None
