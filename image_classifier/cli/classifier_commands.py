@@ -9,6 +9,7 @@ __all__ = ['FIXED_KEYS', 'password_option', 'find_artifact', 'evaluate_command',
            'verify_command']
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #344608c5
+import contextlib
 import os
 import sys
 import warnings
@@ -21,18 +22,19 @@ import click
 
 from .common import absolute_path, command, CommandResult, complete_override, compose_overrides
 from .common import out_option, shown_path
-from ..core import ArtifactError, ConfigError, DataError, join_problems, MANIFEST, quoted
+from ..core import ArtifactError, ConfigError, DataError, existing_folder, join_problems, MANIFEST, quoted
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #99635798
 def find_artifact(path: str | Path,  # a run's folder, or a classifier's
                  ) -> Path:
     "Return the classifier's folder, or raise an `ArtifactError` that lists the classifiers nearby."
     path = Path(path)
-    if (path / "classifier").is_dir():
+    inside, path = existing_folder(path / "classifier"), existing_folder(path)
+    if inside.is_dir():
         if (path / "config.yaml").is_file() and not (path / "metrics.json").is_file():
             text = f"the run in {shown_path(path)} is not finished; this is the classifier of its best epoch so far"
             warnings.warn(text, UserWarning)
-        return path / "classifier"
+        return inside
     if (path / "config.yaml").is_file():
         raise ArtifactError("this run has no classifier yet", path, "finish its training with the same command")
     if not path.is_file() and not any((path / name).exists() for name in (MANIFEST, "classifier.json")):
@@ -79,12 +81,18 @@ def evaluate_command(classifier: str, overrides: tuple[str, ...], out: str | Non
 # %% ../../nbs/cli/40_classifier_commands.ipynb #cd8f6964
 def check_target(path: Path,  # of a file to write
                 ) -> None:
-    "Raise a `ConfigError` if a file cannot be written there, or would replace one of a run or a classifier."
-    from image_classifier.core import writable_folder
+    "Raise a `ConfigError` if a file cannot be written there, or would replace anything but metrics of an earlier evaluation."
+    from image_classifier.core import own_folder_kind, read_json, writable_folder
     if path.is_dir():
         raise ConfigError("a folder is there, a file is needed", path, "name a file, e.g. metrics.json")
-    if path.exists() and any((path.parent / name).exists() for name in (MANIFEST, "config.yaml")):
-        raise ConfigError("a file of a run or a classifier would be replaced", path, "choose another name")
+    if os.path.lexists(path):
+        if own_folder_kind(path.parent):
+            raise ConfigError("a file of a run or a classifier would be replaced", path, "choose another name")
+        with contextlib.suppress(ArtifactError):
+            found = read_json(path)
+            if isinstance(found, dict) and {"loss", "accuracy", "per_class"} <= set(found):
+                return
+        raise ConfigError("a file that ic evaluate did not write would be replaced", path, "choose another name")
     writable_folder(path.parent)
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #5cc31929

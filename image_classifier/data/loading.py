@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..config import CORRUPT, Config, DataConfig, check_config
+from ..config import CORRUPT, Config, DataConfig, TABLE_SUFFIXES, check_config, warn_if_shadowed
 from ..core import DataError, check_type, join_problems, missing_path_hint, quoted
 from .cached_images import load_or_decode
 from .dataset import Dataset, IndexedArrayView, Splits
@@ -27,7 +27,7 @@ from .preprocess import Preprocess
 from .headers import ImageFacts
 from .image_formats import DecodeError
 from .readers import READERS
-from .source import PARTS, raise_problems, Source
+from .source import log_layout, PARTS, raise_problems, Source
 from .source_images import DecodedImages, image_statistics, resolve_shape
 from .exclude_list import load_source
 from .split_checks import check_classes, check_groups, check_leaks
@@ -147,10 +147,11 @@ def _to_config(config: DataConfig | Config | str | Path) -> DataConfig:
     if isinstance(config, DataConfig):
         return copy.deepcopy(config)
     if config in READERS:
+        warn_if_shadowed(config)
         return DataConfig(config)
     path = os.path.expanduser(config)
     if os.path.lexists(path):
-        return DataConfig("csv" if path.lower().endswith(".csv") else "folder", path)
+        return DataConfig("csv" if path.lower().endswith(TABLE_SUFFIXES) else "folder", path)
     if os.sep in path or path.startswith(".") or isinstance(config, Path):
         raise DataError(f"no folder {quoted(path, 200)}", todo=missing_path_hint(path))
     return DataConfig(path)
@@ -194,6 +195,7 @@ def load_data(config: DataConfig | Config | str | Path = "digits",  # configurat
     "Read, check, decode and split the images that `config` names."
     config, allow = _checked(config, allow)
     source = load_source(config, allow)
+    log_layout(source)
     check_classes(source, allow)
     check_groups(source, allow)
     everything, found = _load(source, config, allow, split_source)
@@ -215,6 +217,7 @@ def load_evaluation_set(config: DataConfig | Config | str | Path = "digits",  # 
     config, allow = _checked(config, allow)
     source = load_source(config, allow)
     if "test" in source.parts:
+        log_layout(source, "using the test split")
         source = source.select([row for row, part in enumerate(source.parts) if part == "test"])
     source = replace(source, parts=["test"] * len(source.ids))
     dataset, _ = _load(source, config, allow, lambda source, *_: np.array(source.parts))

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core import atomic_write, DataError, escaped, quoted, require, writable_folder
+from ..core import atomic_write, DataError, escaped, own_folder, quoted, require
 from ..data import Dataset, quote_id
 from ..metrics import check_scores, check_targets, Figure, plot_images, plot_message
 
@@ -137,6 +137,6 @@ def save_label_errors(folder: str | Path,  # created if absent
     issues, png = label_issues(dataset, errors), io.BytesIO()
     plot_label_errors(dataset, errors, count=64).savefig(png, format="png")
     files = {"csv": label_issues_csv(issues), "txt": exclude_lines(issues), "png": png.getvalue()}
-    folder = writable_folder(folder)
+    folder = own_folder(folder, "report")
     for suffix, data in files.items():
         atomic_write(folder / f"label_errors.{suffix}", data)

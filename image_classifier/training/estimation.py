@@ -22,8 +22,9 @@ from torch import nn
 
 from ..config import AugmentConfig, Hyperparameters, Setting, convert
 from ..core import check_type
-from ..data import Splits, batches, make_augment
+from ..data import Splits, batches
 from ..metrics import predict_logits
+from .augmenting import batch_augment
 from .compute import Compute, resolve_compute
 from .distributed import DistributedContext, all_reduce_max
 from .ema import make_ema
@@ -149,7 +150,7 @@ def time_training(trial: TrainState,  # changed by the steps: use `trial_copy`
     setup, compute, data = trial.setup, trial.setup.compute, trial.setup.splits
     distributed, device, batch_size = compute.distributed, compute.device, setup.hyperparameters.batch_size
     rows, _ = distributed.batch_rows(epoch_order(len(data.train), batch_size, setup.seed, 0), batch_size)
-    augment = make_augment(setup.augment, setup.seed, 0)
+    augment = batch_augment(trial)
     epochs = (batches(data.train, data.preprocess, batch_size // distributed.world_size, rows, augment, device, reuse=True)
               for _ in itertools.count())
     endless = itertools.chain.from_iterable(epochs)
@@ -169,7 +170,7 @@ def estimate(model: nn.Module,  # not changed
              *,
              epochs: int | None = None,  # num_epochs, if no `hyperparameters` are given
              batch_size: int | None = None,
-             augment: AugmentConfig | None = None,
+             augment: AugmentConfig | Callable | Sequence | None = None,  # as for `fit`
              seed: int = 42,
              compute: Compute | None = None,  # None: resolved for this machine
              seconds: float = 3.0,  # for timing steps

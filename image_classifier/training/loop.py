@@ -11,7 +11,7 @@ import contextlib
 import math
 import time
 import warnings
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,8 +21,9 @@ from torch.nn import functional as F
 
 from ..config import AugmentConfig, Hyperparameters
 from ..core import Stop, check_storable, check_type, load_state
-from ..data import Batch, Splits, batches, make_augment
+from ..data import Batch, Splits, batches
 from ..metrics import predict_logits
+from .augmenting import batch_augment
 from .callbacks import Callback, check_callbacks, run_callbacks
 from .checkpoint import Checkpoints
 from .compute import Compute, resolve_compute
@@ -48,7 +49,7 @@ def epoch_batches(state: TrainState,
                  ) -> Iterator[Batch]:
     "Yield the augmented batches of the current epoch: the rows of this process in the full ones, then in the last, smaller one."
     setup, distributed, batch_size = state.setup, state.setup.compute.distributed, state.setup.hyperparameters.batch_size
-    augment = make_augment(setup.augment, setup.seed, state.epoch)
+    augment = batch_augment(state)
     full, last = distributed.batch_rows(order, batch_size)
     for rows, size in ((full, batch_size // distributed.world_size), (last, batch_size)):
         yield from batches(setup.splits.train, setup.splits.preprocess, size, rows, augment, setup.compute.device, reuse=True)
@@ -160,7 +161,7 @@ def fit(model: nn.Module,  # any network from (B,C,S,S) float32 inputs to (B,K) 
         epochs: int | None = None,  # num_epochs
         batch_size: int | None = None,  # images per optimizer step, over all processes
         lr: float | None = None,  # highest learning rate
-        augment: AugmentConfig | None = None,  # None: no augmentation
+        augment: AugmentConfig | Callable | Sequence | None = None,  # a configuration, a function of a uint8 batch, or both
         seed: int = 42,  # of order, augmentation and dropout
         device: str = "auto",  # auto, cpu, cuda, cuda:N, mps
         compute: Compute | None = None,  # instead of `device`: processes, precision, threads and the rest, resolved
@@ -180,7 +181,7 @@ def fit(model: nn.Module,  # any network from (B,C,S,S) float32 inputs to (B,K) 
     hyper, stop, callbacks = checked.hyperparameters, stop or Stop(), check_callbacks(callbacks)
     compute = compute or resolve_compute(device, hyper.precision)
     with compute.active(hyper.batch_size):
-        state = setup_training(model, splits, hyper, checked.augment, checked.seed, compute)
+        state = setup_training(model, splits, hyper, augment, checked.seed, compute)
         state.callbacks = [*callbacks, CheckpointCallback(checkpoints, stop)]
         if checkpoints:
             check_storable(model.state_dict(), type(model).__name__)

@@ -19,6 +19,7 @@ import image_classifier
 from ..config import CHANGE, AugmentConfig, Hyperparameters
 from ..core import ArtifactError, ConfigError, DataError, Stop, check_state_dict, join_problems, load_state
 from ..core import quoted, registered_code
+from .augmenting import augment_source
 from .callbacks import Callback
 from .checkpoint import Checkpoint, Checkpoints, check_progress, load_optimizer, optimizer_tensors
 from .distributed import all_reduce_max, all_reduce_sum
@@ -39,6 +40,7 @@ def environment_snapshot(state: TrainState) -> dict:
     device = torch.cuda.get_device_name(compute.device) if cuda else f"{compute.device} {torch.backends.cpu.get_cpu_capability()}"
     return {**_settings(setup.hyperparameters, setup.augment), "seed": setup.seed, "compile": compute.compile,
             "deterministic": compute.deterministic, "precision": str(compute.precision), "data": setup.splits.fingerprint,
+            "augment function": augment_source(setup.augment_function, setup.augment.extra),
             "image_classifier": image_classifier.__version__, "torch": str(torch.__version__), "threads": torch.get_num_threads(),
             "processes": compute.distributed.world_size, "device": device}
 

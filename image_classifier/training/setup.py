@@ -9,6 +9,7 @@ __all__ = ['INIT_SAMPLES', 'merge_hyperparameters', 'check_settings', 'training_
 
 # %% ../../nbs/training/50_setup.ipynb #cbdcc4a0
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 from ..config import AugmentConfig, Config, Hyperparameters, check_config
 from ..core import ConfigError, check_type, permutation, quoted, registered_code, translate_torch_errors
 from ..data import Splits, batches, to_device
+from .augmenting import check_augment, split_augment
 from .compute import Compute, resolve_compute
 from .distributed import check_batch_divisible, wrap_ddp
 from .ema import make_ema
@@ -44,11 +46,11 @@ def merge_hyperparameters(hyperparameters: Hyperparameters | None,
 
 
 def check_settings(hyperparameters: Hyperparameters,
-                   augment: AugmentConfig | None = None,  # None: no augmentation
+                   augment: AugmentConfig | Callable | Sequence | None = None,  # as for `fit`; a function is not checked here
                    **values: Any,  # top-level keys of the configuration, e.g. seed
                   ) -> Config:
     "Return the settings of a training with every value converted; raise one `ConfigError` for all that are not valid."
-    augment = AugmentConfig() if augment is None else augment
+    augment, _ = split_augment(augment)
     return check_config(Config(hyperparameters=hyperparameters, augment=augment, **values))
 
 # %% ../../nbs/training/50_setup.ipynb #95006292
@@ -182,14 +184,15 @@ def wrap_model(model: nn.Module,
 def setup_training(model: nn.Module,  # moved to the device, in place
                    splits: Splits,
                    hyperparameters: Hyperparameters,
-                   augment: AugmentConfig | None = None,  # None: no augmentation
+                   augment: AugmentConfig | Callable | Sequence | None = None,  # a configuration, a function, or both
                    seed: int = 42,  # of order, augmentation and dropout
                    compute: Compute = Compute(),
                   ) -> TrainState:
     "Return the state before the first step, or raise a `ConfigError` if model, data and settings do not fit together."
     check_module(model)
     check_type(splits, Splits, "splits", "pass what load_data returns")
-    checked, device = check_settings(hyperparameters, augment, seed=seed), compute.device
+    (augment, function), device = split_augment(augment), compute.device
+    checked = check_settings(hyperparameters, augment, seed=seed)
     hyperparameters, augment, seed = checked.hyperparameters, checked.augment, checked.seed
     check_training_data(splits, hyperparameters, compute)
     with translate_torch_errors(hyperparameters.batch_size):
@@ -200,9 +203,10 @@ def setup_training(model: nn.Module,  # moved to the device, in place
         steps = math.ceil(epoch_images(len(splits.train), hyperparameters.batch_size) / hyperparameters.batch_size)
         ema = make_ema(model, hyperparameters.ema_decay) if hyperparameters.ema_decay else None
         schedule = Schedule(hyperparameters, steps, hyperparameters.num_epochs)
-        state = TrainState(TrainSetup(splits, hyperparameters, augment, seed, compute, steps), schedule, model, model,
+        state = TrainState(TrainSetup(splits, hyperparameters, augment, seed, compute, steps, function), schedule, model, model,
                            optimizer, ema, snapshot(model), running_totals=zero_totals(device),
                            diverged=torch.tensor(-1, device=device))
         check_outputs(state)
+        check_augment(state)
         state.compiled_model = wrap_model(model, compute)
     return state

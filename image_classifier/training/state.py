@@ -7,6 +7,7 @@ __all__ = ['SYNC_EVERY', 'CHECKED_VALUES', 'TrainSetup', 'TrainState', 'snapshot
            'divergence_error']
 
 # %% ../../nbs/training/40_state.ipynb #62f7c9ca
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -30,6 +31,7 @@ class TrainSetup:
     seed: int  # of order, augmentation and dropout
     compute: Compute
     steps_per_epoch: int
+    augment_function: Callable | None = None  # of the user: uint8 batch -> uint8 batch
 
 # %% ../../nbs/training/40_state.ipynb #2592bdd2
 SYNC_EVERY = 50  # steps between two reads from a GPU
