@@ -5,7 +5,7 @@ import pytest
 import torch
 from formats import CHECKPOINT, SAMPLES, checkpoint_logits, configured, formats, logits, make, sample, splits
 
-from image_classifier.core import ArtifactError, load_tensors, read_json, write_json, write_manifest
+from image_classifier.core import ArtifactError, load_tensors, own_folder, read_json, write_json, write_manifest
 from image_classifier.inference import artifact, Classifier
 from image_classifier.models import MODELS
 from image_classifier.runs import train

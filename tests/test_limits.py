@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from image_classifier.core import MARKER
 from image_classifier.runs import Run
 from image_classifier.training import Checkpoints
 
