@@ -24,9 +24,9 @@ UNUSUAL = ("LC_", "LANG", "JUPYTER", "JPY_", "IPYTHON", "IPYKERNEL", "MPL", "MAT
            "PYTHONWARNINGS", "PYTHONIOENCODING", "PYTHONSTARTUP", "PYTHONINSPECT", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "COLUMNS", "LINES", "TQDM_",
            "GIT_", "VIRTUAL_ENV", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
- other processes or train for long: `make quick` leaves them out.
+# Files of tests that start other processes or train for long: `make quick` leaves them out.
 SLOW = {"test_cache", "test_checks", "test_cli", "test_distributed", "test_effects", "test_expectations", "test_label_errors",
-        "test_limits", "test_notebooks", "test_reports", "test_resume", "test_runs", "test_same_everywhere", "test_signing"}
+        "test_limits", "test_notebooks", "test_other_files", "test_reports", "test_resume", "test_runs", "test_same_everywhere", "test_signing"}
 
 
 def pytest_configure(config):
