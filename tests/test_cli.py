@@ -83,7 +83,7 @@ def test_progress_is_not_mixed_into_the_result(ic, tmp_path):
 
 
 def test_a_relative_out_is_seen_from_the_working_folder_not_from_the_project(ic, tmp_path, monkeypatch):
-    (tmp_path / "settings.ini").touch()
+    (tmp_path / "settings.ini").write_text("[DEFAULT]\nlib_name = literate-image-classifier\n")
     (tmp_path / "deep").mkdir()
     monkeypatch.chdir(tmp_path / "deep")
     assert ic("train", "epochs=1", "hyperparameters=fast", "--out", "here")[0] == 0
@@ -279,7 +279,7 @@ def test_config_prints_what_a_run_would_store(ic, first):
 
 
 def test_labels_review_writes_its_lists_and_refuses_bad_data_first(ic, tmp_path):
-    pytest.importorskip("cleanlab", reason="pip install 'image_classifier[labels]'")
+    pytest.importorskip("cleanlab", reason="pip install 'literate-image-classifier[labels]'")
     pictures = digits_folder(tmp_path / "pictures", "012", 30)
     words = [f"data={pictures}", "epochs=1", "hyperparameters=fast", "batch_size=16", "--out", tmp_path / "labels"]
     code, out, err = ic("labels", "review", *words, "--json")
@@ -293,7 +293,7 @@ def test_labels_review_writes_its_lists_and_refuses_bad_data_first(ic, tmp_path)
 
 
 def test_sign_and_verify_tell_a_changed_classifier(ic, first, tmp_path):
-    pytest.importorskip("model_signing", reason="pip install 'image_classifier[sign]'")
+    pytest.importorskip("model_signing", reason="pip install 'literate-image-classifier[sign]'")
     shutil.copytree(first / "classifier", tmp_path / "copy")
     key = json.loads(ic("keygen", "--out", tmp_path / "keys", "--json")[1])["fingerprint"]
     code, out, _ = ic("sign", tmp_path / "copy", "--key", tmp_path / "keys" / "private.pem", "--json")
@@ -599,3 +599,45 @@ def test_a_stopped_command_says_so_and_can_be_started_again(tmp_path):
         os.kill(int(line), 0)  # the kernel's
     assert len((tmp_path / "1" / "history.jsonl").read_text().splitlines()) >= 1
     assert not (tmp_path / "1" / "metrics.json").exists()
+
+
+# streams
+
+def shell(line, **environment):
+    "Run a line of bash with `$IC` as the command; return the exit code, stdout and stderr."
+    done = subprocess.run(["bash", "-c", line], env={**os.environ, "IC": IC, **environment}, capture_output=True, text=True, errors="replace", timeout=120)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("line, code, said", [
+    ("$IC predict {run} - <&-", 3, "stdin: empty file"), ("$IC models >&-", 0, ""), ("$IC config epochs=x 2>&-", 2, ""),
+    ("$IC predict {run} {zero} <&- 2>&-", 0, ""), ("$IC evaluate {run} | true; exit ${{PIPESTATUS[0]}}", 141, ""),
+    ("$IC --help | true; exit ${{PIPESTATUS[0]}}", 141, "")])
+def test_closed_streams_and_broken_pipes_end_in_one_line_at_most(first, home, line, code, said):
+    found, _, err = shell(line.format(run=first, zero=home / "zero.png"))
+    assert (found, len(err.splitlines())) == (code, bool(said)) and said in err, err
+
+
+def test_files_written_with_closed_streams_hold_nothing_else(ic, first, home):
+    "A file opened while stderr is closed gets its number; messages for stderr must not end up in it."
+    assert shell(f"$IC evaluate {first} --out {home}/closed.json <&- >&- 2>&-")[0] == 0
+    assert json.loads((home / "closed.json").read_text()) == json.loads((first / "metrics.json").read_text())["test"]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_a_terminal_that_cannot_show_a_character_gets_its_code(first, encoding):
+    code, out, err = shell(f"$IC evaluate {first}; $IC predict {first} näïve_☃.png", PYTHONIOENCODING=encoding)
+    assert "test images of digits" in out and "UnicodeEncodeError" not in err
+    assert (code, len(err.splitlines())) == (3, 1) and ("\\u2603" in err or "☃" in err), err  # click makes UTF-8 of ASCII
+
+
+def test_warnings_as_errors_do_not_end_a_command(first, home):
+    Image.new("I;16", (8, 8)).save(home / "sixteen.png")
+    for words in (f"evaluate {first}", f"predict {first} {home / 'sixteen.png'}"):
+        assert "internal error" not in shell(f"$IC {words}", PYTHONWARNINGS="error")[2]
+    (first / "metrics.json").rename(first / "kept.json")  # an unfinished run, of which the command warns
+    try:
+        code, _, err = shell(f"$IC predict {first} {home / 'zero.png'}", PYTHONWARNINGS="error")
+    finally:
+        (first / "kept.json").rename(first / "metrics.json")
+    assert code == 0 and err.startswith("warning: the run in ")
