@@ -1,4 +1,5 @@
 """The command `ic` as a user of a shell meets it: results, errors and exit codes."""
+import csv
 import json
 import os
 import pickle
@@ -19,7 +20,10 @@ from sklearn.datasets import load_digits
 
 from image_classifier.cli import main
 from image_classifier.cli.app import COMMANDS, to_library_error
-from image_classifier.core import load_tensors, save_tensors, write_manifest
+from image_classifier.cli.common import complete_value
+from image_classifier.config import list_presets
+from image_classifier.core import load_tensors, own_folder, save_tensors, write_manifest
+from image_classifier.models import model_names
 
 IC = str(Path(sys.executable).with_name("ic"))
 
@@ -55,7 +59,8 @@ def digit(number):
 
 def one_line(err, *fragments):
     "Check that the error is one line, starts with `error: ` and holds the fragments."
-    lines = [line for line in err.splitlines() if line and not line.startswith(("epoch ", "warning: ", "stopping after "))]
+    lines = [line for line in err.splitlines() if line and not line.startswith(("epoch ", "warning: ", "stopping after ", "skipped: "))]
+    lines = [line for line in lines if not (line[0].isdigit() and " classes in " in line)]  # what was understood of a folder
     assert len(lines) == 1 and lines[0].startswith("error: "), err
     assert "Traceback" not in err
     for fragment in fragments:
@@ -152,6 +157,47 @@ def test_predict_reads_stdin_and_folders(home, first, ic, tmp_path):
     one_line(err, "no images in this folder")
     piped = subprocess.run([IC, "predict", str(first), "-"], input=(home / "zero.png").read_bytes(), capture_output=True)
     assert piped.returncode == 0 and piped.stdout.decode() == "stdin: " + ic("predict", first, home / "zero.png")[1].split(": ")[1]
+
+
+def test_predict_reads_the_same_files_of_a_folder_as_training(ic, home, first, tmp_path):
+    "What the content says, without hidden files, system folders, folders of this library; one line says what was skipped."
+    for name in ("a.png", "b.jfif", "c", ".d.png", "@eaDir/e.png", "run/f.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        digit(0).save(tmp_path / name, "PNG")
+    own_folder(tmp_path / "other", "run")
+    (tmp_path / "other" / "g.png").write_bytes((tmp_path / "a.png").read_bytes())
+    (tmp_path / "h.gif").write_bytes(b"GIF89a")
+    (tmp_path / "notes.txt").write_text("x")
+    code, out, err = ic("predict", first, tmp_path, "--json")
+    assert code == 0 and [Path(one["image"]).name for one in json.loads(out)["predictions"]] == ["a.png", "b.jfif", "c", "f.png"]
+    assert err.splitlines() == ["warning: skipped: 1 in a format that data.formats does not name (h.gif), 1 no image (notes.txt), "
+                                "2 hidden or of the system (.d.png; @eaDir), 1 written by image_classifier (other)"]
+
+
+def test_predict_names_several_classes_and_writes_a_table(ic, home, first, tmp_path):
+    (tmp_path / "bad.png").write_text("x")
+    table = tmp_path / "sub" / "table.csv"
+    code, out, err = ic("predict", first, home / "zero.png", tmp_path / "bad.png", "--top-k", 3, "--csv", table)
+    assert code == 3
+    one_line(err, "1 of 2 images could not be read")
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert list(rows[0]) == ["image", "class", "probability", "class_2", "probability_2", "class_3", "probability_3", "error"]
+    assert out.splitlines()[0].split(": ")[1] == ", ".join(
+        f"{rows[0][name]} {float(rows[0][share]):.4f}" for name, share in (("class", "probability"), ("class_2", "probability_2"), ("class_3", "probability_3")))
+    assert (rows[1]["image"], rows[1]["class"], rows[1]["error"]) == (str(tmp_path / "bad.png"), "", "not an image")
+    assert ic("predict", first, home / "zero.png", "--csv", table)[0] == 0  # its own table is replaced
+    assert len(table.read_text().splitlines()) == 2
+    assert len(ic("predict", first, home / "zero.png", "--top-k", 99)[1].split(": ")[1].split(", ")) == 10
+
+
+def test_predict_never_replaces_a_file_that_it_did_not_write(ic, home, first, tmp_path):
+    (tmp_path / "mine.csv").write_text("file,label\n")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "elsewhere.csv")
+    for target in ("mine.csv", "link.csv", "."):
+        code, out, err = ic("predict", first, home / "zero.png", "--csv", tmp_path / target)
+        assert (code, out) == (2, "")
+        one_line(err, "a file that ic predict did not write would be replaced")
+    assert (tmp_path / "mine.csv").read_text() == "file,label\n" and not (tmp_path / "elsewhere.csv").exists()
 
 
 def test_evaluate_gives_the_numbers_of_the_run_and_writes_them(ic, first, tmp_path):
@@ -524,6 +570,10 @@ def test_help_and_completion_import_neither_torch_nor_hydra():
     assert done.stdout.count("Example") == len(COMMANDS) + 1, "each command shows an example"
 
 
+def test_completion_knows_every_network():
+    assert {*list_presets()["model"], *model_names()} <= {*complete_value("model", "")} and {*complete_value("model.name", "")} <= {*model_names()}
+
+
 def test_every_command_that_a_module_defines_is_in_ic():
     modules = [load_module(module_of(path)) for path in NBS.glob("cli/*_commands.ipynb")]
     defined = {name: found for module in modules for name, found in vars(module).items() if isinstance(found, click.Command)}
@@ -546,18 +596,26 @@ def test_global_flags_may_stand_before_a_command_of_two_words(ic):
     (["ic", "cache", "clear", "--js"], ["--json"]),
     (["ic", "train", "--js"], ["--json"]),
     (["ic", "train", "hyperparameters.opt"], ["hyperparameters.optimizer="]),
-    (["ic", "train", "model", "=", "res"], ["resnet"]),
+    (["ic", "train", "model", "=", "simp"], ["simple_cnn"]),
+    (["ic", "train", "model", "=", "resnet15"], ["resnet152"]),
+    (["ic", "train", "model.name", "=", "vit_b_1"], ["vit_b_16"]),
+    (["ic", "train", "data", "=", "di"], ["digits", "dir/"]),
+    (["ic", "train", "data.root", "=", "dir/"], ["dir/a\\", "b/", "dir/pets.csv"]),
+    (["ic", "train", "data", "=", "dir/a\\ b/"], ["dir/a\\", "b/1.png"]),
     (["ic", "train", "hyperparameters", "="], ["default", "fast", "speed"]),
     (["ic", "train", "epochs", "=", "3", "hyperparameters.optimizer", "=", "s"], ["sgd"]),
 ])
-def test_the_tab_key_completes_in_bash(words, found):
+def test_the_tab_key_completes_in_bash(words, found, tmp_path):
+    (tmp_path / "dir" / "a b").mkdir(parents=True)
+    (tmp_path / "dir" / "a b" / "1.png").touch()
+    (tmp_path / "dir" / "pets.csv").touch()
     script = f"""export PATH={Path(IC).parent}:$PATH
         eval "$(_IC_COMPLETE=bash_source ic)"
         compopt() {{ :; }}
         COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
         _ic_completion ic
         printf '%s\\n' "${{COMPREPLY[@]}}" """
-    done = subprocess.run(["bash", "--norc", "-c", script, "bash", *words], capture_output=True, text=True)
+    done = subprocess.run(["bash", "--norc", "-c", script, "bash", *words], capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.split() == found, done.stderr
 
 
