@@ -21,8 +21,8 @@ from typing import Optional
 
 import numpy as np
 
-from ..core import acquire_lock, ImageClassifierError, MARKER, own_folder_kind, read_json, remove_files, ResourceError
-from ..core import writable_folder, write_json
+from ..core import acquire_lock, ImageClassifierError, MARKER, own_folder_kind, read_json, remove_files
+from ..core import ResourceError, writable_folder, write_json
 from .archives import archive_record, is_as_unpacked
 from .download import CIFAR_SETS, IDX_SETS
 from .image_formats import DecodeError, Limits

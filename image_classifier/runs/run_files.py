@@ -28,7 +28,7 @@ from ..quality import DataReport, leaked_test_images
 from .environment import describe_environment
 from .run_warnings import mirror_warning, result_warnings
 from .seen_images import IMAGES_FILE, image_hashes
-from ..training import Callback, Checkpoints, History, TrainState, epoch_images
+from ..training import Callback, Checkpoints, History, TrainState, epoch_images, shrink_batch_size
 
 # %% ../../nbs/runs/28_run_files.ipynb #9b3e8562
 def write_setup(run_dir: Path,
@@ -105,7 +105,7 @@ def run_metrics(config: Config,
                 seconds: float,  # from building the model to the last validation
                ) -> dict:
     "Return the content of metrics.json."
-    batch_size = config.hyperparameters.batch_size
+    batch_size = shrink_batch_size(config.hyperparameters, len(splits.train)).batch_size
     images = epoch_images(len(splits.train), batch_size)
     steps = math.ceil(images / batch_size)  # in a full epoch; the last epoch may be shorter
     leaked = leaked_test_images(report, splits.test.ids) if config.check_near_duplicates else None
