@@ -23,6 +23,9 @@ from image_classifier.cli.app import COMMANDS, to_library_error
 from image_classifier.cli.common import complete_value
 from image_classifier.config import list_presets
 from image_classifier.core import load_tensors, own_folder, save_tensors, write_manifest
+from image_classifier.data import load_data
+from image_classifier.inference import Classifier
+from image_classifier.metrics import compute_metrics
 from image_classifier.models import model_names
 
 IC = str(Path(sys.executable).with_name("ic"))
@@ -59,7 +62,8 @@ def digit(number):
 
 def one_line(err, *fragments):
     "Check that the error is one line, starts with `error: ` and holds the fragments."
-    lines = [line for line in err.splitlines() if line and not line.startswith(("epoch ", "warning: ", "stopping after ", "skipped: "))]
+    said = ("epoch ", "warning: ", "stopping after ", "skipped: ", "augmentation: ")
+    lines = [line for line in err.splitlines() if line and not line.startswith(said)]
     lines = [line for line in lines if not (line[0].isdigit() and " classes in " in line)]  # what was understood of a folder
     assert len(lines) == 1 and lines[0].startswith("error: "), err
     assert "Traceback" not in err
@@ -72,8 +76,10 @@ def one_line(err, *fragments):
 def test_train_ends_with_the_accuracy_its_interval_and_the_folder(ic, first):
     code, out, err = ic("train", "epochs=2", "hyperparameters=fast", "--out", first)
     assert code == 0
-    *note, accuracy, folder = out.splitlines()
-    assert note == ["an equal run was already finished; nothing was trained again"]
+    note, *warnings, accuracy, folder = out.splitlines()
+    assert note == "an equal run was already finished; nothing was trained again"
+    stored = json.loads((first / "metrics.json").read_text())["warnings"]
+    assert stored and warnings == [f"warning: {one['message']}" for one in stored]  # after two epochs it is not done
     value = json.loads((first / "metrics.json").read_text())["test"]["accuracy"]
     assert accuracy == f"test accuracy {value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}], 95 % interval, 359 images"
     assert folder == f"run {first}"
@@ -267,6 +273,45 @@ def test_evaluate_never_uses_the_runs_training_images(ic, own, tmp_path):
         code, out, err = ic("evaluate", *words, "--json")
         assert code == 0, err
         assert json.loads(out)["data"]["test"] == 18 and json.loads(out)["metrics"] == stored, words
+
+
+@pytest.mark.parametrize("classes, count", [("012", 30), ("0", 90), ("01", 45)])
+def test_evaluate_takes_other_images_of_the_same_number(ic, own, tmp_path, classes, count):
+    "As many as the run had in all; some of them cannot be split for a training, which an evaluation does not need."
+    run, _ = own
+    other = digits_folder(tmp_path / "other", classes, count)
+    first = next((other / "0").iterdir())
+    digit(1).save(first) if classes == "012" else None
+    code, out, err = ic("evaluate", run, f"data={other}", "--json")
+    assert code == 0, err
+    assert json.loads(out)["data"]["test"] == 90
+
+
+def test_evaluate_measures_with_the_temperature_of_the_classifier(ic, first, tmp_path):
+    "The loss and the calibration change, the accuracy does not."
+    plain = json.loads(ic("evaluate", first, "--json")[1])["metrics"]
+    found = Classifier.load(first)
+    found.temperature = 4.0
+    shutil.copytree(first, tmp_path / "run", ignore=shutil.ignore_patterns("classifier"))
+    found.save(tmp_path / "run" / "classifier")
+    code, out, err = ic("evaluate", tmp_path / "run", "--json")
+    assert code == 0, err
+    soft = json.loads(out)["metrics"]
+    assert soft["accuracy"] == plain["accuracy"] and soft["per_class"] == plain["per_class"]
+    data = load_data("digits").test
+    expected = compute_metrics(np.log(found.probabilities(data.images)), data.targets, found.classes)
+    assert soft["loss"]["value"] == pytest.approx(expected["loss"]["value"], abs=1e-6) != plain["loss"]["value"]
+
+
+def test_config_keys_say_what_presets_set(ic):
+    "The default of a key is not what a run on photos has."
+    code, out, _ = ic("config", "keys")
+    lines = out.splitlines()
+    where = next(i for i, line in enumerate(lines) if line.startswith("augment.horizontal_flip"))
+    assert "augment=photos sets True" in lines[where + 2]
+    assert "any other data" in lines[-1] and "photos for any other data" in lines[-1]
+    rows = {row["key"]: row["presets"] for row in json.loads(ic("config", "keys", "--json")[1])["keys"]}
+    assert rows["hyperparameters.num_epochs"]["hyperparameters=speed"] == 6 and rows["augment.color_jitter"]["augment=photos"] == 0.2
 
 
 @pytest.mark.parametrize("words", [[], ["device=cpu"]])
