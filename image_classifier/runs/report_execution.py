@@ -48,19 +48,24 @@ def kernel_manager(name: str,  # from `check_kernel`
 # %% ../../nbs/runs/70_report_execution.ipynb #715b3a0d
 @contextlib.contextmanager
 def _outside_jupyter() -> Iterator[None]:
-    "Remove the mark of an interactive session, and silence papermill's log, inside the block."
-    name, log = os.environ.pop("JPY_SESSION_NAME", None), logging.getLogger("papermill")
-    level = log.level
+    "Hide the interactive session, the user's IPython settings and papermill's log inside the block; write nothing to HOME."
+    log = logging.getLogger("papermill")
+    level, before = log.level, {name: os.environ.get(name) for name in ("JPY_SESSION_NAME", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR")}
     log.setLevel(logging.CRITICAL)
+    os.environ.pop("JPY_SESSION_NAME", None)
     try:
-        yield
+        with tempfile.TemporaryDirectory(prefix="image_classifier-") as own:
+            os.environ.update(IPYTHONDIR=f"{own}/ipython", JUPYTER_RUNTIME_DIR=f"{own}/runtime")
+            yield
     except KeyboardInterrupt:
         logging.getLogger("asyncio").disabled = True  # the cell's unfinished task would print a warning at exit
         raise
     finally:
         log.setLevel(level)
-        if name is not None:
-            os.environ["JPY_SESSION_NAME"] = name
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 # %% ../../nbs/runs/70_report_execution.ipynb #879afe19
 def execute_notebook(notebook: Path,  # the input

@@ -35,13 +35,14 @@ def write_setup(run_dir: Path,
                 config: Config,
                 splits: Splits,
                 device: torch.device,
+                augment: str | None = None,  # `augment_source` of the user's augmentations
                ) -> None:
     "Write what is known before the first step: configuration, environment, hashes of the images."
     own_folder(run_dir, "run")
     for folder in (run_dir, run_dir / "predictions", run_dir / "checkpoints"):
         remove_stale_temp(folder)
     atomic_write(run_dir / "config.yaml", to_yaml(config))
-    write_json(run_dir / "environment.json", describe_environment(device, splits.fingerprint))
+    write_json(run_dir / "environment.json", describe_environment(device, splits.fingerprint, augment))
     save_tensors(run_dir / IMAGES_FILE, image_hashes(splits))
 
 # %% ../../nbs/runs/28_run_files.ipynb #7f67a7f0
