@@ -9,3 +9,4 @@ from .random import hash_parts as hash_parts, permutation as permutation, unifor
 from .signals import Stop as Stop, Terminated as Terminated, install_handlers as install_handlers
 from .tables import html_table as html_table
 from .tensors import check_state_dict as check_state_dict, load_state as load_state, load_tensors as load_tensors, save_tensors as save_tensors
+from .user_code import code_place as code_place, import_code as import_code, register_in as register_in

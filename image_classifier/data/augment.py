@@ -15,7 +15,7 @@ from typing import Any, Optional
 import torch
 
 from ..config import AugmentConfig
-from ..core import ConfigError, quoted, suggestion, uniform
+from ..core import ConfigError, quoted, register_in, suggestion, uniform
 from .transforms import affine, color_jitter, horizontal_flip, translate
 
 # %% ../../nbs/data/90_augment.ipynb #cb9d7988
@@ -62,17 +62,11 @@ def register_augmentation(name: str,  # the name to switch it on by
                           sample: Optional[Callable] = None,  # (indices, seed, epoch) -> (numbers,B); None: a stream of its own
                          ) -> Callable:  # a decorator
     "Return a decorator that adds a function `(pixels, draws, strength) -> pixels` to the registry."
-    if not isinstance(name, str) or not name:
-        raise ConfigError("an augmentation needs a name", todo='write @register_augmentation("my_augmentation")')
     if type(numbers) is not int or numbers < 1:
         raise ConfigError(f"numbers must be an integer >= 1, got {quoted(numbers)}", f"augmentation {quoted(name)}")
-    def _register(function):
-        module = AUGMENTATIONS[name].function.__module__ if name in AUGMENTATIONS else function.__module__
-        if module != function.__module__:
-            raise ConfigError(f"an augmentation named {quoted(name)} exists already", module, "choose another name")
-        AUGMENTATIONS[name] = Augmentation(function, sample or partial(_sample_stream, name, numbers))
-        return function
-    return _register
+    def _entry(function):
+        return Augmentation(function, sample or partial(_sample_stream, name, numbers))
+    return register_in(AUGMENTATIONS, name, "an augmentation", '@register_augmentation("erase")', _entry)
 
 # %% ../../nbs/data/90_augment.ipynb #49d308e9
 def _between(draw: torch.Tensor,  # (B,) in [0, 1)

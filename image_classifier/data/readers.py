@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..config import DataConfig, REGISTERED_DATA
-from ..core import ConfigError, DataError, join_problems, quoted, suggestion
+from ..core import ConfigError, DataError, join_problems, quoted, register_in, suggestion
 from .cifar import read_cifar
 from .csv_file import read_csv_file
 from .digits import read_digits
@@ -41,16 +41,10 @@ def check_reader(name: str,  # data.name
 def register_reader(name: str,  # the value of `data=` and data.name that selects it
                    ) -> Callable[[Callable[..., Source]], Callable[..., Source]]:
     "Return a decorator that registers a function `(config: DataConfig) -> Source` as `name`."
-    if not isinstance(name, str) or not name:
-        raise ConfigError("a reader is registered under a name", todo='write @register_reader("my_data")')
-    def _register(reader):
-        taken = READERS.get(name, reader)
-        if taken.__module__ != reader.__module__:
-            raise ConfigError(f"a reader named {quoted(name)} exists already", taken.__module__, "choose another name")
-        READERS[name] = reader
+    def _entry(reader):
         REGISTERED_DATA.add(name)
         return reader
-    return _register
+    return register_in(READERS, name, "a reader", '@register_reader("my_data")', _entry)
 
 # %% ../../nbs/data/52_readers.ipynb #fdec10aa
 def source_problems(source: Source,

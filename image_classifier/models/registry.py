@@ -12,7 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from torch import nn
 
-from ..core import ConfigError, quoted
+from ..core import ConfigError, quoted, register_in
 
 # %% ../../nbs/models/10_registry.ipynb #f3c30d63
 @dataclass(frozen=True)
@@ -44,15 +44,7 @@ MODELS: dict[str, Callable[[Architecture], nn.Module]] = {}
 def register_model(name: str,  # the name to build it by
                   ) -> Callable:  # a decorator for a function from Architecture to nn.Module
     "Make a builder available as `name`."
-    if not isinstance(name, str) or not name:
-        raise ConfigError("a network is registered under a name", todo='write @register_model("my_net")')
-    def register(builder: Callable[[Architecture], nn.Module]) -> Callable:
-        known = MODELS.setdefault(name, builder)
-        if known.__module__ != builder.__module__:
-            raise ConfigError(f"a network named {quoted(name)} exists already", known.__module__, "choose another name")
-        MODELS[name] = builder
-        return builder
-    return register
+    return register_in(MODELS, name, "a network", '@register_model("my_net")')
 
 # %% ../../nbs/models/10_registry.ipynb #8160ec19
 ENTRY_POINT_GROUP = "image_classifier.models"

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..config import Hyperparameters
-from ..core import ConfigError, quoted, suggestion
+from ..core import ConfigError, quoted, register_in, suggestion
 from .muon import Muon, muon_groups
 
 # %% ../../nbs/training/10_optimizers.ipynb #f910a063
@@ -35,10 +35,7 @@ OPTIMIZERS: dict[str, Callable[[nn.Module, Hyperparameters], torch.optim.Optimiz
 def register_optimizer(name: str,  # the name used in the configuration
                       ) -> Callable:  # a decorator for a function (network, hyperparameters) -> torch.optim.Optimizer
     "Make an optimizer available by `name`."
-    def _register(build: Callable) -> Callable:
-        OPTIMIZERS[name] = build
-        return build
-    return _register
+    return register_in(OPTIMIZERS, name, "an optimizer", '@register_optimizer("lion")')
 
 # %% ../../nbs/training/10_optimizers.ipynb #68ead53c
 @register_optimizer("adam")

@@ -18,7 +18,7 @@ from ..data import Batch
 from .distributed import sync_batchnorm_stats
 from .optimizers import set_learning_rate
 from .setup import resize_batch
-from .state import TrainState, check_diverged, flag_nonfinite
+from .state import TrainState, check_diverged, flag_nonfinite, takes_flag
 
 # %% ../../nbs/training/55_step.ipynb #a8a4ce6c
 def dropout_seed(state: TrainState,
@@ -77,7 +77,8 @@ def train_step(state: TrainState,
     loss, hits = backward(state, batch)
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), state.setup.hyperparameters.clip_grad_norm or math.inf)
     flag_nonfinite(state, torch.stack([loss, norm]))
-    state.optimizer.step()
+    if takes_flag(state.optimizer) or state.diverged < 0:
+        state.optimizer.step()
     sync_batchnorm_stats(state.setup.compute.distributed, state.model)
     if counts:
         state.running_totals += torch.stack([loss * len(batch.targets), hits])
