@@ -140,8 +140,8 @@ def test_damaged_images_are_recorded_and_not_decoded_again(pets, mapped, decoded
 
 def test_a_file_that_cannot_be_read_now_is_tried_again_later(pets, mapped, decoded, monkeypatch):
     made, forbidden = SourceImages.__init__, [7]
-    def _made(self, source, config):
-        made(self, source, config)
+    def _made(self, *arguments):
+        made(self, *arguments)
         read = self.read
         def _read(row):
             if decoded and row in forbidden:  # its header could be read

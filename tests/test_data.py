@@ -36,10 +36,12 @@ def real(name):
 # size and channels
 
 
-@pytest.mark.parametrize("side, expected", [(64, 64), (65, 224)])
-def test_auto_size_keeps_small_squares(tmp_path, side, expected):
+@pytest.mark.parametrize("sides, expected", [
+    ([(7, 7)], 7), ([(64, 64)], 64), ([(65, 65)], 64), ([(100, 100)], 96), ([(300, 100)], 96), ([(100, 300)], 96),
+    ([(500, 400)], 224), ([(20, 20), (20, 24)], 64), ([(90, 90), (130, 200), (400, 400)], 128)])
+def test_auto_size_keeps_small_squares_and_never_enlarges_photos_beyond_64(tmp_path, sides, expected):
     for number in range(6):
-        save(tmp_path / "ab"[number % 2] / f"{number}.png", picture(number, side))
+        save(tmp_path / "ab"[number % 2] / f"{number}.png", picture(number).resize(sides[number % len(sides)]))
     assert load_data(folder(tmp_path)).preprocess.size == expected
 
 

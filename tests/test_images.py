@@ -180,10 +180,8 @@ EXPECTED = {
     "RGBA(0)": (saved(Image.new("RGBA", (3, 3), (9, 8, 7, 0))), np.full((3, 3, 3), 255)),
     "I;16": (saved(Image.fromarray(GRADIENT)), GRADIENT / 257),
     "I;16 tiff": (saved(Image.fromarray(GRADIENT), "TIFF"), GRADIENT / 257),
-    "I tiff": (saved(Image.fromarray(GRADIENT.astype(np.int32)), "TIFF"), GRADIENT / 257),
+    "I tiff": (saved(Image.fromarray((GRADIENT // 257).astype(np.int32)), "TIFF"), GRADIENT // 257),
     "F tiff 0..1": (saved(Image.fromarray((GRADIENT / 65535).astype(np.float32)), "TIFF"), GRADIENT / 257),
-    "F tiff 0..255": (saved(Image.fromarray((GRADIENT / 200 - 20).astype(np.float32)), "TIFF"),
-                      np.clip(GRADIENT / 200 - 20, 0, 255)),
     "16-bit color": (png(2, 1, b"\0" + struct.pack(">6H", 0, 257, 32768, 65535, 65280, 1000), depth=16),
                      np.array([[[0, 1, 128], [255, 254, 4]]])),
     "CMYK tiff": (saved(Image.new("CMYK", (2, 2), (255, 0, 100, 50)), "TIFF"), np.full((2, 2, 3), [0, 205, 155 * 205 / 255])),
@@ -204,6 +202,56 @@ def test_colors_follow_the_documented_table(name):
 def test_sixteen_bits_are_scaled_and_not_clipped():
     image = decode(saved(Image.fromarray(GRADIENT)))
     assert len(np.unique(image)) > 250 and (image == 255).mean() < 0.01
+
+
+DEEP = {  # values, their ranges, the same values in 8 bits
+    "12 bits": (GRADIENT // 16, {"integer_range": (0, 4095)}, GRADIENT // 16 / 4095 * 255),
+    "32 bits": (GRADIENT.astype(np.int32) * 4, {"integer_range": (0, 2**18 - 1)}, GRADIENT * 255.0 / 65535.75),
+    "signed": (GRADIENT.astype(np.int32) - 32768, {"integer_range": (-32768, 32767)}, GRADIENT / 257),
+    "floats to 255": ((GRADIENT / 257).astype(np.float32), {"float_range": (0, 255)}, GRADIENT / 257),
+    "negative floats": ((GRADIENT / 32768 - 1).astype(np.float32), {"float_range": (-1, 1)}, GRADIENT / 257)}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_values_beyond_8_bits_are_scaled_by_the_range_they_were_given(name):
+    values, ranges, expected = DEEP[name]
+    limits, image = Limits(formats=["png", "tiff"], **ranges), Image.fromarray(values)
+    for source in (saved(image, "TIFF"), *([saved(image)] if values.dtype == np.uint16 else [])):
+        assert np.abs(decode(source, limits=limits)[0] - expected).max() <= 1
+    pixels = Preprocess(42, 1, "crop", (0.5,), (0.5,), limits).pixels(image)
+    assert np.abs(pixels[0] - expected).max() <= 1
+
+
+@pytest.mark.parametrize("values, what", [
+    (GRADIENT.astype(np.int32), "32-bit integers from 0 to 65231 have no known white"),
+    (GRADIENT.astype(np.int32) - 5, "32-bit integers from -5 to 65226 have no known white"),
+    ((GRADIENT / 257).astype(np.float32), "floats from 0 to 253.817 have no known white"),
+    ((GRADIENT / 65535 - 0.1).astype(np.float32), "floats from -0.1 to 0.895361 have no known white")])
+def test_values_without_a_known_range_are_refused_and_never_guessed_from_one_image(values, what):
+    for source in (Image.fromarray(values), saved(Image.fromarray(values), "TIFF")):
+        with pytest.raises(DecodeError, match=re.escape(what)):
+            Preprocess(42, 1, "crop", (0.5,), (0.5,), EVERY).pixels(source)
+
+
+def test_a_pillow_image_of_integers_from_0_to_255_keeps_its_values():
+    gray = np.asarray(drawn().convert("L"))
+    for kind in (np.int32, np.int16, np.int64, np.uint32):
+        if (image := _from_array(gray.astype(kind))) is not None:
+            assert np.array_equal(to_array(load_image(image, Limits()))[0], gray), kind
+
+
+def _from_array(values):
+    "Return a Pillow image of these values, None if Pillow has no such type."
+    try:
+        return Image.fromarray(values)
+    except TypeError:
+        return None
+
+
+def test_an_image_of_another_kind_than_the_range_is_refused():
+    limits = Limits(integer_range=(0, 4095))
+    with pytest.raises(DecodeError, match="most values lie outside 0 to 4095, the range of the data set"):
+        decode(saved(Image.fromarray(GRADIENT)), limits=limits)
 
 
 def test_cmyk_jpeg_of_adobe_is_not_a_negative():

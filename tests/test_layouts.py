@@ -259,3 +259,18 @@ def test_every_command_says_what_it_understood_in_one_line(pets, tmp_path, monke
     assert main(["evaluate", "run", "data=new"]) == 0
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["skipped: 1 no image (test/cat/notes.txt)", "2 classes in ./new, using the test split"]
+
+
+# few images
+
+
+@pytest.mark.parametrize("preset", ["default", "fast", "speed"])
+def test_forty_images_are_enough_for_every_preset(tmp_path, monkeypatch, capsys, preset):
+    monkeypatch.chdir(tmp_path)
+    tree(tmp_path / "pets", "cat", "dog", count=20)
+    words = ["data=pets", "data.size=32", f"hyperparameters={preset}", "epochs=2", "data.cache_dir=cache", "--out", "run"]
+    assert main(["train", *words]) == 0
+    assert "is larger than the training set (28): using batch_size=4" in capsys.readouterr().err
+    assert main(["train", *words]) == 0  # the finished run is found again
+    assert main(["train", "data=pets", "batch_size=29", "data.cache_dir=cache"]) == 2  # chosen by the user
+    assert "batch_size=29 is larger than the training set (28)" in capsys.readouterr().err

@@ -137,7 +137,7 @@ def test_converted_images_give_one_warning(pets):
     save(pets / "cat" / "moving.webp", picture(33), save_all=True, append_images=[picture(34)])
     _, lines = warned(folder(pets))
     assert len(lines) == 1 and lines[0].startswith("converted images (mode | count | how): ")
-    for part in ("CMYK | 1 | ", "RGBA | 1 | ", "P | 1 | ", "I;16 | 1 | 16 bit scaled to 8", "animated | 1 | first frame"):
+    for part in ("CMYK | 1 | ", "RGBA | 1 | ", "P | 1 | ", "I;16 | 1 | 0 to 65535 scaled to 8 bits", "animated | 1 | first frame"):
         assert part in lines[0]
 
 

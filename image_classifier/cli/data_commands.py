@@ -150,7 +150,7 @@ def compare_with_suite(found: Any,  # a DataReport with facts
 @overrides_argument
 @out_option("A folder for the lists and the gallery.", required=True)
 def labels_review_command(overrides: tuple[str, ...], file: str | None, out: str) -> CommandResult:
-    """Find labels that are probably wrong.
+    """List the labels to review, most suspicious first.
 
     \b
     Example:
@@ -167,7 +167,7 @@ def labels_review_command(overrides: tuple[str, ...], file: str | None, out: str
         result.error.what += "; labels were not reviewed"
         return result
     result.data["labels"] = review_labels(config, folder)
-    result.text += f"\n{len(result.data['labels']['suspects'])} labels are probably wrong: {shown_path(folder)}"
+    result.text += f"\n{len(result.data['labels']['suspects'])} labels to review, most suspicious first: {shown_path(folder)}"
     return result
 
 # %% ../../nbs/cli/50_data_commands.ipynb #1e536c95

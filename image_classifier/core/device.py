@@ -186,7 +186,7 @@ def translate_torch_errors(batch_size: int,  # of the step, for the advice
         text = str(problem).lower()
         if "more than 1 value per channel" in text:
             raise ConfigError(f"batch_size={batch_size} is too small for batch normalization",
-                              todo="use batch_size=2 or more") from problem
+                              todo="use more images per part: a larger batch_size or less gradient_accumulation") from problem
         if "cublas_workspace_config" in text:
             raise ConfigError("deterministic=true, but CUBLAS_WORKSPACE_CONFIG is set to another value",
                               todo="unset it") from problem

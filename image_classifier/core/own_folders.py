@@ -46,7 +46,7 @@ def own_folder_kind(folder: str | Path,
                    ) -> Optional[str]:  # e.g. "run", "cache", "report", "classifier", "checkpoint"
     "Return what the library made a folder for, or None if it did not make it."
     for find in (_marked_kind, _listed_kind):
-        with contextlib.suppress(ArtifactError):  # no marker, no manifest, or not one of ours
+        with contextlib.suppress(ArtifactError, OSError):  # no marker, no manifest, or not one of ours; not readable
             if kind := find(Path(folder)):
                 return kind
     return None

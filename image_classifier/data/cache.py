@@ -21,11 +21,11 @@ from typing import Optional
 
 import numpy as np
 
-from ..core import acquire_lock, ImageClassifierError, MARKER, own_folder_kind, read_json, remove_files, ResourceError
-from ..core import writable_folder, write_json
+from ..core import acquire_lock, ImageClassifierError, MARKER, own_folder_kind, read_json, remove_files
+from ..core import ResourceError, writable_folder, write_json
 from .archives import archive_record, is_as_unpacked
 from .download import CIFAR_SETS, IDX_SETS
-from .image_formats import DecodeError
+from .image_formats import DecodeError, Limits
 from .source_images import DecodedImages, image_statistics
 
 # %% ../../nbs/data/66_cache.ipynb #fec15caf
@@ -48,7 +48,7 @@ def read_about(folder: Path,  # of an entry
     "Return the description of an entry, or None if it is absent or does not match the files."
     with contextlib.suppress(ImageClassifierError, OSError, KeyError, TypeError, ValueError, AttributeError):
         about = read_json(folder / ABOUT)
-        shape = about["shape"]
+        shape, _ = about["shape"], Limits(**about["limits"])
         valid = len(shape) == 4 and all(type(n) is int and n > 0 for n in shape) and isinstance(about["data"], str)
         if about["format"] == 1 and valid and all((folder / name).stat().st_size == array_bytes(*array)
                                                   for name, array in entry_arrays(shape).items()):
@@ -98,7 +98,8 @@ def open_entry(folder: Path,  # of an entry
         with contextlib.suppress(OSError):
             os.utime(folder / ABOUT)  # the time of last use
         problems = {int(row): DecodeError(what) for row, what in about["problems"].items()}
-        found = DecodedImages(np.memmap(file, np.uint8, "r", shape=tuple(about["shape"])), digests, sums, problems)
+        images = np.memmap(file, np.uint8, "r", shape=tuple(about["shape"]))
+        found = DecodedImages(images, digests, sums, problems, Limits(**about["limits"]))
         if _matches_index(found):
             return found
         warnings.warn(f"decoded images in the cache are damaged; checking and decoding them again ({folder})", UserWarning)

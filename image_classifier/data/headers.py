@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Optional
 
+from PIL import TiffImagePlugin
+
 from .image_formats import check_size, DecodeError, IMAGE_FORMATS, in_millions, Limits, parse_errors, sniff
 
 # %% ../../nbs/data/20_headers.ipynb #8dce274b
@@ -133,6 +135,7 @@ class ImageFacts:
     height: int  # pixels, as stored
     mode: str  # Pillow's name for the pixel type, e.g. "RGB" or "I;16"
     frames: int = 1  # more than 1 for an animation, of which the first frame is read
+    bits: int = 8  # of a value; below 8 counts as 8
 
 # %% ../../nbs/data/20_headers.ipynb #6e6106cb
 _PNG_MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
@@ -149,7 +152,7 @@ def _png_facts(data: bytes,  # a PNG file
             break
     width, height, depth, color = struct.unpack_from(">IIBB", data, 16)
     mode = {1: "1", 16: "I;16"}.get(depth, "L") if color == 0 else _PNG_MODES[color]
-    return ImageFacts("png", width, height, mode, frames)
+    return ImageFacts("png", width, height, mode, frames, max(8, depth))
 
 # %% ../../nbs/data/20_headers.ipynb #82cad674
 def _jpeg_facts(data: bytes,  # a JPEG file
@@ -188,7 +191,8 @@ def _pillow_facts(data: bytes,  # a file of another format
     frames = sum(1 for _ in header_parts(data, format)) if format in _PART_GENERATORS else 0  # first, because it is bounded
     image = IMAGE_FORMATS[format].reader(BytesIO(data))
     frames = frames or getattr(image, "n_frames", 1)
-    return ImageFacts(format, *image.size, image.mode, frames)
+    bits = max(getattr(image, "tag_v2", {}).get(TiffImagePlugin.BITSPERSAMPLE, (8,)))
+    return ImageFacts(format, *image.size, image.mode, frames, max(8, bits))
 
 # %% ../../nbs/data/20_headers.ipynb #9e049717
 _FACTS = {"png": _png_facts, "jpeg": _jpeg_facts, "webp": _webp_facts}

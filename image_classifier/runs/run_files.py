@@ -26,8 +26,9 @@ from ..metrics import save_predictions
 from ..models import count_parameters
 from ..quality import DataReport, leaked_test_images
 from .environment import describe_environment
+from .run_warnings import mirror_warning, result_warnings
 from .seen_images import IMAGES_FILE, image_hashes
-from ..training import Callback, Checkpoints, History, TrainState, epoch_images
+from ..training import Callback, Checkpoints, History, TrainState, epoch_images, shrink_batch_size
 
 # %% ../../nbs/runs/28_run_files.ipynb #9b3e8562
 def write_setup(run_dir: Path,
@@ -105,16 +106,18 @@ def run_metrics(config: Config,
                 seconds: float,  # from building the model to the last validation
                ) -> dict:
     "Return the content of metrics.json."
-    batch_size = config.hyperparameters.batch_size
+    batch_size = shrink_batch_size(config.hyperparameters, len(splits.train)).batch_size
     images = epoch_images(len(splits.train), batch_size)
     steps = math.ceil(images / batch_size)  # in a full epoch; the last epoch may be shorter
     leaked = leaked_test_images(report, splits.test.ids) if config.check_near_duplicates else None
-    return {"format": 1,
-            "data": {"name": splits.name, "fingerprint": splits.fingerprint,
-                     "train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test), "test_seen": leaked},
-            "model": {"name": config.model.name, "parameters": count_parameters(model)},
-            "epochs": len(history), "best_epoch": history.best.epoch, "valid": valid.metrics, "test": test.metrics,
-            "time": {"train_seconds": seconds, "images_per_second": history[-1].step * images / steps / seconds}}
+    metrics = {
+        "format": 1,
+        "data": {"name": splits.name, "fingerprint": splits.fingerprint,
+                 "train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test), "test_seen": leaked},
+        "model": {"name": config.model.name, "parameters": count_parameters(model)},
+        "epochs": len(history), "best_epoch": history.best.epoch, "valid": valid.metrics, "test": test.metrics,
+        "time": {"train_seconds": seconds, "images_per_second": history[-1].step * images / steps / seconds}}
+    return metrics | {"warnings": mirror_warning(config, splits) + result_warnings(metrics, history)}
 
 # %% ../../nbs/runs/28_run_files.ipynb #3b2b9f9a
 def write_figures(run_dir: Path,
@@ -124,7 +127,7 @@ def write_figures(run_dir: Path,
     "Write the classification report, training curves, confusion matrix and reliability diagram."
     atomic_write(run_dir / "classification_report.txt", classification_report(test.metrics))
     figures = {"training_history": plot_history(history), "confusion_matrix": plot_confusion(test.confusion, test.classes),
-               "reliability": plot_reliability(test.probabilities, test.targets)}
+               "reliability": plot_reliability(test.probabilities, test.targets, test.units)}
     for name, figure in figures.items():
         figure.savefig(png := io.BytesIO(), format="png")
         atomic_write(run_dir / f"{name}.png", png.getvalue())

@@ -23,6 +23,7 @@ from ..quality import check_splits
 from .run_checks import check_existing_run, check_run_dir
 from .run_files import run_arguments, write_results, write_setup
 from .run_folder import Run, default_run_dir, resolve_run_dir
+from .run_warnings import mirror_warning
 from ..training import Callback, TimeEstimate, augment_source, broadcast_text, check_optimizer, estimate, fit
 from ..training import peer_failure, split_augment, training_arguments
 
@@ -131,6 +132,8 @@ def _train(config: Config, run: Run, splits: Splits, callbacks: Iterable[Callbac
     if report.findings and show_findings:
         found = "; ".join(f"{finding.kind}: {finding.count:,}" for finding in report.findings)
         warnings.warn(f"data check: {found} (ic check shows which)", UserWarning)
+    for warning in mirror_warning(config, splits):
+        warnings.warn(warning["message"], UserWarning)
     broadcast_text(distributed, f"begins {run.path}")
     recording = run_arguments(run.path, config, callbacks)
     timer, model = recording["callbacks"][0], new_model(config, splits)
