@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,16 +29,21 @@ from .report_parameters import report_config, ReportNotebook
 
 # %% ../../nbs/runs/70_report_execution.ipynb #add28705
 STARTUP = ["--log-level=CRITICAL", "--IPKernelApp.ignore_cwd=True", "--IPKernelApp.exec_lines=import sys; sys.path.append('')"]
+_IMPORT = "from image_classifier.core import import_code; import_code({!a})"
 
 def kernel_manager(name: str,  # from `check_kernel`
+                   imports: Sequence[str | Path] = (),  # Python files that the kernel imports first
                   ) -> type:
     "Return the class that starts a kernel: this interpreter for `python3`, otherwise the one that Jupyter finds."
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
+    if name != KERNEL and imports:
+        raise ConfigError(f"files are imported into the kernel {KERNEL} only, not into {quoted(name)}", todo="import them in a cell")
     if name != KERNEL:
         return AsyncKernelManager
     spec = require("ipykernel.kernelspec", "report").get_kernel_dict()
-    spec["argv"] = [sys.executable, "-P", "-m", "ipykernel_launcher", "-f", "{connection_file}", *STARTUP]
+    spec["argv"] = [sys.executable, "-P", "-m", "ipykernel_launcher", "-f", "{connection_file}", *STARTUP[:-1],
+                    "; ".join([STARTUP[-1], *(_IMPORT.format(str(Path(path).absolute())) for path in imports)])]
 
     class ThisPython(AsyncKernelManager):
         "Starts this interpreter, whatever a kernelspec of the same name says."
@@ -73,6 +78,7 @@ def execute_notebook(notebook: Path,  # the input
                      parameters: Mapping[str, object],  # checked values by name
                      kernel: str = KERNEL,  # from `check_kernel`
                      time_limit: float | None = None,  # seconds for one cell
+                     imports: Sequence[str | Path] = (),  # Python files that the kernel imports first
                     ) -> None:
     "Run a notebook with parameters; raises what papermill and nbclient raise."
     papermill = require("papermill", "report")
@@ -80,7 +86,7 @@ def execute_notebook(notebook: Path,  # the input
     with _outside_jupyter():
         papermill.execute_notebook(
             *paths, parameters=dict(parameters), kernel_name=kernel, language="python",
-            kernel_manager_class=kernel_manager(kernel),
+            kernel_manager_class=kernel_manager(kernel, imports),
             progress_bar=False, stdout_file=sys.stderr, execution_timeout=time_limit)
 
 # %% ../../nbs/runs/70_report_execution.ipynb #8b13b226
@@ -167,6 +173,7 @@ def run_report(notebook: str | Path = "train",  # a name, or a path
                run_dir: str | Path | None = None,  # where run and report go; None: a new folder under runs/
                time_limit: float | None = None,  # seconds for one cell
                config: Config | None = None,  # the run's configuration, in place of parameters
+               imports: Sequence[str | Path] = (),  # Python files that register what the run uses
               ) -> Report:
     "Run a report notebook and write its page; raise what a failing cell raised."
     source = inspect_report(notebook)
@@ -189,7 +196,7 @@ def run_report(notebook: str | Path = "train",  # a name, or a path
     if "run_dir" in source.parameters:
         values["run_dir"] = path_to_text(folder)
     try:
-        _run_and_render(source, folder, values, time_limit)
+        _run_and_render(source, folder, values, time_limit, imports)
     except KeyboardInterrupt as stopped:
         stopped.run = folder  # the command line prints how to resume
         raise
@@ -215,12 +222,13 @@ def _read_executed(output: Path, stopped: BaseException) -> dict:
         raise ImageClassifierError(f"the executed notebook could not be written: {summarize(stopped)}") from stopped
 
 
-def _run_and_render(source: ReportNotebook, folder: Path, values: Mapping[str, object], time_limit: float | None) -> None:
+def _run_and_render(source: ReportNotebook, folder: Path, values: Mapping[str, object], time_limit: float | None,
+                    imports: Sequence[str | Path]) -> None:
     "Run the notebook, put notebook and page into `folder`, and raise what went wrong, if anything did."
     with tempfile.TemporaryDirectory(prefix="image_classifier-") as work:
         output, failed, problem = Path(work) / REPORT_FILES.notebook, None, None
         try:
-            execute_notebook(source.path, output, values, source.kernel, time_limit)
+            execute_notebook(source.path, output, values, source.kernel, time_limit, imports)
         except BaseException as stopped:
             if not output.exists():
                 raise
