@@ -138,6 +138,9 @@ def to_library_error(problem: BaseException,  # raised by a command or by click
     if getattr(problem, "errno", None) in FULL_DISK_ERRORS:
         where = getattr(problem, "filename", None) or ""
         return ResourceError(FULL_DISK_ERRORS[problem.errno], where, "free some space and run the same command again")
+    from image_classifier.core import code_place
+    if place := code_place(problem):
+        return ConfigError(f"{type(problem).__name__}: {quoted(problem, 300)}", place, "correct it; --debug shows the traceback")
     what = f"internal error: {type(problem).__name__}: {quoted(problem, 300)}"
     return ImageClassifierError(what, todo="run again with --debug and report it")
 

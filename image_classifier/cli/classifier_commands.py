@@ -23,13 +23,14 @@ from typing import Any
 import click
 
 from .common import absolute_path, command, CommandResult, complete_override, compose_overrides
-from .common import out_option, shown_path
-from ..core import ArtifactError, ConfigError, DataError, existing_folder, join_problems, MANIFEST, quoted
+from .common import import_option, out_option, shown_path
+from ..core import ArtifactError, ConfigError, DataError, join_problems, quoted
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #99635798
 def find_artifact(path: str | Path,  # a run's folder, or a classifier's
                  ) -> Path:
     "Return the classifier's folder, or raise an `ArtifactError` that lists the classifiers nearby."
+    from image_classifier.core import existing_folder, MANIFEST
     path = Path(path)
     inside, path = existing_folder(path / "classifier"), existing_folder(path)
     if inside.is_dir():
@@ -52,6 +53,7 @@ def find_artifact(path: str | Path,  # a run's folder, or a classifier's
 @click.argument("classifier", type=click.Path(), metavar="RUN_OR_CLASSIFIER")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_override)
 @out_option("A file for the metrics, as JSON.")
+@import_option
 def evaluate_command(classifier: str, overrides: tuple[str, ...], out: str | None) -> CommandResult:
     """Evaluate a classifier on test images.
 
@@ -182,6 +184,7 @@ def describe_images(dataset: Any,  # a Dataset
 @command
 @click.argument("classifier", type=click.Path(), metavar="RUN_OR_CLASSIFIER")
 @click.argument("images", type=click.Path(), nargs=-1, required=True, metavar="IMAGE...")
+@import_option
 @click.option("--top-k", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
               help="Name the N most probable classes.")
 @click.option("--csv", "table", metavar="FILE", type=click.Path(), help="Also write the predictions to a CSV file.")

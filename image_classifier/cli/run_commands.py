@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from .common import absolute_path, command, CommandResult, compose_overrides
-from .common import out_option, overrides_argument, shown_path
+from .common import import_option, out_option, overrides_argument, shown_path
 from ..core import ConfigError, DataError, escaped, quoted
 
 # %% ../../nbs/cli/30_run_commands.ipynb #aaf23807
@@ -66,12 +66,14 @@ def describe_key(row: dict[str, Any],  # key, must_be, default, presets, help
 
 # %% ../../nbs/cli/30_run_commands.ipynb #7ca7cf9a
 @command
+@import_option
 def models_command() -> CommandResult:
     """List the networks that model= accepts. All start untrained.
 
     \b
-    Example:
-      ic models"""
+    Examples:
+      ic models
+      ic models --import mine.py                  with the networks that mine.py registers"""
     from image_classifier.models import model_names
     return CommandResult("\n".join(model_names()), {"models": model_names()})
 
@@ -122,6 +124,7 @@ def train_command(overrides: tuple[str, ...], file: str | None, out: str | None)
       ic train                                    the default run: 8 x 8 digits, no download
       ic train data=mnist hyperparameters=fast epochs=3
       ic train data=./photos model=resnet18 lr=0.01 --out runs/photos
+      ic train data=./photos model=my_net --import mine.py      a network that mine.py registers
       ic train --config runs/photos/config.yaml seed=7
       torchrun --nproc-per-node 2 -m image_classifier.cli train data=cifar10    in two processes
 
@@ -167,7 +170,8 @@ def report_command(overrides: tuple[str, ...], file: str | None, out: str | None
     run_dir, words = split_run(overrides, out)
     if len(words) < len(overrides):
         file = file or str(run_dir / "config.yaml")
-    made = run_report(notebook, run_dir=run_dir, time_limit=time_limit, **notebook_arguments(notebook, words, file))
+    made = run_report(notebook, run_dir=run_dir, time_limit=time_limit, imports=click.get_current_context().params["imports"],
+                      **notebook_arguments(notebook, words, file))
     data = {"report": str(made.page), "notebook": str(made.notebook)}
     if made.run:
         data |= {"run": str(made.run.path), "metrics": made.run.metrics}
@@ -202,7 +206,11 @@ def notebook_arguments(notebook: str,  # a name, or a path
             raise ConfigError(*problem.args) from None
     if file:
         raise ConfigError("this notebook takes no configuration", notebook, "leave out --config")
-    pairs = [word.partition("=")[::2] for word in words]
+    pairs, given = [word.partition("=")[::2] for word in words], {}
+    for (name, _), word in zip(pairs, words):
+        if name in given:
+            raise ConfigError(f"{quoted(name)} is given twice: {quoted(given[name])} and {quoted(word)}", todo="give it once")
+        given[name] = word
     return {"parameters": {name: parse_value(text, source.parameters.get(name)) for name, text in pairs}}
 
 # %% ../../nbs/cli/30_run_commands.ipynb #5dbedade

@@ -10,3 +10,4 @@ from .registries import NAME_PATTERN as NAME_PATTERN, registered_code as registe
 from .signals import Stop as Stop, Terminated as Terminated, install_handlers as install_handlers
 from .tables import html_table as html_table
 from .tensors import check_storable as check_storable, check_state_dict as check_state_dict, load_state as load_state, load_tensors as load_tensors, save_tensors as save_tensors
+from .user_code import code_place as code_place, import_code as import_code

@@ -151,7 +151,8 @@ def _describe(value: Any, module: str | None, seen: dict[int, Any]) -> str:
     "Return a text that changes with anything a value consists of."
     if isinstance(value, _PLAIN):
         return repr(value)
-    name = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    owner = getattr(value, "__module__", None)
+    name = f"{'' if owner == module else owner}.{getattr(value, '__qualname__', type(value).__qualname__)}"
     if isinstance(value, types.ModuleType) or id(value) in seen:
         return name
     seen[id(value)] = value  # held, so that its id is not used again
