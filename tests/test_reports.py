@@ -12,7 +12,7 @@ from literate import ROOT
 
 from image_classifier.cli import main
 from image_classifier.config import compose
-from image_classifier.core import ConfigError, DataError, html_table, ImageClassifierError, ResourceError
+from image_classifier.core import ConfigError, DataError, html_table, ImageClassifierError, own_folder, ResourceError
 from image_classifier.runs import check_parameters, inspect_report, run_report, to_html
 
 PAPERMILL = [sys.executable, "-m", "papermill"]
@@ -200,8 +200,7 @@ def test_a_users_notebook_takes_arguments_in_its_declared_types(notebook, tmp_pa
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     "A report of one epoch, as `ic report` makes it, after an attempt that failed in the same folder."
-    folder = tmp_path_factory.mktemp("report") / "run"
-    folder.mkdir()
+    folder = own_folder(tmp_path_factory.mktemp("report") / "run", "run")
     (folder / "report.html").touch()
     assert main(["report", "epochs=1", "hyperparameters=fast", "--out", str(folder)]) == 0
     return folder
