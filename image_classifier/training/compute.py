@@ -7,12 +7,13 @@ __all__ = ['Compute', 'resolve_compute']
 
 # %% ../../nbs/training/25_compute.ipynb #09872ee0
 import contextlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
-from ..core import choose_device, choose_precision, deterministic, keep_freed_memory, threads
+from ..core import available_cores, choose_device, choose_precision, deterministic, keep_freed_memory, threads
 from ..core import translate_torch_errors
 from .distributed import DistributedContext, init_distributed
 
@@ -44,4 +45,8 @@ def resolve_compute(device: str = "auto",  # auto, cpu, cuda, cuda:N, mps
                    ) -> Compute:
     "Resolve `auto` and other names for this machine, join the processes of a launcher, and return the result."
     distributed, found = init_distributed(device), choose_device(device)
+    cores = available_cores()
+    if (count := threads * distributed.world_size) > cores and distributed.is_main:
+        warnings.warn(f"{count} threads on {cores} core{'s' * (cores != 1)} make each step slower: use threads="
+                      f"{max(1, cores // distributed.world_size)}", UserWarning)
     return Compute(found, distributed, choose_precision(precision, found), compile, threads, deterministic)

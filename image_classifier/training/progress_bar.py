@@ -31,8 +31,10 @@ class LineProgress(Callback):
     def on_fit_start(self, state: TrainState) -> None:
         "Write if fewer epochs are planned than configured."
         planned, configured = state.schedule.epochs, state.setup.hyperparameters.num_epochs
-        if planned < configured:
-            self._write(f"{planned} of {configured} epochs fit into max_minutes")
+        if configured == "auto":
+            self._write(f"about {planned} epoch{'s' * (planned != 1)} fit into max_minutes")
+        elif planned < configured:
+            self._write(f"about {planned} of {configured} epochs fit into max_minutes")
 
     def on_epoch_end(self, state: TrainState) -> None:
         "Write the epoch's result."
