@@ -5,8 +5,10 @@ import signal
 import tempfile
 from pathlib import Path
 
+import nbval.kernel
 import pytest
 from literate import ROOT, skips_execution, why_skipped
+from warm_kernels import warm_kernels
 
 # Caches, configuration, kernel and temporary files of this session: nothing is written to, or read from, the user's own.
 FOLDERS = {"TMPDIR": "tmp", "XDG_CACHE_HOME": "cache", "XDG_CONFIG_HOME": "config", "XDG_DATA_HOME": "share",
@@ -15,8 +17,8 @@ FOLDERS = {"TMPDIR": "tmp", "XDG_CACHE_HOME": "cache", "XDG_CONFIG_HOME": "confi
 
 
 # Files of tests that start other processes or train for long: `make quick` leaves them out.
-SLOW = {"test_cache", "test_checks", "test_cli", "test_effects", "test_expectations", "test_label_errors", "test_limits", "test_notebooks", "test_distributed",
-        "test_reports", "test_resume", "test_runs", "test_same_everywhere", "test_signing"}
+SLOW = {"test_cache", "test_checks", "test_cli", "test_distributed", "test_effects", "test_expectations", "test_label_errors",
+        "test_limits", "test_notebooks", "test_reports", "test_resume", "test_run_warnings", "test_runs", "test_same_everywhere", "test_signing"}
 
 
 def pytest_configure(config):
@@ -31,15 +33,19 @@ def pytest_configure(config):
         folder.mkdir(parents=True)
         os.environ[variable] = str(folder)
     tempfile.tempdir = os.environ["TMPDIR"]
+    config.fork_servers = warm_kernels(nbval.kernel) if hasattr(os, "pidfd_open") else []
 
 
 def pytest_unconfigure(config):
+    for server in config.fork_servers:
+        server.close()
     shutil.rmtree(config.session_home, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items):
     "nbval by nbdev's rules: cleaned notebooks have no execution counts, and directives say what is not run."
     asleep = {}
+    items.sort(key=lambda item: item.path.stem not in SLOW)  # workers that begin with the long files end at the same time
     for item in items:
         if item.path.stem in SLOW:
             item.add_marker(pytest.mark.slow)

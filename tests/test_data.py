@@ -19,7 +19,7 @@ from folders import every_id, folder, pets, picture, refused, save, warned  # no
 
 from image_classifier.config import AugmentConfig, DataConfig
 from image_classifier.core import ConfigError, DataError, uniform
-from image_classifier.data import AUGMENTATIONS, batches, connected_groups, File, hash_priorities, IndexedArrayView, load_data
+from image_classifier.data import AUGMENTATIONS, batches, connected_groups, decode, File, hash_priorities, IndexedArrayView, load_data
 from image_classifier.data import load_evaluation_set, make_augment, pixel_digests, register_augmentation, stratified_sample, to_device
 from image_classifier.data.source_images import _reader
 
@@ -36,10 +36,12 @@ def real(name):
 # size and channels
 
 
-@pytest.mark.parametrize("side, expected", [(64, 64), (65, 224)])
-def test_auto_size_keeps_small_squares(tmp_path, side, expected):
+@pytest.mark.parametrize("sides, expected", [
+    ([(7, 7)], 7), ([(64, 64)], 64), ([(65, 65)], 64), ([(100, 100)], 96), ([(300, 100)], 96), ([(100, 300)], 96),
+    ([(500, 400)], 224), ([(20, 20), (20, 24)], 64), ([(90, 90), (130, 200), (400, 400)], 128)])
+def test_auto_size_keeps_small_squares_and_never_enlarges_photos_beyond_64(tmp_path, sides, expected):
     for number in range(6):
-        save(tmp_path / "ab"[number % 2] / f"{number}.png", picture(number, side))
+        save(tmp_path / "ab"[number % 2] / f"{number}.png", picture(number).resize(sides[number % len(sides)]))
     assert load_data(folder(tmp_path)).preprocess.size == expected
 
 
@@ -207,10 +209,43 @@ def test_another_folders_pixels_are_never_used(pets, tmp_path):
     assert len([*(tmp_path / "cache").rglob("images.bin")]) == 2
 
 
+def _swap_files(root):
+    (root / "cat" / "0.bmp").rename(root / "spare")
+    (root / "dog" / "0.bmp").rename(root / "cat" / "0.bmp")
+    (root / "spare").rename(root / "dog" / "0.bmp")
+
+
+def _swap_class_folders(root):
+    (root / "cat").rename(root / "spare")
+    (root / "dog").rename(root / "cat")
+    (root / "spare").rename(root / "dog")
+
+
+def _replace_content_in_place(root):
+    path, time = root / "cat" / "0.bmp", 10**18
+    path.write_bytes((root / "dog" / "1.bmp").read_bytes())
+    os.utime(path, ns=(time, time))
+
+
+@pytest.mark.parametrize("change", [_swap_files, _swap_class_folders, _replace_content_in_place])
+def test_files_of_equal_size_and_time_that_change_places_are_decoded_again(tmp_path, change):
+    root = tmp_path / "pets"
+    for number in range(20):
+        path = save(root / ("cat" if number < 10 else "dog") / f"{number % 10}.bmp", picture(number))
+        os.utime(path, ns=(10**18, 10**18))
+    config = folder(root, memory_limit=0, cache_dir=str(tmp_path / "cache"))
+    load_data(config)
+    change(root)
+    splits = load_data(config)
+    for part in (splits.train, splits.valid, splits.test):
+        for image, id in zip(part.images, part.ids):
+            assert np.array_equal(image, decode((root / id).read_bytes())), id
+
+
 def test_bytes_read_for_the_header_are_kept_for_the_pixels(tmp_path):
     path = tmp_path / "note.txt"
     path.write_bytes(b"seven..")
-    read = _reader([File(str(path), "note.txt", 7, path.stat().st_mtime_ns)], limit=100)
+    read = _reader([File.from_stat(str(path), "note.txt", path.stat())], limit=100)
     assert read(0) == b"seven.."
     path.unlink()
     assert read(0) == b"seven.."

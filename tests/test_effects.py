@@ -535,6 +535,18 @@ def another_column_is_read(key, folder):
         assert not set(changed.train.groups) & set(changed.test.groups) and not set(changed.train.groups) & set(changed.valid.groups)
 
 
+@experiment("data.group_pattern")
+def images_with_an_equal_match_stay_together(key, folder):
+    changed = loaded(**drawn(folder), group_pattern=r"\w+/\d")
+    assert changed.train.groups is not None and not set(changed.train.groups) & set(changed.test.groups)
+
+
+@experiment("data.class_level")
+def folders_at_another_level_are_the_classes(key, folder):
+    pets = drawn(folder, ("pets/cat", "pets/dog", "wild/fox"))
+    assert loaded(**pets, class_level=1).classes == ("pets", "wild") and loaded(**pets, class_level=2).classes == ("cat", "dog", "fox")
+
+
 @experiment("data.formats")
 def other_files_are_read(key, folder):
     pets = drawn(folder)

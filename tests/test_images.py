@@ -1,4 +1,5 @@
 "Decoding and preprocessing of hostile files, unusual pixel types, orientations and equal sources."
+import re
 import struct
 import warnings
 import zlib
@@ -8,10 +9,12 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageFile, ImageOps
+from PIL.PngImagePlugin import PngInfo
 from pictures import (EVERY, GRADIENT, PICTURES, SIGNATURE, bmp, chunk, drawn, exif_with, ihdr, patched, png, riff, saved,
                       translucent)
 
 from image_classifier.data import decode, DecodeError, Limits, Preprocess, read_header, resize
+from image_classifier.data.decoding import load_image, to_array
 
 
 def hand_made():
@@ -177,10 +180,8 @@ EXPECTED = {
     "RGBA(0)": (saved(Image.new("RGBA", (3, 3), (9, 8, 7, 0))), np.full((3, 3, 3), 255)),
     "I;16": (saved(Image.fromarray(GRADIENT)), GRADIENT / 257),
     "I;16 tiff": (saved(Image.fromarray(GRADIENT), "TIFF"), GRADIENT / 257),
-    "I tiff": (saved(Image.fromarray(GRADIENT.astype(np.int32)), "TIFF"), GRADIENT / 257),
+    "I tiff": (saved(Image.fromarray((GRADIENT // 257).astype(np.int32)), "TIFF"), GRADIENT // 257),
     "F tiff 0..1": (saved(Image.fromarray((GRADIENT / 65535).astype(np.float32)), "TIFF"), GRADIENT / 257),
-    "F tiff 0..255": (saved(Image.fromarray((GRADIENT / 200 - 20).astype(np.float32)), "TIFF"),
-                      np.clip(GRADIENT / 200 - 20, 0, 255)),
     "16-bit color": (png(2, 1, b"\0" + struct.pack(">6H", 0, 257, 32768, 65535, 65280, 1000), depth=16),
                      np.array([[[0, 1, 128], [255, 254, 4]]])),
     "CMYK tiff": (saved(Image.new("CMYK", (2, 2), (255, 0, 100, 50)), "TIFF"), np.full((2, 2, 3), [0, 205, 155 * 205 / 255])),
@@ -201,6 +202,56 @@ def test_colors_follow_the_documented_table(name):
 def test_sixteen_bits_are_scaled_and_not_clipped():
     image = decode(saved(Image.fromarray(GRADIENT)))
     assert len(np.unique(image)) > 250 and (image == 255).mean() < 0.01
+
+
+DEEP = {  # values, their ranges, the same values in 8 bits
+    "12 bits": (GRADIENT // 16, {"integer_range": (0, 4095)}, GRADIENT // 16 / 4095 * 255),
+    "32 bits": (GRADIENT.astype(np.int32) * 4, {"integer_range": (0, 2**18 - 1)}, GRADIENT * 255.0 / 65535.75),
+    "signed": (GRADIENT.astype(np.int32) - 32768, {"integer_range": (-32768, 32767)}, GRADIENT / 257),
+    "floats to 255": ((GRADIENT / 257).astype(np.float32), {"float_range": (0, 255)}, GRADIENT / 257),
+    "negative floats": ((GRADIENT / 32768 - 1).astype(np.float32), {"float_range": (-1, 1)}, GRADIENT / 257)}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_values_beyond_8_bits_are_scaled_by_the_range_they_were_given(name):
+    values, ranges, expected = DEEP[name]
+    limits, image = Limits(formats=["png", "tiff"], **ranges), Image.fromarray(values)
+    for source in (saved(image, "TIFF"), *([saved(image)] if values.dtype == np.uint16 else [])):
+        assert np.abs(decode(source, limits=limits)[0] - expected).max() <= 1
+    pixels = Preprocess(42, 1, "crop", (0.5,), (0.5,), limits).pixels(image)
+    assert np.abs(pixels[0] - expected).max() <= 1
+
+
+@pytest.mark.parametrize("values, what", [
+    (GRADIENT.astype(np.int32), "32-bit integers from 0 to 65231 have no known white"),
+    (GRADIENT.astype(np.int32) - 5, "32-bit integers from -5 to 65226 have no known white"),
+    ((GRADIENT / 257).astype(np.float32), "floats from 0 to 253.817 have no known white"),
+    ((GRADIENT / 65535 - 0.1).astype(np.float32), "floats from -0.1 to 0.895361 have no known white")])
+def test_values_without_a_known_range_are_refused_and_never_guessed_from_one_image(values, what):
+    for source in (Image.fromarray(values), saved(Image.fromarray(values), "TIFF")):
+        with pytest.raises(DecodeError, match=re.escape(what)):
+            Preprocess(42, 1, "crop", (0.5,), (0.5,), EVERY).pixels(source)
+
+
+def test_a_pillow_image_of_integers_from_0_to_255_keeps_its_values():
+    gray = np.asarray(drawn().convert("L"))
+    for kind in (np.int32, np.int16, np.int64, np.uint32):
+        if (image := _from_array(gray.astype(kind))) is not None:
+            assert np.array_equal(to_array(load_image(image, Limits()))[0], gray), kind
+
+
+def _from_array(values):
+    "Return a Pillow image of these values, None if Pillow has no such type."
+    try:
+        return Image.fromarray(values)
+    except TypeError:
+        return None
+
+
+def test_an_image_of_another_kind_than_the_range_is_refused():
+    limits = Limits(integer_range=(0, 4095))
+    with pytest.raises(DecodeError, match="most values lie outside 0 to 4095, the range of the data set"):
+        decode(saved(Image.fromarray(GRADIENT)), limits=limits)
 
 
 def test_cmyk_jpeg_of_adobe_is_not_a_negative():
@@ -225,6 +276,65 @@ def test_all_exif_orientations_give_the_same_image():
             data = saved(drawn().transpose(turn), format, exif=exif_with(code), **options)
             assert np.array_equal(decode(data, limits=EVERY), upright), (format, code)
             assert np.array_equal(np.asarray(ImageOps.exif_transpose(Image.open(BytesIO(data)))).transpose(2, 0, 1), upright)
+
+
+def xmp_with(code, element=False):
+    "An XMP packet with an orientation, as an attribute or as an element."
+    inside = f"><tiff:Orientation>{code}</tiff:Orientation></rdf:Description>" if element else f' tiff:Orientation="{code}"/>'
+    return f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description{inside}</rdf:RDF></x:xmpmeta>'.encode()
+
+
+def exif_of_type(kind, code):
+    "An EXIF block whose orientation is of another type than SHORT."
+    return b"Exif\0\0II*\0" + struct.pack("<IHHHIII", 8, 1, 0x0112, kind, 1, code, 0)
+
+
+def text_chunk(name, text, compressed):
+    "A saved `drawn` with a text, as PNG programs write it."
+    info = PngInfo()
+    info.add_itxt(name, text, zip=compressed) if name.startswith("XML") else info.add_text(name, text, zip=compressed)
+    return {"format": "PNG", "pnginfo": info}
+
+
+def raw_profile(code):
+    "EXIF as the text that ImageMagick writes."
+    exif = exif_with(code)
+    return "\nexif\n%8d\n%s\n" % (len(exif), "\n".join(re.findall(".{1,72}", exif.hex())))
+
+
+ORIENTATION = {
+    "XMP in JPEG": lambda code: {"format": "JPEG", "quality": 100, "subsampling": 0, "xmp": xmp_with(code)},
+    "XMP in PNG": lambda code: text_chunk("XML:com.adobe.xmp", xmp_with(code).decode(), False),
+    "compressed XMP in PNG": lambda code: text_chunk("XML:com.adobe.xmp", xmp_with(code, element=True).decode(), True),
+    "XMP in WEBP": lambda code: {"format": "WEBP", "lossless": True, "xmp": xmp_with(code)},
+    "XMP element in WEBP": lambda code: {"format": "WEBP", "lossless": True, "xmp": xmp_with(code, element=True)},
+    "XMP in AVIF": lambda code: {"format": "AVIF", "quality": 100, "subsampling": "4:4:4", "xmp": xmp_with(code)},
+    "ImageMagick's EXIF in PNG": lambda code: text_chunk("Raw profile type exif", raw_profile(code), True),
+    "plain text EXIF in PNG": lambda code: text_chunk("Raw profile type exif", raw_profile(code), False),
+    "LONG in JPEG": lambda code: {"format": "JPEG", "quality": 100, "subsampling": 0, "exif": exif_of_type(4, code)},
+    "LONG in PNG": lambda code: {"format": "PNG", "exif": exif_of_type(4, code)},
+    "SLONG in WEBP": lambda code: {"format": "WEBP", "lossless": True, "exif": exif_of_type(9, code)},
+    "EXIF before XMP": lambda code: {"format": "WEBP", "lossless": True, "exif": exif_with(code), "xmp": xmp_with(9 - code)}}
+
+
+@pytest.mark.parametrize("name", ORIENTATION)
+def test_orientation_is_applied_wherever_pillow_finds_it(name):
+    for code in range(1, 9):
+        data = saved(drawn(), **ORIENTATION[name](code))
+        expected = ImageOps.exif_transpose(Image.open(BytesIO(data))).convert("RGB")
+        for source in (data, Image.open(BytesIO(data))):
+            pixels = to_array(load_image(source, EVERY)).transpose(1, 2, 0)
+            assert np.array_equal(pixels, np.asarray(expected)), (code, type(source))
+        assert (expected.size == drawn().size) == (code < 5)  # it was turned at all
+
+
+def test_damaged_or_huge_texts_mean_upright():
+    plain = saved(drawn())
+    texts = [[b"zTXt", b"Raw profile type exif\0\0no zlib"], [b"tEXt", b"Raw profile type exif\0\nexif\n 9\nxyz"],
+             [b"iTXt", b"XML:com.adobe.xmp"]]
+    bomb = [b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(50_000_000) + xmp_with(6))]
+    for kind, content in [*texts, bomb]:
+        assert np.array_equal(decode(plain[:33] + chunk(kind, content) + plain[33:]), decode(plain))
 
 
 def test_exif_block_after_the_pixels_is_applied():

@@ -284,3 +284,12 @@ def test_auto_epochs_need_a_budget():
         fit(network(), digits(), epochs="auto")
     with pytest.raises(ConfigError, match="epochs=auto needs a time budget"):
         training_arguments(compose(["epochs=auto"]))
+
+
+@pytest.mark.parametrize("n, batch_size, parts", [(33, 31, 2), (34, 31, 2), (65, 31, 4), (18, 16, 8)])
+def test_no_part_of_the_last_batch_is_a_single_image(n, batch_size, parts):
+    splits = load_data("digits")
+    splits = replace(splits, train=splits.train.select(range(n)), valid=splits.valid.select(range(20)))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.Linear(16, 10))
+    config = compose(["device=cpu", f"batch_size={batch_size}", f"hyperparameters.gradient_accumulation={parts}", "epochs=1"])
+    assert len(fit(model, splits, **training_arguments(config))) == 1

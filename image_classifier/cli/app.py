@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['COMMANDS', 'EPILOG', 'split_command', 'OrderedGroup', 'ic', 'to_library_error', 'usage_error', 'unknown_option',
-           'move_global_flags', 'handle_signals', 'write_stderr', 'resume_command', 'main']
+           'move_global_flags', 'handle_signals', 'show_notes', 'write_stderr', 'resume_command', 'main']
 
 # %% ../../nbs/cli/60_app.ipynb #39e8e26d
 import contextlib
+import logging
 import os
 import shlex
 import signal
@@ -162,6 +163,34 @@ def handle_signals(stop: Stop,  # the request that a training checks
         yield
 
 
+class _Notes(logging.Handler):
+    "Print what the library logs, e.g. the classes and splits that it found, as one line on stderr, each line once."
+    def __init__(self):
+        super().__init__()
+        self.printed: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        "Print a message, in the first of several processes."
+        line = escaped(record.getMessage()[:1000])
+        if os.environ.get("RANK", "0") == "0" and line not in self.printed:
+            self.printed.add(line)
+            click.echo(line, err=True)
+
+
+@contextlib.contextmanager
+def show_notes() -> Iterator[None]:
+    "Print what the library logs inside the block."
+    log, notes = logging.getLogger("image_classifier"), _Notes()
+    level = log.level
+    log.addHandler(notes)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(notes)
+
+
 def write_stderr(text: str,  # one line
                 ) -> None:
     "Write to stderr without Python's buffer, which a signal handler may find in use."
@@ -186,7 +215,7 @@ def main(words: Sequence[str] | None = None,  # arguments without the command `i
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     words, stop = move_global_flags(sys.argv[1:] if words is None else words) or ["--help"], Stop(write_stderr)
     try:
-        with handle_signals(stop):
+        with handle_signals(stop), show_notes():
             return ic.main(args=words, prog_name="ic", standalone_mode=False, obj=stop) or 0
     except (KeyboardInterrupt, click.Abort) as problem:
         cause = problem.__cause__ or problem  # click wraps it

@@ -9,6 +9,7 @@ __all__ = ['FIXED_KEYS', 'password_option', 'find_artifact', 'evaluate_command',
            'verify_command']
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #344608c5
+import contextlib
 import os
 import sys
 import warnings
@@ -21,18 +22,19 @@ import click
 
 from .common import absolute_path, command, CommandResult, complete_override, compose_overrides
 from .common import out_option, shown_path
-from ..core import ArtifactError, ConfigError, DataError, join_problems, MANIFEST, quoted
+from ..core import ArtifactError, ConfigError, DataError, existing_folder, join_problems, MANIFEST, quoted
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #99635798
 def find_artifact(path: str | Path,  # a run's folder, or a classifier's
                  ) -> Path:
     "Return the classifier's folder, or raise an `ArtifactError` that lists the classifiers nearby."
     path = Path(path)
-    if (path / "classifier").is_dir():
+    inside, path = existing_folder(path / "classifier"), existing_folder(path)
+    if inside.is_dir():
         if (path / "config.yaml").is_file() and not (path / "metrics.json").is_file():
             text = f"the run in {shown_path(path)} is not finished; this is the classifier of its best epoch so far"
             warnings.warn(text, UserWarning)
-        return path / "classifier"
+        return inside
     if (path / "config.yaml").is_file():
         raise ArtifactError("this run has no classifier yet", path, "finish its training with the same command")
     if not path.is_file() and not any((path / name).exists() for name in (MANIFEST, "classifier.json")):
@@ -62,12 +64,13 @@ def evaluate_command(classifier: str, overrides: tuple[str, ...], out: str | Non
     from image_classifier.inference import Classifier
     from image_classifier.metrics import classification_report, evaluate
     folder, target = find_artifact(classifier), absolute_path(out)
-    config, own = evaluation_config(folder, overrides)
+    found = Classifier.load(folder)
+    config, own = evaluation_config(folder, overrides, found.preprocess.limits)
     if target:
         check_target(target)
-    device, found = choose_device(config.device), Classifier.load(folder)
+    device = choose_device(config.device)
     dataset = evaluation_images(found, config, own)
-    metrics = evaluate(found.model.to(device), dataset, found.preprocess, found.tta).metrics
+    metrics = evaluate(found.model.to(device), dataset, found.preprocess, found.tta, found.temperature).metrics
     if target:
         write_json(target, metrics)
     seen = None if own else images_seen(folder.parent, dataset)
@@ -79,12 +82,18 @@ def evaluate_command(classifier: str, overrides: tuple[str, ...], out: str | Non
 # %% ../../nbs/cli/40_classifier_commands.ipynb #cd8f6964
 def check_target(path: Path,  # of a file to write
                 ) -> None:
-    "Raise a `ConfigError` if a file cannot be written there, or would replace one of a run or a classifier."
-    from image_classifier.core import writable_folder
+    "Raise a `ConfigError` if a file cannot be written there, or would replace anything but metrics of an earlier evaluation."
+    from image_classifier.core import own_folder_kind, read_json, writable_folder
     if path.is_dir():
         raise ConfigError("a folder is there, a file is needed", path, "name a file, e.g. metrics.json")
-    if path.exists() and any((path.parent / name).exists() for name in (MANIFEST, "config.yaml")):
-        raise ConfigError("a file of a run or a classifier would be replaced", path, "choose another name")
+    if os.path.lexists(path):
+        if own_folder_kind(path.parent):
+            raise ConfigError("a file of a run or a classifier would be replaced", path, "choose another name")
+        with contextlib.suppress(ArtifactError):
+            found = read_json(path)
+            if isinstance(found, dict) and {"loss", "accuracy", "per_class"} <= set(found):
+                return
+        raise ConfigError("a file that ic evaluate did not write would be replaced", path, "choose another name")
     writable_folder(path.parent)
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #5cc31929
@@ -104,17 +113,22 @@ def check_overrides(overrides: Sequence[str],  # "key=value" each, accepted by `
 # %% ../../nbs/cli/40_classifier_commands.ipynb #0b978aab
 def evaluation_config(folder: Path,  # the classifier's
                       overrides: Sequence[str],  # "key=value" each
+                      limits: Any,  # the classifier's Limits, which apply unless overridden
                      ) -> tuple[Any, bool]:  # a Config, and whether its data are those of the classifier's run
     "Return the configuration of the data to evaluate on."
     from image_classifier.config import flat
     stored = folder.parent / "config.yaml"
+    reading = {"data.formats": f"[{','.join(limits.formats)}]", "data.max_pixels": limits.max_pixels,
+               "data.max_bytes": limits.max_bytes}
+    named = {word.partition("=")[0] for word in overrides}
+    words = [*overrides, *(f"{key}={value}" for key, value in reading.items() if key not in named)]
     if not stored.is_file():
         if not overrides:
             raise ConfigError("this classifier is outside of a run, so its data is not known", folder,
                               "name data, e.g. data=mnist or data=./photos")
-        config, before = compose_overrides(overrides), {}
+        config, before = compose_overrides(words), {}
     else:
-        config, before = compose_overrides(overrides, str(stored)), flat(compose_overrides([], str(stored)))
+        config, before = compose_overrides(words, str(stored)), flat(compose_overrides([], str(stored)))
     check_overrides(overrides)
     same = all(before.get(key) == value for key, value in flat(config).items() if key.startswith("data."))
     return config, bool(before) and same
@@ -129,14 +143,17 @@ def evaluation_images(classifier: Any,  # a Classifier
     from image_classifier.metrics import align_classes
     preprocess, facts = classifier.preprocess, (classifier.metrics or {}).get("data") or {}
     config.data.size, config.data.channels, config.data.resize = preprocess.size, preprocess.channels, preprocess.resize
-    dataset = None if own else load_evaluation_set(config.data, allow=config.allow)
-    if own or len(dataset) == sum(facts.get(part, 0) for part in ("train", "valid", "test")):
+    if own:
         splits = load_data(config.data, allow=config.allow)
-        same = facts.get("fingerprint") in (None, splits.fingerprint)
-        if own and not same:
+        if facts.get("fingerprint") not in (None, splits.fingerprint):
             raise DataError("the data has changed since the classifier was made", config.data.root or config.data.name,
                             "name the data to evaluate on, e.g. data=./photos")
-        dataset = splits.test if same else dataset
+        return align_classes(splits.test, classifier.classes)
+    dataset = load_evaluation_set(config.data, allow=config.allow, preprocess=preprocess)
+    if len(dataset) == sum(facts.get(part, 0) for part in ("train", "valid", "test")):
+        with contextlib.suppress(DataError):  # other images of the same number may be impossible to split
+            splits = load_data(config.data, allow=config.allow)
+            dataset = splits.test if splits.fingerprint == facts.get("fingerprint") else dataset
     return align_classes(dataset, classifier.classes)
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #849c8fa7
@@ -176,7 +193,7 @@ def predict_command(classifier: str, images: tuple[str, ...]) -> CommandResult:
     folder = find_artifact(classifier)
     from image_classifier.inference import Classifier
     found = Classifier.load(folder)
-    named, errors = expand_images(images)
+    named, errors = expand_images(images, found.preprocess.limits)
     predictions, unread = predict_readable(found, named)
     errors += unread
     text = "\n".join(f"{quoted(name, 1000)}: {prediction}" for name, prediction in predictions)
@@ -186,16 +203,16 @@ def predict_command(classifier: str, images: tuple[str, ...]) -> CommandResult:
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #a3e10c74
 def expand_images(images: Sequence[str],  # paths; "-" is stdin
+                  limits: Any,  # the classifier's Limits
                  ) -> tuple[list[tuple[str, str | bytes]], list[tuple[str, str]]]:  # (name, path or bytes), (name, error)
     "Return each image with its name; a folder becomes the images in it."
-    from image_classifier.config import DataConfig
-    from image_classifier.data import Limits, SUFFIXES
-    suffixes = [suffix for format in DataConfig().formats for suffix in SUFFIXES[format]]
+    from image_classifier.data import suffixes_of
+    suffixes = suffixes_of(limits.formats)
     named: list[tuple[str, str | bytes]] = []
     errors = []
     for image in images:
         if image == "-":
-            named.append(("stdin", sys.stdin.buffer.read(Limits().max_bytes + 1)))
+            named.append(("stdin", sys.stdin.buffer.read(limits.max_bytes + 1)))
         elif os.path.isdir(image):
             inside = sorted(str(path) for path in Path(image).rglob("*") if path.suffix.lower() in suffixes)
             named += [(path, path) for path in inside]

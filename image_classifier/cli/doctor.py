@@ -49,7 +49,7 @@ def check_packages() -> list[Diagnosis]:
     for extra in metadata.metadata("image_classifier").get_all("Provides-Extra") or []:
         wanted = [need for need in needs if need.marker and need.marker.evaluate({"extra": extra})]
         missing = ", ".join(need.name for need in wanted if version_problem(need)[0])
-        found.append(Diagnosis(f"extra {extra}", True, f"not installed: {missing}" if missing else "installed"))
+        found.append(Diagnosis(f"extra {extra}", True, f"optional, not installed: {missing}" if missing else "installed"))
     return found
 
 # %% ../../nbs/cli/10_doctor.ipynb #63f068cc

@@ -14,7 +14,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional
 
-from .schema import ALIASES, build, Config, flat, IMAGE_FORMATS, keys, SECTIONS, Setting, settings
+from .schema import (
+    ALIASES, build, Config, DataConfig, flat, IMAGE_FORMATS, keys, SECTIONS, Setting, settings)
 from ..core import ConfigError, join_problems, nearest, quoted
 
 # %% ../../nbs/config/15_checking.ipynb #1420d6a0
@@ -158,6 +159,18 @@ def refuse_reference(name: str,  # the key to check
     raise ConfigError(circle or "references to other keys are not accepted", name, "write the value itself")
 
 # %% ../../nbs/config/15_checking.ipynb #205fff22
+def _pattern_problem(data: DataConfig) -> Optional[ConfigError]:
+    "Return the error for a `data.group_pattern` that is no regular expression, or that a column of groups contradicts."
+    if data.group_pattern is None:
+        return None
+    if data.group_column is not None:
+        return ConfigError("data.group_pattern and data.group_column both name groups", todo="give one of them")
+    try:
+        re.compile(data.group_pattern)
+    except (re.error, OverflowError, RecursionError) as problem:
+        return ConfigError(f"data.group_pattern is no regular expression: {problem}", todo="e.g. data.group_pattern=person[0-9]+")
+
+
 def _contradictions(config: Config) -> Iterator[ConfigError]:
     "Yield the errors of a configuration whose values are valid one by one."
     data, hyper = config.data, config.hyperparameters
@@ -166,6 +179,8 @@ def _contradictions(config: Config) -> Iterator[ConfigError]:
                           todo="leave images to train on")
     if data.name in ("folder", "csv") and data.root is None:
         yield _required(settings()["data.root"])
+    if problem := _pattern_problem(data):
+        yield problem
     if not data.formats:
         yield ConfigError("data.formats is empty", todo=f"name some of {', '.join(IMAGE_FORMATS)}")
     if hyper.num_epochs != "auto" and hyper.warmup_epochs > hyper.num_epochs:

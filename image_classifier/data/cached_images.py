@@ -15,18 +15,21 @@ import os
 import time
 import warnings
 from collections.abc import Collection, Iterator
+from dataclasses import asdict
 from io import FileIO
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 
 from ..config import DataConfig
-from ..core import ConfigError, DataError, quoted, read_json, ResourceError, write_json, writing_to
-from .cache import ABOUT, acquire_lock, array_bytes, entry_arrays, evict, IMAGES
+from ..core import acquire_lock, ConfigError, DataError, own_folder, own_folder_kind, quoted, read_json
+from ..core import ResourceError, write_json, writing_to
+from .cache import ABOUT, array_bytes, entry_arrays, evict, IMAGES
 from .cache import index_hash, open_entry, read_about, read_index
 from .download import cache_folder
 from .headers import ImageFacts
-from .image_formats import DecodeError
+from .image_formats import DecodeError, Limits
 from .source import Source
 from .source_images import conversions, DecodedImages, empty_images, image_statistics
 from .source_images import map_in_threads, resolve_shape, SourceImages
@@ -39,6 +42,7 @@ except ImportError:  # Windows
 # %% ../../nbs/data/68_cached_images.ipynb #7570820a
 def pixels_key(source: Source,
                config: DataConfig,
+               like: Optional[Limits] = None,  # a classifier's, whose ranges of values apply
               ) -> str:  # 32 hexadecimal digits
     "Return the cache key of the decoded images of a source under these settings."
     import PIL
@@ -47,10 +51,11 @@ def pixels_key(source: Source,
         if os.path.islink(path):
             return os.path.realpath(path)
         return os.path.join(resolve(os.path.dirname(path)), os.path.basename(path))
-    settings = [config.size, config.channels, config.resize, config.formats, config.max_pixels, config.max_bytes]
-    pixels = ([(_place(file.path), file.size, file.mtime) for file in source.files] if source.files is not None
+    settings = [config.size, config.channels, config.resize, config.formats, config.max_pixels, config.max_bytes,
+                like and [like.integer_range, like.float_range]]
+    pixels = ([(_place(file.path), *file[2:]) for file in source.files] if source.files is not None
               else hashlib.sha256(np.ascontiguousarray(source.images)).hexdigest())
-    return hashlib.sha256(json.dumps([3, PIL.__version__, settings, pixels]).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps([4, PIL.__version__, settings, pixels]).encode()).hexdigest()[:32]
 
 # %% ../../nbs/data/68_cached_images.ipynb #24661d16
 def _allocate(folder: Path,
@@ -71,15 +76,16 @@ def _prepare_entry(file: FileIO,  # images.bin, locked exclusively
                    folder: Path,
                    shape: tuple[int, ...],  # N, C, S, S
                    data: str,  # name or path of the data, for listings
+                   limits: Limits,  # the images are read with
                   ) -> DecodedImages:
     "Return the writable arrays of an entry, with what is already decoded if the shape matches."
     about = read_about(folder)
-    if about is None or tuple(about["shape"]) != shape:
+    if about is None or tuple(about["shape"]) != shape or Limits(**about["limits"]) != limits:
         _allocate(folder, shape)
-    write_json(folder / ABOUT, {"format": 1, "complete": False, "shape": list(shape), "data": data})
+    write_json(folder / ABOUT, {"format": 1, "complete": False, "shape": list(shape), "data": data, "limits": asdict(limits)})
     arrays = [np.memmap(file if name == IMAGES else folder / name, kind, "r+", shape=size)
               for name, (kind, size) in entry_arrays(shape).items()]
-    return DecodedImages(*arrays, {})
+    return DecodedImages(*arrays, {}, limits)
 
 # %% ../../nbs/data/68_cached_images.ipynb #79808da8
 def _drop_mismatches(found: DecodedImages) -> None:
@@ -108,7 +114,8 @@ def _complete_entry(file: FileIO,  # images.bin, locked exclusively
                     problems: dict[int, DataError],  # row: why its header cannot be used
                    ) -> DecodedImages:
     "Decode the images that are missing from an entry, and mark it as complete."
-    found = _prepare_entry(file, folder, shape, quoted(reader.source.where or reader.config.root or reader.config.name, 1000))
+    data = quoted(reader.source.where or reader.config.root or reader.config.name, 1000)
+    found = _prepare_entry(file, folder, shape, data, reader.limits)
     _drop_mismatches(found)
     missing = np.flatnonzero(~_is_decoded(found)).tolist()
     problems = problems | reader.decode_into(found, [row for row in missing if row not in problems])
@@ -142,7 +149,7 @@ def _exclusive_entry(folder: Path) -> Iterator[FileIO]:
     file, tries = None, 0
     while file is None:
         with writing_to(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True)
             open(folder / IMAGES, "ab").close()
         if tries == _TRIES:
             warnings.warn("another process is decoding these images; waiting for it", UserWarning)
@@ -170,21 +177,24 @@ def _decode_to_cache(folder: Path, reader: SourceImages, shape: tuple[int, ...],
 # %% ../../nbs/data/68_cached_images.ipynb #47c03c6d
 def load_or_decode(source: Source,
                    config: DataConfig,
+                   like: Optional[Limits] = None,  # a classifier's, whose ranges of values apply; None: find them
                   ) -> DecodedImages:
     "Return the images of a source, mapped from the cache or decoded into memory."
-    cache, key, reader = cache_folder(config.cache_dir), pixels_key(source, config), SourceImages(source, config)
-    if found := open_entry(cache / "decoded" / key):
+    cache, key, reader = cache_folder(config.cache_dir), pixels_key(source, config, like), SourceImages(source, config, like)
+    if own_folder_kind(cache / "decoded") == "cache" and (found := open_entry(cache / "decoded" / key)):
         return found
     facts = reader.facts()
     problems = {row: fact for row, fact in facts.items() if isinstance(fact, DataError)}
+    problems |= reader.find_ranges({row: fact for row, fact in facts.items() if row not in problems})
     good = [fact for row, fact in facts.items() if row not in problems]
-    if line := conversions(good):
+    if line := conversions(good, reader.limits):
         warnings.warn(line, UserWarning)
     shape = (len(source.ids), *resolve_shape(good, config))
     size, all_facts = math.prod(shape), good if source.files is not None else good * len(source.ids)
     must = size > config.memory_limit
     if must or (is_worth_caching(all_facts) and size <= config.cache_limit):
         try:
+            own_folder(cache / "decoded", "cache", "set another data.cache_dir")
             evict(cache, size, config.cache_limit, key)
             return _decode_to_cache(cache / "decoded" / key, reader, shape, problems)
         except (ConfigError, ResourceError) as problem:
@@ -192,4 +202,5 @@ def load_or_decode(source: Source,
                 raise
             warnings.warn(f"the decoded images are not cached: {problem}", UserWarning)
     found = empty_images(shape[0], shape[1:])
-    return found._replace(problems=problems | reader.decode_into(found, [row for row in range(shape[0]) if row not in problems]))
+    problems |= reader.decode_into(found, [row for row in range(shape[0]) if row not in problems])
+    return found._replace(problems=problems, limits=reader.limits)

@@ -6,11 +6,15 @@
 __all__ = ['MAX_SCANS', 'MAX_TEXTS', 'MAX_PARTS', 'header_parts', 'ImageFacts', 'read_header', 'orientation']
 
 # %% ../../nbs/data/20_headers.ipynb #0290aabb
+import contextlib
 import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Optional
+
+from PIL import TiffImagePlugin
 
 from .image_formats import check_size, DecodeError, IMAGE_FORMATS, in_millions, Limits, parse_errors, sniff
 
@@ -131,6 +135,7 @@ class ImageFacts:
     height: int  # pixels, as stored
     mode: str  # Pillow's name for the pixel type, e.g. "RGB" or "I;16"
     frames: int = 1  # more than 1 for an animation, of which the first frame is read
+    bits: int = 8  # of a value; below 8 counts as 8
 
 # %% ../../nbs/data/20_headers.ipynb #6e6106cb
 _PNG_MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
@@ -147,7 +152,7 @@ def _png_facts(data: bytes,  # a PNG file
             break
     width, height, depth, color = struct.unpack_from(">IIBB", data, 16)
     mode = {1: "1", 16: "I;16"}.get(depth, "L") if color == 0 else _PNG_MODES[color]
-    return ImageFacts("png", width, height, mode, frames)
+    return ImageFacts("png", width, height, mode, frames, max(8, depth))
 
 # %% ../../nbs/data/20_headers.ipynb #82cad674
 def _jpeg_facts(data: bytes,  # a JPEG file
@@ -186,7 +191,8 @@ def _pillow_facts(data: bytes,  # a file of another format
     frames = sum(1 for _ in header_parts(data, format)) if format in _PART_GENERATORS else 0  # first, because it is bounded
     image = IMAGE_FORMATS[format].reader(BytesIO(data))
     frames = frames or getattr(image, "n_frames", 1)
-    return ImageFacts(format, *image.size, image.mode, frames)
+    bits = max(getattr(image, "tag_v2", {}).get(TiffImagePlugin.BITSPERSAMPLE, (8,)))
+    return ImageFacts(format, *image.size, image.mode, frames, max(8, bits))
 
 # %% ../../nbs/data/20_headers.ipynb #9e049717
 _FACTS = {"png": _png_facts, "jpeg": _jpeg_facts, "webp": _webp_facts}
@@ -221,19 +227,30 @@ def read_header(data: bytes,  # a file's content
     return facts
 
 # %% ../../nbs/data/20_headers.ipynb #ebc97659
-def orientation(exif: bytes,  # an EXIF block, with or without its "Exif\0\0"
-               ) -> int:
-    "Return the EXIF orientation 1 to 8, or 1 if there is none."
+_INTEGERS = {3: "H", 4: "I", 8: "h", 9: "i"}  # type of an EXIF value: SHORT, LONG and their signed forms
+
+
+def _exif_orientation(exif: bytes,  # an EXIF block, with or without its "Exif\0\0"
+                     ) -> Optional[int]:
+    "Return the number stored as orientation, or None if there is none."
     exif = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None:
-        return 1
-    try:
-        start = struct.unpack_from(order + "I", exif, 4)[0]
-        for number in range(struct.unpack_from(order + "H", exif, start)[0]):
-            tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, start + 2 + 12 * number)
-            if (tag, kind) == (0x0112, 3):
-                return value if 1 <= value <= 8 else 1
-    except struct.error:
-        pass
-    return 1
+        return None
+    with contextlib.suppress(struct.error):
+        start = struct.unpack_from(order + "I", exif, 4)[0] + 2
+        for entry in range(start, start + 12 * struct.unpack_from(order + "H", exif, start - 2)[0], 12):
+            tag, kind = struct.unpack_from(order + "HH", exif, entry)
+            if tag == 0x0112 and kind in _INTEGERS:
+                return struct.unpack_from(order + _INTEGERS[kind], exif, entry + 8)[0]
+    return None
+
+
+def orientation(exif: bytes,  # an EXIF block, with or without its "Exif\0\0"
+                xmp: bytes = b"",  # an XMP packet, read if EXIF holds no orientation
+               ) -> int:
+    "Return the orientation 1 to 8 in EXIF or XMP, or 1 if there is none."
+    code = _exif_orientation(exif)
+    if code is None and (found := re.search(rb'tiff:Orientation(="|>)([0-9])', xmp)):
+        code = int(found[2])
+    return code if code in range(1, 9) else 1

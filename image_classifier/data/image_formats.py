@@ -91,21 +91,39 @@ def sniff(data: bytes,  # a file's content, or its first kilobyte
     return next((name for name, format in IMAGE_FORMATS.items() if re.match(format.magic, head, re.DOTALL)), None)
 
 # %% ../../nbs/data/18_image_formats.ipynb #5c544883
+_LARGEST = {"max_bytes": 4_000_000_000, "max_pixels": 1_000_000_000, "max_frames": 1_000_000}
+
+
+def _is_range(value: object) -> bool:
+    "Return whether `value` is a pair of finite numbers, the lower first."
+    numbers = isinstance(value, tuple) and all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in value)
+    return numbers and len(value) == 2 and -1e300 <= value[0] < value[1] <= 1e300
+
+
 @dataclass(frozen=True)
 class Limits:
-    "What an image may cost, and the formats it may have."
+    "What an image may cost, the formats it may have, and the values that are black and white in it."
     max_bytes: int = 50_000_000  # of the file
     max_pixels: int = 50_000_000  # of a frame, width times height
     max_frames: int = 5000  # of an animation; only the first frame is read
     formats: tuple[str, ...] = ("png", "jpeg", "webp", "bmp")  # names in IMAGE_FORMATS that may be opened
+    integer_range: Optional[tuple[float, float]] = None  # black and white of integers beyond 8 bits; None: by their type
+    float_range: Optional[tuple[float, float]] = None  # black and white of floats; None: 0 and 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "formats", tuple(self.formats))
-        for name in ("max_bytes", "max_pixels", "max_frames"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {quoted(getattr(self, name))}", "limits")
+        for name in ("formats", "integer_range", "float_range"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
+        for name, largest in _LARGEST.items():
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= largest:
+                raise ConfigError(f"{name} must be an integer from 1 to {largest}, got {quoted(value)}", "limits")
+        for name in ("integer_range", "float_range"):
+            value = getattr(self, name)
+            if value is not None and not _is_range(value):
+                raise ConfigError(f"{name} must be two numbers, the lower first, got {quoted(value)}", "limits")
         readable = [name for name, format in IMAGE_FORMATS.items() if format.reader]
-        for name in self.formats or [""]:
+        for name in self.formats if isinstance(self.formats, tuple) and self.formats else [self.formats]:
             if name not in readable:
                 raise ConfigError(f"{quoted(name)} is not a format that can be read", "limits", suggestion(str(name), readable))
 

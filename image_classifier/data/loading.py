@@ -14,20 +14,20 @@ import os
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
-from ..config import CORRUPT, DataConfig
+from ..config import CORRUPT, DataConfig, TABLE_SUFFIXES, warn_if_shadowed
 from ..core import DataError, join_problems, missing_path_hint, quoted
 from .cached_images import load_or_decode
 from .dataset import Dataset, IndexedArrayView, Splits
 from .preprocess import Preprocess
 from .headers import ImageFacts
-from .image_formats import DecodeError
+from .image_formats import DecodeError, Limits
 from .readers import READERS
-from .source import PARTS, raise_problems, Source
-from .source_images import DecodedImages, image_statistics, resolve_shape
+from .source import log_layout, PARTS, raise_problems, Source
+from .source_images import DecodedImages, image_statistics, resolve_shape, SourceImages
 from .exclude_list import load_source
 from .split_checks import check_classes, check_groups, check_leaks
 from .splitting import pixel_digests, split_source
@@ -55,6 +55,7 @@ class _Sorted(NamedTuple):
     parts: np.ndarray  # (N,) of "train", "valid", "test"
     digests: np.ndarray  # (N,) 16 bytes each
     sums: np.ndarray  # (N,C,2) int64, sum of the values and of their squares
+    limits: Limits  # they were read with
 
 
 def _in_order(images: np.ndarray,  # (M,C,S,S) uint8, reordered in place unless mapped
@@ -83,7 +84,8 @@ def _sort_by_split(found: DecodedImages,  # images of the source, reordered in p
     parts = assign(source.without_pixels().select(kept), found.digests[kept], config, allow)
     order = np.concatenate([np.flatnonzero(parts == part) for part in PARTS])
     rows = kept[order]
-    return _Sorted(_in_order(found.images, rows, skipped), rows, parts[order], found.digests[rows], found.sums[rows])
+    images = _in_order(found.images, rows, skipped)
+    return _Sorted(images, rows, parts[order], found.digests[rows], found.sums[rows], found.limits)
 
 # %% ../../nbs/data/75_loading.ipynb #d3d99648
 def _has_shape(images: np.ndarray,  # (N,C,H,W)
@@ -99,13 +101,14 @@ def _decode_source(source: Source,
                    config: DataConfig,
                    allow: Collection[str] = (),
                    assign: Callable = split_source,  # as for `_sort_by_split`
+                   like: Optional[Limits] = None,  # a classifier's, whose ranges of values apply; None: find them
                   ) -> _Sorted:
     "Return the source's images sorted by split, in memory or mapped."
     if source.images is not None and _has_shape(source.images, config):
         images = np.require(source.images, np.uint8, "CW")
-        found = DecodedImages(images, *image_statistics(images), {})
+        found = DecodedImages(images, *image_statistics(images), {}, SourceImages(source, config).limits)
     else:
-        found = load_or_decode(source, config)
+        found = load_or_decode(source, config, like)
     return _sort_by_split(found, source, config, allow, assign)
 
 # %% ../../nbs/data/75_loading.ipynb #54eca4f2
@@ -130,7 +133,8 @@ def compute_fingerprint(parts: dict[str, Dataset],  # the splits by name
                         digests: np.ndarray,  # (N,) `pixel_digests` of all their images, in that order
                        ) -> str:
     "Return the SHA-256 of all that a run sees, as 64 hexadecimal digits."
-    head = [1, preprocess.as_dict(), *([name, dataset.classes, dataset.images.shape] for name, dataset in parts.items())]
+    seen = {name: value for name, value in preprocess.as_dict().items() if name != "limits"}  # the pixels show their effect
+    head = [1, seen, *([name, dataset.classes, dataset.images.shape] for name, dataset in parts.items())]
     total = hashlib.sha256(json.dumps(head).encode())
     for dataset in parts.values():
         total.update(dataset.targets.astype("<i8").tobytes())
@@ -144,10 +148,11 @@ def _to_config(config: DataConfig | str) -> DataConfig:
     if not isinstance(config, str):
         return copy.deepcopy(config)
     if config in READERS:
+        warn_if_shadowed(config)
         return DataConfig(config)
     path = os.path.expanduser(config)
     if os.path.lexists(path):
-        return DataConfig("csv" if path.lower().endswith(".csv") else "folder", path)
+        return DataConfig("csv" if path.lower().endswith(TABLE_SUFFIXES) else "folder", path)
     if os.sep in path or path.startswith("."):
         raise DataError(f"no folder {quoted(path, 200)}", todo=missing_path_hint(path))
     return DataConfig(path)
@@ -157,9 +162,10 @@ def _load(source: Source,
           config: DataConfig,
           allow: Collection[str],
           assign: Callable,  # as for `_sort_by_split`
+          like: Optional[Limits] = None,  # a classifier's, whose ranges of values apply; None: find them
          ) -> tuple[Dataset, _Sorted]:  # all images; their splits, digests and sums
     "Decode a source, and warn about images that are left out."
-    found = _decode_source(source, config, allow, assign)
+    found = _decode_source(source, config, allow, assign, like)
     skipped = [source.ids[row] for row in np.setdiff1d(np.arange(len(source.ids)), found.order)]
     if skipped:
         count = f"{len(skipped)} damaged image{'s are' if len(skipped) > 1 else ' is'}"
@@ -183,6 +189,7 @@ def load_data(config: DataConfig | str = "digits",  # configuration, name of a d
     "Read, check, decode and split the images that `config` names."
     config = _to_config(config)
     source = load_source(config, allow)
+    log_layout(source)
     check_classes(source, allow)
     check_groups(source, allow)
     everything, found = _load(source, config, allow, split_source)
@@ -192,21 +199,28 @@ def load_data(config: DataConfig | str = "digits",  # configuration, name of a d
         vars(dataset)["digests"] = found.digests[found.parts == part]  # computed while decoding
     _, channels, size, _ = everything.images.shape
     mean_std = channel_mean_std(found.sums[found.parts == "train"].sum(0), size**2 * len(datasets["train"]))
-    preprocess = Preprocess(size, channels, config.resize, *mean_std)
+    preprocess = Preprocess(size, channels, config.resize, *mean_std, found.limits)
     fingerprint = compute_fingerprint(datasets, preprocess, found.digests)
     return Splits(config.name, **datasets, preprocess=preprocess, fingerprint=fingerprint, config=config)
 
 # %% ../../nbs/data/75_loading.ipynb #27f6159f
-def load_evaluation_set(config: DataConfig | str = "digits",  # as for `load_data`; size, channels, resize: the classifier's
+def load_evaluation_set(config: DataConfig | str = "digits",  # as for `load_data`
                         allow: Sequence[str] = (),  # problems to accept: corrupt, links
+                        preprocess: Optional[Preprocess] = None,  # a classifier's: how pixels are read; None: as `config` says
                        ) -> Dataset:
     "Return the source's own test images, or all of its images if it has none."
-    config = _to_config(config)
+    found, like = _to_config(config), preprocess and preprocess.limits
+    if preprocess:
+        found.size, found.channels, found.resize = preprocess.size, preprocess.channels, preprocess.resize
+    if preprocess and isinstance(config, str):
+        found.formats, found.max_pixels, found.max_bytes = list(like.formats), like.max_pixels, like.max_bytes
+    config = found
     source = load_source(config, allow)
     if "test" in source.parts:
+        log_layout(source, "using the test split")
         source = source.select([row for row, part in enumerate(source.parts) if part == "test"])
     source = replace(source, parts=["test"] * len(source.ids))
-    dataset, _ = _load(source, config, allow, lambda source, *_: np.array(source.parts))
+    dataset, _ = _load(source, config, allow, lambda source, *_: np.array(source.parts), like)
     if not len(dataset):
         raise DataError("no image is left to evaluate", source.where)
     return dataset

@@ -6,14 +6,15 @@
 __all__ = ['RESIZE_RULES', 'resize', 'Preprocess']
 
 # %% ../../nbs/data/30_preprocess.ipynb #b768b00f
-from dataclasses import asdict, dataclass, fields
+import json
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from typing import Any, Optional
 
 import numpy as np
 from PIL import Image
 
-from ..core import ArtifactError, ConfigError, DataError, quoted, suggestion
+from ..core import ArtifactError, ConfigError, InvalidValueError, quoted, suggestion
 from .decoding import load_image, to_array, to_channels
 from .image_formats import Limits
 
@@ -148,6 +149,16 @@ def _find_problem(values: Any,  # a Preprocess whose fields may hold anything
     return ""
 
 # %% ../../nbs/data/30_preprocess.ipynb #642c9186
+def _check_names(values: object,  # read from a file
+                 of: type,  # a dataclass
+                 where: str,  # for the message
+                ) -> None:
+    "Raise an `ArtifactError` unless `values` is a dict with the names of these fields."
+    names = [entry.name for entry in fields(of)]
+    if not isinstance(values, dict) or sorted(map(str, values)) != sorted(names):
+        raise ArtifactError(f"{where} must hold {', '.join(names)} and nothing else", where)
+
+
 @dataclass(frozen=True)
 class Preprocess:
     "Turns any image into a network's input: size, channels, resize rule and normalization."
@@ -156,6 +167,7 @@ class Preprocess:
     resize: str  # stretch, crop or pad
     mean: tuple[float, ...]  # per channel, on the scale 0 to 1
     std: tuple[float, ...]  # per channel, on the scale 0 to 1
+    limits: Limits = field(default=Limits(), repr=False)  # what may be read, and which values are black and white
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
@@ -166,13 +178,12 @@ class Preprocess:
 
     def pixels(self,
                image: Any,  # bytes of a file, a Pillow image, or a uint8 array (H,W), (H,W,C) or (C,H,W)
-               limits: Limits = Limits(),
               ) -> np.ndarray:
         "Return one image as (C,S,S) uint8, or raise a `DecodeError`."
-        image = load_image(image, limits)
+        image = load_image(image, self.limits)
         if isinstance(image, Image.Image) and image.mode == _PLAIN_MODES.get(self.channels) and not image.has_transparency_data:
             return np.ascontiguousarray(_resize_pillow(image, self.size, self.resize))
-        return np.ascontiguousarray(resize(to_channels(to_array(image), self.channels), self.size, self.resize))
+        return np.ascontiguousarray(resize(to_channels(to_array(image, self.limits), self.channels), self.size, self.resize))
 
     def normalize(self,
                   images: Any,  # (N,C,S,S) or (C,S,S), uint8 or float 0..255, numpy or torch
@@ -180,22 +191,23 @@ class Preprocess:
                  ) -> Any:
         "Return float32 inputs, numpy or torch like `images` and on the same device."
         if images.ndim < 3 or images.shape[-3] != self.channels:
-            raise DataError(f"expected images of {self.channels} channels, got shape {tuple(images.shape)}")
+            raise InvalidValueError(f"expected images of {self.channels} channels, got shape {tuple(images.shape)}")
+        if isinstance(images, np.ndarray) and images.dtype != np.uint8 and not np.all((0 <= images) & (images <= 255)):
+            raise InvalidValueError("pixels must be numbers from 0 to 255", todo="pass uint8 pixels")
         return _normalize(images, self.mean, self.std, out)
 
     def as_dict(self) -> dict[str, Any]:
         "Return the fields as JSON can hold them."
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return json.loads(json.dumps(asdict(self)))
 
     @classmethod
     def from_dict(cls,
                   values: Any,  # what `as_dict` returned, possibly changed by an attacker
                  ) -> "Preprocess":
         "Return the `Preprocess` of these fields, or raise an `ArtifactError` that says what is wrong."
-        names = [field.name for field in fields(cls)]
-        if not isinstance(values, dict) or sorted(map(str, values)) != sorted(names):
-            raise ArtifactError(f"preprocess must hold {', '.join(names)} and nothing else", "preprocess")
+        _check_names(values, cls, "preprocess")
+        _check_names(values["limits"], Limits, "preprocess.limits")
         try:
-            return cls(**values)
+            return cls(**{**values, "limits": Limits(**values["limits"])})
         except ConfigError as problem:
             raise ArtifactError(problem.what, "preprocess") from None

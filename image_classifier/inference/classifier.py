@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..core import (ArtifactError, atomic_folder, atomic_write, check_manifest, load_state, load_tensors,
-                                   read_json, save_tensors, write_json, write_manifest)
+from ..core import (ArtifactError, atomic_folder, atomic_write, check_manifest, existing_folder, load_state,
+                                   load_tensors, read_json, save_tensors, write_json, write_manifest)
 from ..data import Preprocess
 from .artifact import build_from_metadata, check_metadata, to_metadata
 from .cards import model_card
@@ -67,7 +67,7 @@ class Classifier:
         return found
 
     def save(self,
-             folder: str | Path,  # created, or replaced as a whole
+             folder: str | Path,  # created, or replaced if it holds a saved classifier and nothing else
             ) -> Path:
         "Write the artifact: classifier.json, model.safetensors, metrics.json, README.md and MANIFEST.json; return its folder."
         description = to_metadata(self)
@@ -97,7 +97,8 @@ class Classifier:
 # %% ../../nbs/inference/40_classifier.ipynb #d78438e5
 def _artifact_folder(folder: Path) -> Path:
     "Return the artifact's folder, itself or inside a run's, with its manifest verified."
-    folder = folder / "classifier" if (folder / "classifier").is_dir() else folder
+    inside = existing_folder(folder / "classifier")
+    folder = inside if inside.is_dir() else existing_folder(folder)
     if folder.is_file():
         load_tensors(folder)
         raise ArtifactError("weights alone are not a classifier", folder, "name the folder that holds MANIFEST.json")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..core import DataError, quoted
-from ..data import DecodeError, Limits, Preprocess
+from ..data import DecodeError, Preprocess
 
 # %% ../../nbs/inference/10_prediction.ipynb #ee7a8589
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def read_pixels(preprocess: Preprocess,
         if not Path(image).is_file():
             raise DataError("not a regular file" if Path(image).exists() else "no such file", image, "name an image")
         with open(image, "rb") as file:
-            return preprocess.pixels(file.read(min(os.fstat(file.fileno()).st_size, Limits().max_bytes + 1)))
+            return preprocess.pixels(file.read(min(os.fstat(file.fileno()).st_size, preprocess.limits.max_bytes + 1)))
     except DecodeError as problem:
         raise DecodeError(problem.what, image, problem.todo) from problem
     except (OSError, ValueError) as problem:

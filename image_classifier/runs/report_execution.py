@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from ..config import Config, project_root, to_yaml
 from ..core import atomic_write, ConfigError, FULL_DISK_ERRORS, ImageClassifierError, missing_path_hint
-from ..core import quoted, require, ResourceError, writable_folder
+from ..core import own_folder, own_folder_kind, quoted, require, ResourceError
 from .html import REPORT_FILES, to_html
 from .report_parameters import check_parameters, inspect_report, KERNEL, read_notebook
 from .report_parameters import report_config, ReportNotebook
@@ -173,11 +173,12 @@ def run_report(notebook: str | Path = "train",  # a name, or a path
         raise ConfigError("config goes with no other parameter, and with a notebook that reports a run", source.path)
     if source.trains:
         config = config or report_config(**values)
-        folder = writable_folder(check_report_run(config, run_dir))
+        folder = own_folder(check_report_run(config, run_dir), "run")
         atomic_write(folder / REPORT_FILES.config, to_yaml(config))
         values = {"config_file": str(folder / REPORT_FILES.config)}
     else:
-        folder = writable_folder(_report_folder(source.path, run_dir))
+        folder = _report_folder(source.path, run_dir)
+        folder = own_folder(folder, "run" if own_folder_kind(folder) == "run" else "report")
     if "run_dir" in source.parameters:
         values["run_dir"] = str(folder)
     try:

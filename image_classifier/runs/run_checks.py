@@ -10,7 +10,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ..config import CHANGE, Config, differences, load_config
-from ..core import LOCK, ArtifactError, ConfigError, DataError, check_manifest, join_problems, read_json
+from ..core import LOCK, MARKER, ArtifactError, ConfigError, DataError, check_free, check_manifest, join_problems
+from ..core import read_json
 from ..data import Splits
 from .html import REPORT_FILES
 from .run_folder import Run
@@ -19,7 +20,7 @@ from .seen_images import IMAGES_FILE, first_difference
 from ..training import check_classes, Checkpoints, is_longer
 
 # %% ../../nbs/runs/24_run_checks.ipynb #43dc308b
-SETUP_FILES = {*REPORT_FILES, "config.yaml", "environment.json", IMAGES_FILE, LOCK}
+SETUP_FILES = {*REPORT_FILES, "config.yaml", "environment.json", IMAGES_FILE, LOCK, MARKER}
 
 # %% ../../nbs/runs/24_run_checks.ipynb #1cdd2713
 LENGTH_KEYS = ("hyperparameters.num_epochs", "early_stopping_patience", "max_minutes")  # they only say when training ends
@@ -36,12 +37,9 @@ def check_run_dir(run_dir: Path,
                   resume: str = "auto",  # never: refuse every run that has begun; a folder: it may be continued
                  ) -> bool:  # whether the folder holds this run already
     "Return whether `run_dir` holds a run of this configuration; raise a `ConfigError` if it holds anything else."
-    if run_dir.exists() and not run_dir.is_dir():
-        raise ConfigError("a file is there, a folder is needed", run_dir, "choose another path")
-    if not run_dir.exists() or {file.name for file in run_dir.iterdir()} <= SETUP_FILES:
+    check_free(run_dir, "run")
+    if not (run_dir / "config.yaml").is_file() or {file.name for file in run_dir.iterdir()} <= SETUP_FILES:
         return False
-    if not (run_dir / "config.yaml").is_file():
-        raise ConfigError("not a run folder, and not empty", run_dir, "choose another folder")
     if resume == "never":
         raise ConfigError("the run folder is not empty", run_dir, "choose another folder, or resume=auto")
     before = load_config(run_dir / "config.yaml")

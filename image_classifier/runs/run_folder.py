@@ -12,7 +12,8 @@ from functools import cached_property
 from pathlib import Path
 
 from ..config import Config, load_config, project_root
-from ..core import ArtifactError, ConfigError, parse_json, quoted, read_bytes, read_json, writable_folder
+from ..core import ArtifactError, ConfigError, own_folder, parse_json, quoted, read_bytes, read_json
+from ..core import writable_folder
 from ..inference import Classifier
 from ..metrics import Evaluation, load_predictions, metrics_table
 from ..training import EpochResult, History
@@ -89,11 +90,14 @@ def resolve_run_dir(path: str | Path) -> Path:
 
 # %% ../../nbs/runs/20_run_folder.ipynb #34722744
 def default_run_dir(config: Config) -> Path:
-    "Create and return an empty folder under `runs/` of the project, named after time, data and model."
-    runs = writable_folder(resolve_run_dir("runs"))
+    "Create and return a new folder under `runs/` of the project, named after time, data and model."
+    runs = resolve_run_dir("runs")
+    if not runs.exists():
+        own_folder(runs, "outputs")
+    writable_folder(runs)
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{config.data.name}-{config.model.name}"
     for suffix in ["", *(f"-{n}" for n in range(2, 1000))]:
         with contextlib.suppress(FileExistsError):
             (runs / f"{name}{suffix}").mkdir()
-            return runs / f"{name}{suffix}"
+            return own_folder(runs / f"{name}{suffix}", "run")
     raise ConfigError("a thousand runs of this name exist", runs / name, "name the run's folder")

@@ -6,6 +6,7 @@
 __all__ = ['check_run_config', 'check_memory', 'new_model', 'estimate_run', 'train']
 
 # %% ../../nbs/runs/30_running.ipynb #63fb51a4
+import contextlib
 import math
 import os
 import warnings
@@ -17,7 +18,7 @@ from torch import nn
 
 from ..config import Config, check_config
 from ..core import ArtifactError, ConfigError, DivergedError, ResourceError, Stop, available_memory, choose_device
-from ..core import locked, threads, writable_folder
+from ..core import locked, own_folder_if_done, threads, writable_folder
 from ..data import Splits, check_reader, load_data
 from ..inference import Classifier
 from ..models import activation_bytes, Architecture, build_model, check_model
@@ -26,6 +27,7 @@ from .initial_weights import check_test_unseen, load_initial_weights
 from .run_checks import asks_for_more, check_existing_run, check_extension, check_run_dir
 from .run_files import run_arguments, write_results, write_setup
 from .run_folder import Run, default_run_dir, resolve_run_dir
+from .run_warnings import mirror_warning
 from ..training import Callback, TimeEstimate, broadcast_text, check_optimizer, epochs_within, estimate, fit
 from ..training import peer_failure, training_arguments
 
@@ -103,8 +105,8 @@ def _train_main(config: Config, run_dir: str | Path | None, resume: str, callbac
     path = _requested_folder(run_dir, resume)
     if path:
         check_run_dir(path, config, resume)
-    writable_folder(path or resolve_run_dir("runs"))
-    data = splits or load_data(config.data, allow=config.allow)
+    with _output_folder(path):  # now, so that it is never read as data
+        data = splits or load_data(config.data, allow=config.allow)
     run = Run(path or default_run_dir(config))
     with locked(run.path):
         if config.model.weights:
@@ -123,6 +125,14 @@ def _train_main(config: Config, run_dir: str | Path | None, resume: str, callbac
         return Run(run.path, resumed=trained.resumed, extended=extended)
 
 # %% ../../nbs/runs/30_running.ipynb #1a9ff42c
+def _output_folder(path: Path | None) -> contextlib.AbstractContextManager:
+    "Make the run's folder, or runs/ if it has none yet, for the block; if the block fails, remove what was made."
+    if path:
+        return own_folder_if_done(path, "run")
+    runs = resolve_run_dir("runs")
+    return contextlib.nullcontext(writable_folder(runs)) if runs.exists() else own_folder_if_done(runs, "outputs")
+
+
 def _requested_folder(run_dir: str | Path | None, resume: str) -> Path | None:
     "Return the folder named by `resume`, which must hold a run, or by `run_dir`; None for a new folder."
     path = resolve_run_dir(run_dir) if run_dir else None
@@ -144,6 +154,8 @@ def _train(config: Config, run: Run, splits: Splits, callbacks: Iterable[Callbac
     if report.findings and show_findings:
         found = "; ".join(f"{finding.kind}: {finding.count:,}" for finding in report.findings)
         warnings.warn(f"data check: {found} (ic check shows which)", UserWarning)
+    for warning in mirror_warning(config, splits):
+        warnings.warn(warning["message"], UserWarning)
     broadcast_text(distributed, f"begins {run.path}")
     recording = run_arguments(run.path, config, callbacks)
     timer, model = recording["callbacks"][0], new_model(config, splits)

@@ -15,6 +15,6 @@ from .progress_bar import BarProgress as BarProgress, CountProgress as CountProg
 from .progress_bar import make_progress as make_progress
 from .resuming import CheckpointCallback as CheckpointCallback, check_classes as check_classes, is_longer as is_longer, make_checkpoint as make_checkpoint, resume as resume
 from .schedulers import SCHEDULES as SCHEDULES, Schedule as Schedule, lr_at_step as lr_at_step
-from .setup import epoch_images as epoch_images, epoch_order as epoch_order, setup_training as setup_training, training_arguments as training_arguments
+from .setup import epoch_images as epoch_images, epoch_order as epoch_order, shrink_batch_size as shrink_batch_size, setup_training as setup_training, training_arguments as training_arguments
 from .state import TrainSetup as TrainSetup, TrainState as TrainState, snapshot as snapshot
 from .step import train_step as train_step

@@ -21,7 +21,7 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan's: steep at 0, then close to 
 def newton_schulz(matrix: torch.Tensor,  # (rows, columns)
                   steps: int = 3,  # iterations
                  ) -> torch.Tensor:  # (rows, columns)
-    "Return `matrix` with its singular values moved close to 1 and its singular vectors unchanged."
+    "Return `matrix` with its large singular values near 1, its small ones raised, and its singular vectors unchanged."
     if len(matrix) > matrix.shape[1]:
         return newton_schulz(matrix.T, steps).T
     a, b, c = COEFFICIENTS

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['INIT_SAMPLES', 'SMALL_PART', 'merge_hyperparameters', 'check_length', 'training_arguments', 'epoch_images',
-           'epoch_order', 'resize_batch', 'check_module', 'check_outputs', 'init_from_data', 'check_training_data',
-           'warn_of_small_parts', 'zero_totals', 'wrap_model', 'setup_training']
+           'epoch_order', 'resize_batch', 'check_module', 'check_outputs', 'init_from_data', 'fitting_batch_size',
+           'shrink_batch_size', 'check_training_data', 'warn_of_small_parts', 'zero_totals', 'wrap_model',
+           'setup_training']
 
 # %% ../../nbs/training/50_setup.ipynb #cbdcc4a0
 import math
@@ -17,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..config import AugmentConfig, Config, Hyperparameters, check_config
+from ..config import AugmentConfig, Config, Hyperparameters, check_config, compose, list_presets
 from ..core import ConfigError, is_out_of_memory, permutation, quoted, translate_torch_errors
 from ..data import Splits, batches, to_device
 from .compute import Compute, resolve_compute
@@ -149,7 +150,37 @@ def init_from_data(model: nn.Module,
         rows = permutation(len(splits.train), seed, 0)[:INIT_SAMPLES]
         model.init_from_data(next(batches(splits.train, splits.preprocess, INIT_SAMPLES, rows, device=device)).inputs)
 
+# %% ../../nbs/training/50_setup.ipynb #f147f675
+def fitting_batch_size(n: int,  # training images
+                       world_size: int = 1,  # processes, which share a batch equally
+                      ) -> int:
+    "Return a batch size for a small training set: a power of two (or a multiple of the processes), about ten steps an epoch."
+    size = min(n, max(4, 2**int(math.log2(max(1, n / 10)))))
+    return max(1, size // world_size) * world_size
+
+
+def shrink_batch_size(hyperparameters: Hyperparameters,
+                      n: int,  # training images
+                      world_size: int = 1,  # processes
+                     ) -> Hyperparameters:
+    "Return the hyperparameters with a smaller batch size if that of a preset is larger than the training set."
+    presets = {Hyperparameters().batch_size}
+    if hyperparameters.batch_size > n:
+        presets |= {compose([f"hyperparameters={name}"]).hyperparameters.batch_size for name in list_presets()["hyperparameters"]}
+    fits = hyperparameters.batch_size <= n or hyperparameters.batch_size not in presets
+    return hyperparameters if fits else replace(hyperparameters, batch_size=fitting_batch_size(n, world_size))
+
 # %% ../../nbs/training/50_setup.ipynb #be822d8a
+def _fit_to_data(hyperparameters: Hyperparameters, n: int, compute: Compute) -> Hyperparameters:
+    "Return the hyperparameters with a batch size that fits, and warn if it is a smaller one."
+    distributed, size = compute.distributed, hyperparameters.batch_size
+    found = shrink_batch_size(hyperparameters, n, distributed.world_size)
+    if found.batch_size != size and distributed.is_main:
+        warnings.warn(f"batch_size={size} is larger than the training set ({n}): using batch_size={found.batch_size}",
+                      UserWarning, 3)
+    return found
+
+
 def check_training_data(splits: Splits,
                         hyperparameters: Hyperparameters,
                         compute: Compute,
@@ -158,7 +189,7 @@ def check_training_data(splits: Splits,
     batch_size, n = hyperparameters.batch_size, len(splits.train)
     if batch_size > n:
         raise ConfigError(f"batch_size={batch_size} is larger than the training set ({n})", "hyperparameters.batch_size",
-                          f"use batch_size={2**int(math.log2(max(1, n / 10)))}, for ten steps an epoch or more")
+                          f"use batch_size={fitting_batch_size(n)}")
     if len(splits.valid) == 0:
         raise ConfigError("there are no validation images", "data.valid_fraction",
                           "set valid_fraction=0.1: the best epoch is chosen on them")
@@ -206,6 +237,7 @@ def setup_training(model: nn.Module,  # moved to the device, in place
     check_module(model)
     augment, device = augment or AugmentConfig(), compute.device
     check_config(Config(hyperparameters=hyperparameters, augment=augment, seed=seed))
+    hyperparameters = _fit_to_data(hyperparameters, len(splits.train), compute)
     check_training_data(splits, hyperparameters, compute)
     warn_of_small_parts(model, hyperparameters, compute)
     with translate_torch_errors(hyperparameters.batch_size):
