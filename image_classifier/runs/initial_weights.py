@@ -38,8 +38,8 @@ def load_initial_weights(model: nn.Module,  # from `build_model`; changed in pla
     if tuple(saved.classes) != tuple(classes):
         shapes = build_model(replace(architecture, classes=architecture.classes + 1)).state_dict()
         head = [name for name, tensor in own.items() if tensor.shape != shapes[name].shape]
-        warnings.warn(f"other classes than those of {quoted(folder, 200)}: the head ({', '.join(head)}) starts with random weights",
-                      UserWarning)
+        warnings.warn(f"other classes than those of {quoted(folder, 200)}: the head ({', '.join(head)}) starts with "
+                      "random weights", UserWarning)
     load_state(model, {**tensors, **{name: own[name] for name in head}}, folder)
     return head
 

@@ -48,7 +48,8 @@ def check_length(hyperparameters: Hyperparameters,
                 ) -> None:
     "Raise a `ConfigError` if neither epochs nor minutes limit the training."
     if hyperparameters.num_epochs == "auto" and not max_minutes:
-        raise ConfigError("epochs=auto needs a time budget", "hyperparameters.num_epochs", "add max_minutes=10, or name the epochs")
+        raise ConfigError("epochs=auto needs a time budget", "hyperparameters.num_epochs",
+                          "add max_minutes=10, or name the epochs")
 
 
 def training_arguments(config: Config,
@@ -208,9 +209,10 @@ def warn_of_small_parts(model: nn.Module,
     images = batch_size // compute.distributed.world_size // parts
     batch_norms = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules())
     if batch_norms and parts > 1 and images < SMALL_PART and compute.distributed.is_main:
-        warnings.warn(f"batch normalization sees {images} image{'s' * (images != 1)} at a time, because a batch of {batch_size} is "
-                      f"computed in {parts} parts: this costs accuracy; use hyperparameters.gradient_accumulation="
-                      f"{max(1, batch_size // compute.distributed.world_size // SMALL_PART)} or less", UserWarning)
+        most = max(1, batch_size // compute.distributed.world_size // SMALL_PART)
+        warnings.warn(f"batch normalization sees {images} image{'s' * (images != 1)} at a time, because a batch of {batch_size} "
+                      f"is computed in {parts} parts: this costs accuracy; use hyperparameters.gradient_accumulation={most} or "
+                      "less", UserWarning)
 
 
 def zero_totals(device: torch.device) -> torch.Tensor:  # (2,)
