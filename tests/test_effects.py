@@ -15,7 +15,7 @@ from torch import nn
 
 from image_classifier.config import ALLOWED, build, CHANGE, check_config, compose, keys, settings
 from image_classifier.core import ConfigError, DataError, ImageClassifierError
-from image_classifier.data import IDX_SETS, IndexedArrayView, load_data
+from image_classifier.data import AUGMENTATIONS, IDX_SETS, IndexedArrayView, load_data, register_augmentation
 from image_classifier.models import seeded_init
 from image_classifier.runs import train
 from image_classifier.training import OPTIMIZERS, Callback, Checkpoints, fit, training_arguments
@@ -258,6 +258,18 @@ def images_are_augmented_in_training_only(key, folder):
         unchanged, flipped = (torch.stack([(image == other).all() for image, other in zip(changed.train_inputs[0], given)])
                           for given in (plain().train_inputs[0], plain().train_inputs[0].flip(-1)))
         assert (unchanged | flipped).all() and unchanged.any() and flipped.any()
+
+
+@experiment("augment.extra")
+def registered_augmentation_changes_training_images_only(key, folder):
+    register_augmentation("fade")(lambda pixels, draws, strength: pixels * (1 - strength))
+    try:
+        none, half, whole = (trained(extra=[f"fade:{strength}"]) for strength in (0, 0.5, 1))
+    finally:
+        del AUGMENTATIONS["fade"]
+    assert same(none.train_inputs, plain().train_inputs) and same(whole.eval_inputs, plain().eval_inputs)
+    black = whole.train_inputs[0]
+    assert torch.allclose(half.train_inputs[0] - black, (none.train_inputs[0] - black) / 2, atol=1e-5) and not torch.equal(half.step, none.step)
 
 
 @experiment("augment.tta")

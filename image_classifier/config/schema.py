@@ -17,7 +17,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple, Optional
 
-from ..core import ConfigError, nearest, quoted
+from ..core import NAME_PATTERN, ConfigError, nearest, quoted
 
 # %% ../../nbs/config/10_schema.ipynb #601bd7f6
 def _key(default: Any,  # the value if no preset, file or override sets one
@@ -35,8 +35,8 @@ def _key(default: Any,  # the value if no preset, file or override sets one
 SOURCES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "folder", "csv")
 REGISTERED_DATA: set[str] = set()  # names of the readers that a user registered
 IMAGE_FORMATS = ("png", "jpeg", "webp", "bmp", "gif", "tiff")
-_NAME = r"[A-Za-z_][\w.-]{0,199}"
-_REGISTERED = (_NAME, "a registered name")
+_REGISTERED = (NAME_PATTERN, "a registered name")
+_WITH_STRENGTH = (NAME_PATTERN + r"(:\d+\.?\d*([eE][+-]?\d+)?)?", "a list of registered names, each as NAME or NAME:STRENGTH")
 
 # %% ../../nbs/config/10_schema.ipynb #6adecfbb
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class DataConfig:
 class ModelConfig:
     "Which network to train."
     library: str = _key("auto", "where to find the name; auto: registered, then torchvision's", choices=("auto", "timm"))
-    name: str = _key("simple_cnn", "name of the network", "resnet18", pattern=(_NAME, "a plain name such as resnet18"))
+    name: str = _key("simple_cnn", "name of the network", "resnet18", pattern=(NAME_PATTERN, "a plain name such as resnet18"))
     weights: Optional[str] = _key(None, "run or classifier folder whose weights the network starts with; null: random weights")
 
 # %% ../../nbs/config/10_schema.ipynb #7bbff4c6
@@ -81,6 +81,7 @@ class AugmentConfig:
     translate: float = _key(0.0, "maximum shift, as a fraction of the side", ge=0, le=1)
     rotation: float = _key(0.0, "maximum rotation in either direction, in degrees", ge=0, le=180)
     color_jitter: float = _key(0.0, "maximum change of brightness, contrast and saturation, as a fraction", ge=0, le=1)
+    extra: list[str] = _key([], "augmentations that you registered, applied last, e.g. [erase:0.4]", pattern=_WITH_STRENGTH)
     tta: str = _key("none", "test-time augmentation; flip: average the logits over a flip", choices=("none", "flip"))
 
 # %% ../../nbs/config/10_schema.ipynb #b748e4a2

@@ -6,6 +6,7 @@
 __all__ = ['Classifier']
 
 # %% ../../nbs/inference/40_classifier.ipynb #12454ea2
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..core import (ArtifactError, atomic_folder, atomic_write, check_manifest, existing_folder, load_state,
+from ..core import (ArtifactError, atomic_folder, atomic_write, check_manifest, check_type, existing_folder,
+                                   load_state,
                                    load_tensors, read_json, save_tensors, write_json, write_manifest)
 from ..data import Preprocess
 from .artifact import build_from_metadata, check_metadata, to_metadata
@@ -81,9 +83,10 @@ class Classifier:
 
     @classmethod
     def load(cls,
-             folder: str | Path,  # as `save` wrote it, or a run's folder
+             folder: str | os.PathLike,  # as `save` wrote it, or a run or its folder
             ) -> "Classifier":
         "Read an artifact that may come from anywhere, or raise an `ArtifactError`."
+        check_type(folder, (str, os.PathLike), "folder", "name the folder of a run or of a classifier")
         folder = _artifact_folder(Path(folder))
         found = check_metadata(read_json(folder / "classifier.json"), folder / "classifier.json")
         tensors, metrics = load_tensors(folder / "model.safetensors"), _read_metrics(folder / "metrics.json")

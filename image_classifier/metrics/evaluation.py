@@ -10,12 +10,13 @@ import hashlib
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from ..core import ArtifactError, autocast, join_problems
+from ..core import ArtifactError, autocast, check_type, join_problems
 from ..data import batches, connected_groups, Dataset, Preprocess
 from .classification import confusion_matrix, probabilities
 from .summary import compute_metrics
@@ -32,6 +33,8 @@ def predict_logits(model: nn.Module,  # (B,C,H,W) -> (B,K)
                    tta: str = "none",  # test-time augmentation: none or flip
                   ) -> torch.Tensor:  # (N,K) float32 on the CPU
     "Return the model's logits for the images of `dataset`, in order."
+    check_type(model, nn.Module, "model", "pass a network; evaluate() also takes a Classifier")
+    check_type(dataset, Dataset, "dataset", "pass one of the splits, e.g. splits.test")
     device, mode = next(model.parameters()).device, model.training
     batch_size = min(512, max(16, (1 << 23) // (preprocess.channels * preprocess.size ** 2)))
     model.eval()
@@ -94,13 +97,18 @@ def unit_hashes(dataset: Dataset,  # N images
     return hashes[connected_groups(dataset.digests, dataset.groups or dataset.digests)]
 
 # %% ../../nbs/metrics/60_evaluation.ipynb #adab7a5b
-def evaluate(model: nn.Module,  # (B,C,H,W) -> (B,K)
-             dataset: Dataset,  # N images
-             preprocess: Preprocess,  # from pixels to inputs
+def evaluate(model: Any,  # a network (B,C,H,W) -> (B,K), or a `Classifier`, which brings the other arguments
+             dataset: Dataset | None = None,  # N images
+             preprocess: Preprocess | None = None,  # from pixels to inputs
              tta: str = "none",  # test-time augmentation: none or flip
              temperature: float = 1.0,  # divides the logits
             ) -> Evaluation:
     "Run `model` over `dataset` once, in order and without augmentation, and return its metrics and logits."
+    check_type(dataset, Dataset, "dataset", "pass the images to evaluate on, e.g. splits.test")
+    if isinstance(getattr(model, "preprocess", None), Preprocess) and preprocess is None:
+        return evaluate(model.model, align_classes(dataset, model.classes), model.preprocess, model.tta, model.temperature)
+    check_type(model, nn.Module, "model", "pass a network, or a Classifier")
+    check_type(preprocess, Preprocess, "preprocess", "pass e.g. splits.preprocess, or a Classifier as the model")
     logits = predict_logits(model, dataset, preprocess, tta=tta).numpy()
     if not np.isfinite(logits).all():
         raise ArtifactError("the model returns non-finite logits", todo="its weights are damaged: restore them from their source")
@@ -114,6 +122,7 @@ def align_classes(dataset: Dataset,  # N images
                   classes: Sequence[str],  # the model's, in its order
                  ) -> Dataset:
     "Return the same images with the model's classes, or raise an `ArtifactError` if it does not know one of theirs."
+    check_type(dataset, Dataset, "dataset", "pass one of the splits, e.g. splits.test")
     if unknown := [name for name in dataset.classes if name not in classes]:
         raise ArtifactError(f"{len(classes)} classes in the classifier, {len(dataset.classes)} in the data, "
                             f"unknown to it: {join_problems(unknown)}", todo="evaluate on images of its classes")

@@ -19,8 +19,8 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 from ..config import ALLOWED, CORRUPT, DataConfig, EMPTY_CLASS, LEAKS
-from ..core import (DataError, escaped, ImageClassifierError, join_problems, own_folder, quoted, read_json,
-                                   write_json)
+from ..core import (check_type, DataError, escaped, ImageClassifierError, join_problems, own_folder, quoted,
+                                   read_json, write_json)
 from ..data import (cache_folder, ImageFacts, load_or_decode, load_source, log_layout, missing_classes, PARTS,
                                    pixels_key, Source, SourceImages, split_groups, split_source, Splits)
 from .duplicates import thumbnails
@@ -88,6 +88,7 @@ def check_splits(splits: Splits,
                  near_duplicates: bool = True,  # also search for near duplicates
                 ) -> DataReport:
     "Report what is wrong with splits that are about to be trained on."
+    check_type(splits, Splits, "splits", "pass what load_data returns")
     path = _report_path(splits.config or DataConfig(), splits.fingerprint[:32], near_duplicates)
     if stored := _read_report(path):
         return stored

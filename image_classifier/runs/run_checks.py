@@ -6,6 +6,7 @@
 __all__ = ['SETUP_FILES', 'LENGTH_KEYS', 'asks_for_more', 'check_run_dir', 'check_extension', 'check_existing_run']
 
 # %% ../../nbs/runs/24_run_checks.ipynb #2bc9b1b6
+import warnings
 from collections.abc import Collection
 from pathlib import Path
 
@@ -67,6 +68,7 @@ def check_extension(run: Run,  # finished
 def check_existing_run(run: Run,
                        splits: Splits,  # the data as it is now
                        allow: Collection[str] = (),  # "change": resume although the data has changed
+                       augment: str | None = None,  # names and hash of the user's augmentations
                       ) -> None:
     "Raise a `DataError` if the run's data has changed, an `ArtifactError` if files of a finished run are damaged."
     path = run.path / "environment.json"
@@ -81,6 +83,16 @@ def check_existing_run(run: Run,
                         "choose another run folder")
     if run.finished:
         _check_results(run)
+        _check_augment(run, environment.get("augment_function"), augment)
+
+# %% ../../nbs/runs/24_run_checks.ipynb #4b946b14
+def _check_augment(run: Run, then: str | None, now: str | None) -> None:
+    "Raise a `ConfigError` if a finished run was made with another `augment=` function; warn if none is given now."
+    if now not in (None, then):
+        raise ConfigError(f"the run was made with the augmentation {then or 'of its configuration only'}, now it is {now}", run.path,
+                          "choose another run folder")
+    if now != then:
+        warnings.warn(f"the run was made with the augmentation {then}, which is not given now; it is not trained again", UserWarning)
 
 # %% ../../nbs/runs/24_run_checks.ipynb #689876d6
 def _check_initial_weights(run: Run, environment: object) -> None:

@@ -37,6 +37,7 @@ def write_setup(run_dir: Path,
                 config: Config,
                 splits: Splits,
                 device: torch.device,
+                augment: str | None = None,  # `augment_source` of the user's augmentations
                ) -> None:
     "Write what is known before the first step: configuration, environment, hashes of the images."
     own_folder(run_dir, "run")
@@ -44,7 +45,7 @@ def write_setup(run_dir: Path,
         remove_stale_temp(folder)
     atomic_write(run_dir / "config.yaml", to_yaml(replace(config, resume="auto")))  # a new run from this file must not resume it
     weights = weights_hash(config.model.weights) if config.model.weights else None
-    environment = describe_environment(device, splits.fingerprint)
+    environment = describe_environment(device, splits.fingerprint, augment)
     environment |= {"classes": list(splits.classes), "initial_weights": weights}
     write_json(run_dir / "environment.json", environment)
     save_tensors(run_dir / IMAGES_FILE, image_hashes(splits))

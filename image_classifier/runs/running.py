@@ -10,16 +10,17 @@ import contextlib
 import math
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Optional
 
 from torch import nn
 
-from ..config import Config, check_config
-from ..core import ArtifactError, ConfigError, DivergedError, ResourceError, Stop, available_memory, choose_device
-from ..core import locked, own_folder_if_done, threads, writable_folder
-from ..data import Splits, check_reader, load_data
+from ..config import Config, Setting, check_config, convert, settings
+from ..core import ArtifactError, ConfigError, DivergedError, ResourceError, Stop, available_memory
+from ..core import check_type, choose_device, locked, own_folder_if_done, threads, writable_folder
+from ..data import Splits, check_reader, load_data, parse_extra
 from ..inference import Classifier
 from ..models import activation_bytes, Architecture, build_model, check_model
 from ..quality import check_splits
@@ -28,16 +29,17 @@ from .run_checks import asks_for_more, check_existing_run, check_extension, chec
 from .run_files import run_arguments, write_results, write_setup
 from .run_folder import Run, default_run_dir, resolve_run_dir
 from .run_warnings import mirror_warning
-from ..training import Callback, TimeEstimate, broadcast_text, check_optimizer, epochs_within, estimate, fit
-from ..training import peer_failure, training_arguments
+from ..training import Callback, TimeEstimate, augment_source, broadcast_text, check_callbacks, check_optimizer
+from ..training import epochs_within, estimate, fit, peer_failure, split_augment, training_arguments
 
 # %% ../../nbs/runs/30_running.ipynb #0058c4d6
 def check_run_config(config: Config) -> Config:
-    "Return the configuration if it is valid; raise a `ConfigError` for an unknown data reader, network or optimizer."
-    check_config(config)
+    "Return the configuration with all values converted; raise a `ConfigError` for an unknown reader, network or other name."
+    config = check_config(config)
     check_reader(config.data.name)
     check_model(config.model.name, config.model.library)
     check_optimizer(config.hyperparameters.optimizer)
+    parse_extra(config.augment.extra)
     check_memory(config)
     return config
 
@@ -72,7 +74,8 @@ def estimate_run(config: Config,
                  splits: Splits | None = None,  # the data of `config.data`, if loaded already
                 ) -> TimeEstimate:
     "Return an estimate of the training time on this machine."
-    arguments = training_arguments(check_run_config(config))
+    config = check_run_config(config)
+    arguments = training_arguments(config)
     splits = splits or load_data(config.data, allow=config.allow)
     used = {name: arguments[name] for name in ("hyperparameters", "augment", "seed", "compute")}
     found = estimate(new_model(config, splits), splits, **used)
@@ -87,19 +90,26 @@ def train(config: Config,
           callbacks: Iterable[Callback] = (),
           splits: Splits | None = None,  # the data of `config.data`, if loaded and checked already
           stop: Stop | None = None,  # requests the end of training after a step
+          augment: Callable | None = None,  # changes uint8 training batches, before the configured augmentation
          ) -> Run:
     "Train, evaluate and save a classifier; resume an unfinished run, or return the finished one."
-    arguments = training_arguments(check_run_config(config)) | {"stop": stop}
+    config, callbacks = check_run_config(config), check_callbacks(callbacks)
+    run_dir = convert(Setting("run_dir", Optional[str]), run_dir)
+    resume = config.resume if resume is None else convert(settings()["resume"], resume)
+    arguments = training_arguments(config) | {"stop": stop}
+    if augment is not None:
+        arguments["augment"] = [augment, config.augment]
     compute = arguments["compute"]
     with peer_failure(compute.distributed), threads(compute.threads):
         if compute.distributed.is_main:
-            return _train_main(config, run_dir, resume or config.resume, callbacks, splits, arguments)
+            return _train_main(config, run_dir, resume, callbacks, splits, arguments)
         return _train_worker(config, splits, callbacks, arguments)
 
 # %% ../../nbs/runs/30_running.ipynb #ff7b7ba5
 def _train_main(config: Config, run_dir: str | Path | None, resume: str, callbacks: Iterable[Callback], splits: Splits | None,
                 arguments: dict) -> Run:
     "Choose the folder, load the data, and train unless the run is finished."
+    check_type(splits, (Splits, type(None)), "splits", "pass what load_data returns")
     if splits is not None and splits.config != config.data:
         raise ConfigError("these splits were loaded for another data configuration", todo="use load_data(config.data)")
     path = _requested_folder(run_dir, resume)
@@ -113,7 +123,7 @@ def _train_main(config: Config, run_dir: str | Path | None, resume: str, callbac
             check_test_unseen(config.model.weights, data, config.allow)
         extended = False
         if check_run_dir(run.path, config, resume):
-            check_existing_run(run, data, config.allow)
+            check_existing_run(run, data, config.allow, _augment_source(arguments))
             extended = run.finished and asks_for_more(run.config, config)
             if run.finished and not extended:
                 broadcast_text(arguments["compute"].distributed, f"finished {run.path}")
@@ -145,11 +155,17 @@ def _requested_folder(run_dir: str | Path | None, resume: str) -> Path | None:
         raise ConfigError("resume and the run folder name different places", f"{found}, {run_dir}", "give one of them")
     return found
 
+# %% ../../nbs/runs/30_running.ipynb #08847c12
+def _augment_source(arguments: dict) -> str | None:
+    "Return the names and the hash of the user's augmentations, None if there are none."
+    config, function = split_augment(arguments["augment"])
+    return augment_source(function, config.extra)
+
 # %% ../../nbs/runs/30_running.ipynb #dc3f4f0d
 def _train(config: Config, run: Run, splits: Splits, callbacks: Iterable[Callback], arguments: dict, show_findings: bool) -> Run:
     "Train and write the results, in a folder and with data that were accepted."
     distributed = arguments["compute"].distributed
-    write_setup(run.path, config, splits, arguments["compute"].device)
+    write_setup(run.path, config, splits, arguments["compute"].device, _augment_source(arguments))
     report = check_splits(splits, config.check_near_duplicates)
     if report.findings and show_findings:
         found = "; ".join(f"{finding.kind}: {finding.count:,}" for finding in report.findings)
