@@ -113,7 +113,8 @@ def shorten_schedule(config: Config,
     "Return the configuration of a short training with the onecycle schedule and without early stopping."
     hyper = shrink_batch_size(config.hyperparameters, images)
     enough = max(MIN_EPOCHS, math.ceil(MIN_STEPS / math.ceil(images / hyper.batch_size)))
-    epochs = min(hyper.num_epochs, enough) if epochs is None else epochs
+    if epochs is None:
+        epochs = enough if hyper.num_epochs == "auto" else min(hyper.num_epochs, enough)
     hyper = replace(hyper, num_epochs=epochs, scheduler_type="onecycle", warmup_epochs=0.0)
     return check_config(replace(config, hyperparameters=hyper, early_stopping_patience=0))
 
@@ -126,6 +127,7 @@ def describe_cost(splits: Splits,
     "Describe the work of `cross_val_probabilities` in one line."
     images = round((len(splits.train) + len(splits.valid)) * (folds - 1) / folds * (1 - config.data.valid_fraction))
     epochs, full = shorten_schedule(config, images, epochs).hyperparameters.num_epochs, config.hyperparameters.num_epochs
+    full = epochs if full == "auto" else full
     times = folds * images * epochs / (len(splits.train) * full)
     return (f"{folds} networks train on about {images:,} images for {epochs} epochs: "
             f"{times:.1f} times the work of a run of {full} epochs")
