@@ -29,7 +29,7 @@ from ..training import peer_failure, split_augment, training_arguments
 
 # %% ../../nbs/runs/30_running.ipynb #0058c4d6
 def check_run_config(config: Config) -> Config:
-    "Return the configuration if it is valid; raise a `ConfigError` for an unknown data reader, network, optimizer or augmentation."
+    "Return the configuration if it is valid; raise a `ConfigError` for a reader, network or the like that is not registered."
     check_config(config)
     check_reader(config.data.name)
     check_model(config.model.name, config.model.library)
