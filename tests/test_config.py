@@ -1,4 +1,5 @@
 "What a user loses if the configuration accepts something wrong or refuses something right."
+import os
 import random
 import subprocess
 import sys
@@ -342,8 +343,16 @@ def test_text_for_a_parameter_stays_text(tmp_path):
     hostile = '"; import os #'
     assert from_parameters(data="csv", overrides=f"""data.root=x 'data.label_column={hostile}'""").data.label_column == hostile
 
+@pytest.mark.parametrize("text", ["", "[DEFAULT]\nlib_name = fastcore\n", "# lib_name = literate-image-classifier\n", "\0" * 200_000, None])
+def test_settings_of_another_project_above_do_not_capture_runs(tmp_path, monkeypatch, text):
+    (tmp_path / "settings.ini").write_text(text) if text is not None else os.mkfifo(tmp_path / "settings.ini")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    assert project_root() == tmp_path / "work"
+
+
 def test_relative_folder_starts_from_the_project(tmp_path, monkeypatch):
-    (tmp_path / "settings.ini").write_text("")
+    (tmp_path / "settings.ini").write_text("[DEFAULT]\nlib_name = literate-image-classifier\n")
     (tmp_path / "pics").mkdir()
     (tmp_path / "nbs").mkdir()
     monkeypatch.chdir(tmp_path / "nbs")

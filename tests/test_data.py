@@ -86,6 +86,42 @@ def test_groups_of_mixed_classes_are_not_divided_and_stay_near_the_fraction(seed
     assert (np.abs(np.bincount(targets[chosen]) - np.bincount(targets) * 0.2) <= 5).all()
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.4])
+def test_groups_are_tested_equally_often_whatever_their_size(mixed, fraction):
+    random = np.random.default_rng(4)
+    sizes = np.rint(np.geomspace(1, 60, 30)).astype(int)[random.permutation(30)]
+    groups = np.repeat(np.arange(30), sizes)
+    targets = random.integers(0, 2, len(groups)) if mixed else groups % 2
+    units, names = connected_groups(groups), [f"{row}" for row in range(len(groups))]
+    drawn = []
+    for seed in range(300):
+        chosen = stratified_sample(targets, units, hash_priorities(names, seed)[units], fraction)
+        assert not set(groups[chosen]) & set(groups[~chosen])
+        assert set(targets[chosen]) == set(targets[~chosen]) == {0, 1}
+        drawn.append(np.isin(np.arange(30), groups[chosen]))
+    often, share = np.mean(drawn, axis=0), np.array(drawn) @ sizes / sizes.sum()
+    largest, order = sizes.argmax(), np.argsort(sizes)
+    assert abs(often[order[:15]].mean() - often[order[15:]].mean()) < 0.03 and abs(often[largest] - fraction) < 0.09
+    assert abs(share.mean() - fraction) < 0.015 and share.std() < 0.06
+    assert abs(np.average(sizes, weights=often) / sizes.mean() - 1) < 0.12  # the mean size of a group in the test set
+
+
+def test_one_class_in_many_groups_of_one_size_gets_its_exact_share():
+    groups = np.repeat(np.arange(50), 7)
+    for seed in range(20):
+        priorities = hash_priorities([f"{row}" for row in range(350)], seed)
+        assert stratified_sample(np.repeat([0, 1], 175), connected_groups(groups), priorities[groups * 7], 0.2).sum() == 70
+
+
+def test_every_split_has_each_class_of_few_large_groups(pets):
+    rows = [(f"{name}/{number}.png", name, f"{name}{max(0, number - 7)}") for name in ("cat", "dog") for number in range(10)]
+    (pets / "pets.csv").write_text("file,label,who\n" + "".join(",".join(row) + "\n" for row in rows))
+    for seed in range(20):  # groups of eight, one and one
+        splits = load_data(DataConfig("csv", str(pets / "pets.csv"), group_column="who", split_seed=seed))
+        assert [set(part.targets) for part in (splits.train, splits.valid, splits.test)] == [{0, 1}] * 3
+
+
 def test_split_depends_on_names_and_seed_not_on_the_order_on_disk(pets, tmp_path):
     files = sorted(pets.glob("*/*.png"))
     for path in reversed(files):  # a copy in another folder, made in another order

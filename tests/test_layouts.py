@@ -274,3 +274,19 @@ def test_forty_images_are_enough_for_every_preset(tmp_path, monkeypatch, capsys,
     assert main(["train", *words]) == 0  # the finished run is found again
     assert main(["train", "data=pets", "batch_size=29", "data.cache_dir=cache"]) == 2  # chosen by the user
     assert "batch_size=29 is larger than the training set (28)" in capsys.readouterr().err
+
+
+# runs inside the data
+
+
+@pytest.mark.parametrize("out", [[], ["--out", "first"], ["--out", "cat/first"]])
+def test_a_folder_stays_usable_after_training_inside_of_it(pets, monkeypatch, capsys, out):
+    monkeypatch.chdir(pets)
+    words = ["data=.", "data.cache_dir=cache", "epochs=1", "batch_size=4"]
+    assert main(["train", *words, *out]) == 0
+    before = load_data(folder(pets)).fingerprint
+    assert main(["train", *words, "seed=7", *(["--out", "second"] if out else [])]) == 0
+    assert main(["check", *words]) == 0 and load_data(folder(pets)).fingerprint == before
+    assert load_data(folder(pets)).classes == ("cat", "dog")
+    assert main(["check", *words[1:], "data=first" if out == ["--out", "first"] else "data=cache"]) == 3
+    assert "of image_classifier, not images" in capsys.readouterr().err

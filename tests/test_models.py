@@ -195,7 +195,7 @@ def test_unknown_name_is_answered_with_the_nearest_ones():
 
 def test_missing_timm_is_answered_with_the_extra_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ConfigError, match="pip install 'image_classifier\\[timm\\]'"):
+    with pytest.raises(ConfigError, match="pip install 'literate-image-classifier\\[timm\\]'"):
         check_model("resnet18", library="timm")
 
 

@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import os
+import pwd
 import re
 import runpy
 import shutil
@@ -142,6 +143,15 @@ def test_setup_says_what_settings_say(monkeypatch):
     assert all(set(SETTINGS[f"{extra}_requirements"].split()) <= set(given["extras_require"][extra]) for extra in extras)
     assert given["entry_points"]["console_scripts"] == SETTINGS["console_scripts"].split()
     assert package_version() == SETTINGS["version"]
+
+
+def test_every_line_that_installs_the_package_names_ours():
+    "`image-classifier` on PyPI is somebody else's package, and an egg fragment is no longer accepted by pip."
+    assert SETTINGS["lib_name"] == importlib.import_module(f"{PACKAGE}.core").DISTRIBUTION
+    wrong = [(str(name), line) for name in tracked() if name.suffix in {".py", ".ipynb", ".md", ".yaml", ".yml", ".ini", ".toml", ""} and (ROOT / name).is_file()
+             for line in re.findall(r"""pip install[^\n]*?['"` ]image[-_]classifier(?:\[|['"`\s]).*|#egg=.*""", (ROOT / name).read_text(encoding="utf-8"))
+             if name != Path("tests/test_project.py")]
+    assert wrong == []
 
 
 def package_version() -> str:
@@ -475,7 +485,7 @@ def test_no_line_is_too_long_to_be_read():
 
 
 MACHINE = re.compile("|".join([r"(?<![\w.])/(?:work|root)/", r"(?<![\w.])/tmp/\w*\d", r"/site-packages/", r"ipykernel_\d+", r"pypi-more",
-                               re.escape(str(ROOT)), re.escape(str(Path.home())) + r"(?=/)"]))
+                               re.escape(str(ROOT)), re.escape(pwd.getpwuid(os.getuid()).pw_dir) + r"(?=/)"]))
 ADDRESS = re.compile(r"\b0x[0-9a-f]{8,}\b")
 
 

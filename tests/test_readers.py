@@ -687,3 +687,25 @@ def test_every_data_preset_has_a_reader_and_every_format_a_suffix():
 def test_jpe_is_a_suffix_of_jpeg(pets):
     save(pets / "cat" / "old.jpe", picture(99), format="JPEG")
     assert "cat/old.jpe" in every_id(load_data(folder(pets)))
+
+
+@pytest.mark.parametrize("path", ["x/../out/secret.png", "out/secret.png", "x/../cat/link.png", "x/y/../../../out/secret.png", "x/far/secret.png"])
+def test_a_path_in_a_table_that_leaves_the_data_through_links_is_refused(pets, tmp_path, path):
+    "The real path of the file that is opened counts, not that of another spelling."
+    save(tmp_path / "private" / "secret.png", picture(99))
+    (pets / "deep" / "er").mkdir(parents=True)
+    (pets / "x").symlink_to("deep/er")  # inside: `x/..` is `deep` for the system, and the root when normalized
+    (pets / "deep" / "out").mkdir()
+    save(pets / "deep" / "out" / "secret.png", picture(98))
+    (pets / "out").symlink_to(tmp_path / "private")
+    (pets / "deep" / "er" / "far").symlink_to(tmp_path / "private")
+    (pets / "cat" / "link.png").symlink_to(tmp_path / "private" / "secret.png")
+    (pets / "table.csv").write_text(f"file,label\n{path},cat\ncat/1.png,cat\ndog/1.png,dog\n")
+    refused(pets / "table.csv", "leaves the dataset", name="csv")
+
+
+def test_allowed_links_in_a_table_are_followed_to_the_same_file(pets, tmp_path):
+    save(tmp_path / "private" / "1.png", picture(99))
+    (pets / "out").symlink_to(tmp_path / "private")
+    (pets / "table.csv").write_text("file,label\nx/../out/1.png,cat\ncat/1.png,cat\ndog/1.png,dog\n")
+    assert read_source(DataConfig("csv", str(pets / "table.csv")), ["links"]).ids == ["cat/1.png", "dog/1.png", "out/1.png"]

@@ -24,10 +24,10 @@ def part(confusion, seed=0):
     return compute_metrics(3.0 * np.eye(len(confusion))[predicted], targets, [f"class {i}" for i in range(len(confusion))], seed)
 
 
-def epochs(losses, train_accuracy=0.9, valid_accuracy=None):
+def epochs(losses, train_accuracy=0.9, valid_accuracy=None, lr=None):
     accuracies = valid_accuracy or [1 - loss / 2 for loss in losses]
-    return History(EpochResult(i, i, 0.1, loss, train_accuracy, loss, accuracy, 1.0)
-                   for i, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True), 1))
+    return History(EpochResult(i, i, rate, loss, train_accuracy, loss, accuracy, 1.0)
+                   for i, (loss, accuracy, rate) in enumerate(zip(losses, accuracies, lr or [0.1] * len(losses), strict=True), 1))
 
 
 GOOD, FALLING = part([[90, 10], [10, 90]]), epochs([0.8, 0.4, 0.3, 0.29, 0.31])
@@ -48,7 +48,8 @@ PROVOKED = {
     "class_never_predicted": [
         dict(valid=part([[95, 5, 0], [5, 95, 0], [6, 4, 0]])), dict(valid=part([[0, 9], [0, 191]]), history=epochs([0.4, 0.3, 0.3]))],
     "class_not_tested": [dict(test=part([[90, 10, 0], [10, 90, 0], [0, 0, 0]]))],
-    "ended_early": [dict(history=epochs([1.5, 1.0, 0.6])), dict(history=epochs([0.6, 0.3], valid_accuracy=[0.7, 0.9]))],
+    "ended_early": [dict(history=epochs([1.5, 1.0, 0.6])), dict(history=epochs([0.6, 0.3], valid_accuracy=[0.7, 0.9])),
+                    dict(history=epochs([1.5, 1.0, 0.6], lr=[0.2, 0.1, 0.1]))],
     "first_epoch_best": [dict(history=epochs([0.4, 0.9, 1.4])), dict(history=epochs([0.4, 9.0, 2.0, 0.7]))],
     "test_images_seen": [dict(seen=20), dict(seen=3)],
     "test_unlike_validation": [dict(test=part([[60, 40], [45, 55]]))],
@@ -67,6 +68,7 @@ def test_every_warning_is_provoked():
 @pytest.mark.parametrize("case", [
     dict(), dict(history=epochs([0.4])), dict(history=epochs([0.5, 0.3, 0.29])), dict(history=epochs([0.03, 0.02], valid_accuracy=[0.995, 0.996])),
     dict(history=epochs([0.024, 0.014], valid_accuracy=[0.979, 0.993]), n=145),  # two images more
+    dict(history=epochs([1.5, 1.0, 0.6], lr=[0.2, 0.1, 0.01])),  # the schedule is at its end
     dict(history=epochs([0.3, 0.32, 0.4])), dict(seen=2), dict(seen=None), dict(valid=part([[4, 0], [0, 4]]), n=8),
     dict(valid=part([[950, 10], [10, 30]]), n=1000, history=epochs([0.2, 0.1, 0.1], 0.99)),  # rare class: accuracy hardly above its share
     dict(valid=part([[30, 20], [15, 35]]), history=epochs([0.7, 0.6, 0.6], 0.75)), dict(test=part([[80, 20], [15, 85]])),

@@ -500,7 +500,7 @@ def test_missing_extra_is_named(folder, home, tmp_path, monkeypatch, missing):
     for name in [name for name in sys.modules if name.split(".")[0] == missing]:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ConfigError, match="pip install 'image_classifier\\[sign\\]'"):
+    with pytest.raises(ConfigError, match="pip install 'literate-image-classifier\\[sign\\]'"):
         sign(folder, home / "ours" / PRIVATE)
 
 

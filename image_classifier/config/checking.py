@@ -10,6 +10,7 @@ import json
 import math
 import numbers
 import operator
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional
@@ -39,10 +40,11 @@ def _boolean(value: Any) -> bool:
     return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
 
 def _text(value: Any) -> str:
-    "Return `value` if it is text that can be a path or a name."
-    if not isinstance(value, str) or not value or "\0" in value:
+    "Return `value`, or the text of a path object, if it can be a path or a name."
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str) or not text or "\0" in text:
         raise TypeError
-    return value
+    return text
 
 # %% ../../nbs/config/15_checking.ipynb #9ba5dea4
 def _words(value: Any) -> list[str]:
@@ -53,9 +55,9 @@ def _words(value: Any) -> list[str]:
             raise ValueError
         text = (inner[1] if inner else value).strip()
         value = [word.strip(" '\"") for word in text.split(",")] if text else []
-    if not isinstance(value, (list, tuple)):
+    if not isinstance(value, (list, tuple, set, frozenset)):
         raise TypeError
-    return [_text(word) for word in value]
+    return [_text(word) for word in (value if isinstance(value, (list, tuple)) else sorted(value))]
 
 # %% ../../nbs/config/15_checking.ipynb #a53ab48e
 _KINDS = {

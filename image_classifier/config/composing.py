@@ -8,10 +8,11 @@ __all__ = ['TABLE_SUFFIXES', 'list_presets', 'preset_values', 'warn_if_shadowed'
 
 # %% ../../nbs/config/30_composing.ipynb #d715b408
 import os
+import re
 import shlex
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -22,7 +23,8 @@ from .checking import check_config, convert, raise_all, refuse_reference, shown
 from .schema import (
     ALIASES, AugmentConfig, build, Config, flat, PATH_KEYS, REGISTERED_DATA, SECTIONS, Setting, settings, to_dict, unknown_key)
 from .yaml import dump_yaml, Pair, read_yaml
-from ..core import ConfigError, DataError, missing_path_hint, quoted, suggestion
+from ..core import ArtifactError, check_type, ConfigError, DataError, DISTRIBUTION, missing_path_hint, quoted
+from ..core import read_bytes, suggestion
 
 # %% ../../nbs/config/30_composing.ipynb #8424d2e5
 def list_presets() -> dict[str, list[str]]:
@@ -195,6 +197,7 @@ def compose(overrides: Sequence[str] = (),  # e.g. ["data=mnist", "epochs=3"]
     "Return the configuration that `overrides` describe, on top of `file` or of the default run."
     if isinstance(overrides, str):
         raise ConfigError("overrides need a list of texts, got one text", todo=f"write [{quoted(overrides)!r}]")
+    check_type(overrides, Iterable, "overrides", 'pass a list of texts, e.g. ["epochs=3"]')
     layer = _read_pairs([_override(text) for text in overrides], Path())
     return _combine(layer, _read_file(file) if file is not None else {})
 
@@ -227,11 +230,19 @@ def load_config(path: str | Path,  # a YAML file
     return compose(file=path)
 
 # %% ../../nbs/config/30_composing.ipynb #b0c7196d
+def _is_checkout(folder: Path) -> bool:
+    "Return whether a folder holds the settings.ini of this project; other projects have such a file too."
+    try:
+        text = read_bytes(folder / "settings.ini", limit=100_000).decode("utf-8", "replace")
+    except ArtifactError:
+        return False
+    return re.search(rf"^lib_name *= *{DISTRIBUTION}\s*$", text, re.MULTILINE) is not None
+
 def project_root(start: Optional[str | Path] = None,  # where to begin; None: the working folder
                 ) -> Path:
-    "Return the nearest folder at or above `start` that contains settings.ini, else the working folder."
+    "Return the nearest folder at or above `start` that is a checkout of this project, else the working folder."
     start = Path(start or Path.cwd()).absolute()
-    return next((folder for folder in (start, *start.parents) if (folder / "settings.ini").is_file()), Path.cwd())
+    return next((folder for folder in (start, *start.parents) if _is_checkout(folder)), Path.cwd())
 
 def resolve_paths(config: Config,  # a configuration
                   base: Path,  # the folder that relative paths start from

@@ -17,7 +17,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple, Optional
 
-from ..core import ConfigError, nearest, quoted
+from ..core import NAME_PATTERN, ConfigError, nearest, quoted
 
 # %% ../../nbs/config/10_schema.ipynb #601bd7f6
 def _key(default: Any,  # the value if no preset, file or override sets one
@@ -35,9 +35,8 @@ def _key(default: Any,  # the value if no preset, file or override sets one
 SOURCES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "folder", "csv")
 REGISTERED_DATA: set[str] = set()  # names of the readers that a user registered
 IMAGE_FORMATS = ("png", "jpeg", "webp", "bmp", "gif", "tiff")
-_NAME = r"[A-Za-z_][\w.-]{0,199}"
-_REGISTERED = (_NAME, "a registered name")
-_WITH_STRENGTH = (_NAME + r"(:\d+\.?\d*([eE][+-]?\d+)?)?", "a list of registered names, each as NAME or NAME:STRENGTH")
+_REGISTERED = (NAME_PATTERN, "a registered name")
+_WITH_STRENGTH = (NAME_PATTERN + r"(:\d+\.?\d*([eE][+-]?\d+)?)?", "a list of registered names, each as NAME or NAME:STRENGTH")
 
 # %% ../../nbs/config/10_schema.ipynb #6adecfbb
 @dataclass(slots=True)
@@ -72,7 +71,7 @@ class ModelConfig:
     "Which network to train."
     library: str = _key("auto", "where to find the name; auto: registered, then torchvision's", choices=("auto", "timm"))
     name: str = _key("simple_cnn", "name of the network; it starts with random weights", "resnet18",
-                     pattern=(_NAME, "a plain name such as resnet18"))
+                     pattern=(NAME_PATTERN, "a plain name such as resnet18"))
 
 # %% ../../nbs/config/10_schema.ipynb #7bbff4c6
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from typing import Any, Optional
 import torch
 
 from ..config import AugmentConfig
-from ..core import ConfigError, quoted, register_in, suggestion, uniform
+from ..core import ConfigError, check_type, quoted, registered_code, registration, suggestion, uniform
 from .transforms import affine, color_jitter, horizontal_flip, translate
 
 # %% ../../nbs/data/90_augment.ipynb #cb9d7988
@@ -62,11 +62,16 @@ def register_augmentation(name: str,  # the name to switch it on by
                           sample: Optional[Callable] = None,  # (indices, seed, epoch) -> (numbers,B); None: a stream of its own
                          ) -> Callable:  # a decorator
     "Return a decorator that adds a function `(pixels, draws, strength) -> pixels` to the registry."
+    known = {taken: found.function for taken, found in AUGMENTATIONS.items()}
+    check = registration(known, name, "an augmentation", '@register_augmentation("my_augmentation")')
     if type(numbers) is not int or numbers < 1:
-        raise ConfigError(f"numbers must be an integer >= 1, got {quoted(numbers)}", f"augmentation {quoted(name)}")
-    def _entry(function):
-        return Augmentation(function, sample or partial(_sample_stream, name, numbers))
-    return register_in(AUGMENTATIONS, name, "an augmentation", '@register_augmentation("erase")', _entry)
+        raise ConfigError(f"numbers must be an integer >= 1, got {quoted(numbers)}", f"augmentation {name}")
+    draws = "pass a function (indices, seed, epoch) -> draws"
+    check_type(sample, (Callable, type(None)), f"sample of the augmentation {name}", draws)
+    def _register(function: Callable) -> Callable:
+        AUGMENTATIONS[name] = Augmentation(check(function), sample or partial(_sample_stream, name, numbers))
+        return function
+    return _register
 
 # %% ../../nbs/data/90_augment.ipynb #49d308e9
 def _between(draw: torch.Tensor,  # (B,) in [0, 1)
@@ -177,7 +182,8 @@ class Augment:
     def _apply(self, name: str, strength: Any, pixels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         "Return the result of one operation, or raise a `ConfigError` if its shape, type or device has changed."
         step = AUGMENTATIONS[name]
-        changed = step.function(pixels, step.sample(indices, self.seed, self.epoch), strength)
+        with registered_code(f"the augmentation {quoted(name)} failed", getattr(step.function, "__module__", "")):
+            changed = step.function(pixels, step.sample(indices, self.seed, self.epoch), strength)
         if [getattr(changed, key, None) for key in ("shape", "dtype", "device")] != [pixels.shape, pixels.dtype, pixels.device]:
             raise ConfigError(f"it returned {_describe(changed)} for {_describe(pixels)}", f"augmentation {quoted(name)}",
                               "return a batch of the same shape, type and device")

@@ -7,6 +7,7 @@ __all__ = ['read_table', 'find_files', 'table_problems', 'read_csv_file']
 
 # %% ../../nbs/data/49_csv_file.ipynb #d34abc28
 import csv
+import functools
 import io
 import os
 import posixpath
@@ -93,14 +94,15 @@ def find_files(paths: Sequence[str],  # relative to `root`
                links: bool = False,  # whether a path or link may leave the root
               ) -> list[File | str]:
     "Return a `File` for each path, or the reason why it cannot be used."
+    @functools.cache
     def _leaves(folder):
         return not links and not is_inside(os.path.realpath(os.path.join(root, folder)), root)
-    outside = {folder for folder in {os.path.dirname(path) for path in paths if "\0" not in path} if _leaves(folder)}
     def _find(path):
         if not path or "\0" in path:
             return "no usable file name"
-        full, id = os.path.join(root, posixpath.normpath(path)), posixpath.normpath(path)
-        if os.path.dirname(path) in outside:
+        id = posixpath.normpath(path)
+        full = os.path.join(root, id)
+        if _leaves(os.path.dirname(id)):  # of the path that is opened: `a/../b` is b, even if `a` is a link
             return f"path leaves the dataset -> {quoted(full)}"
         facts = check_path(full, None if links else root)
         if isinstance(facts, str):

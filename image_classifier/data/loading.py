@@ -19,7 +19,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from ..config import CORRUPT, Config, DataConfig, TABLE_SUFFIXES, warn_if_shadowed
+from ..config import CORRUPT, Config, DataConfig, TABLE_SUFFIXES, check_config, warn_if_shadowed
 from ..core import DataError, check_type, join_problems, missing_path_hint, quoted
 from .cached_images import load_or_decode
 from .dataset import Dataset, IndexedArrayView, Splits
@@ -160,6 +160,14 @@ def _to_config(config: DataConfig | Config | str | Path) -> DataConfig:
         raise DataError(f"no folder {quoted(path, 200)}", todo=missing_path_hint(path))
     return DataConfig(path)
 
+
+def _checked(config: DataConfig | Config | str | Path,
+             allow: Sequence[str],
+            ) -> tuple[DataConfig, list[str]]:
+    "Return the configuration and what is allowed with every value converted, or raise a `ConfigError`."
+    checked = check_config(Config(data=_to_config(config), allow=allow or getattr(config, "allow", ())))
+    return checked.data, checked.allow
+
 # %% ../../nbs/data/75_loading.ipynb #cc2d64eb
 def _load(source: Source,
           config: DataConfig,
@@ -190,7 +198,7 @@ def load_data(config: DataConfig | Config | str | Path = "digits",  # configurat
               allow: Sequence[str] = (),  # problems to accept: corrupt, links, empty_class, leaks
              ) -> Splits:
     "Read, check, decode and split the images that `config` names."
-    allow, config = allow or getattr(config, "allow", ()), _to_config(config)
+    config, allow = _checked(config, allow)
     source = load_source(config, allow)
     log_layout(source)
     check_classes(source, allow)
@@ -218,7 +226,7 @@ def load_evaluation_set(config: DataConfig | Config | str | Path = "digits",  # 
         found.size, found.channels, found.resize = preprocess.size, preprocess.channels, preprocess.resize
     if preprocess and isinstance(config, (str, Path)):
         found.formats, found.max_pixels, found.max_bytes = list(like.formats), like.max_pixels, like.max_bytes
-    config = found
+    config, allow = _checked(found, allow or getattr(config, "allow", ()))
     source = load_source(config, allow)
     if "test" in source.parts:
         log_layout(source, "using the test split")

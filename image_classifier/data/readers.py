@@ -17,13 +17,13 @@ from dataclasses import replace
 import numpy as np
 
 from ..config import DataConfig, REGISTERED_DATA
-from ..core import ConfigError, DataError, join_problems, quoted, register_in, suggestion
+from ..core import ConfigError, DataError, join_problems, quoted, registered_code, registration, suggestion
 from .cifar import read_cifar
 from .csv_file import read_csv_file
 from .digits import read_digits
 from .image_folder import read_image_folder
 from .mnist import read_mnist
-from .source import PARTS, Source
+from .source import PARTS, File, Source
 
 # %% ../../nbs/data/52_readers.ipynb #680ca6c1
 READERS: dict[str, Callable[..., Source]] = {
@@ -41,24 +41,46 @@ def check_reader(name: str,  # data.name
 def register_reader(name: str,  # the value of `data=` and data.name that selects it
                    ) -> Callable[[Callable[..., Source]], Callable[..., Source]]:
     "Return a decorator that registers a function `(config: DataConfig) -> Source` as `name`."
-    def _entry(reader):
+    check = registration(READERS, name, "a reader", '@register_reader("my_data")')
+    def _register(reader: Callable[..., Source]) -> Callable[..., Source]:
+        READERS[name] = check(reader)
         REGISTERED_DATA.add(name)
         return reader
-    return register_in(READERS, name, "a reader", '@register_reader("my_data")', _entry)
+    return _register
+
+# %% ../../nbs/data/52_readers.ipynb #df0b4953
+def _list_of(kind: type) -> Callable[[object], bool]:
+    "Return a test for a list or tuple of `kind`."
+    return lambda values: isinstance(values, (list, tuple)) and all(isinstance(value, kind) for value in values)
+
+
+_TYPES = {"classes": ("a list of texts", _list_of(str)), "ids": ("a list of texts", _list_of(str)),
+          "targets": ("a numpy array", lambda value: isinstance(value, np.ndarray)), "parts": ("a list of texts", _list_of(str)),
+          "images": ("a numpy array or None", lambda value: value is None or isinstance(value, np.ndarray)),
+          "files": ("a list of File or None", lambda value: value is None or _list_of(File)(value)),
+          "groups": ("a list of texts or None", lambda value: value is None or _list_of(str)(value))}
+
+
+def _wrong_types(source: Source) -> list[str]:
+    "Return which fields of a source have another type."
+    return [f"{field} must be {text}" for field, (text, holds) in _TYPES.items() if not holds(getattr(source, field))]
 
 # %% ../../nbs/data/52_readers.ipynb #fdec10aa
 def source_problems(source: Source,
                    ) -> list[str]:
     "Return which rules of `Source` are broken; empty if none is."
+    if wrong := _wrong_types(source):
+        return wrong
     n, pixels = len(source.ids), source.files if source.images is None else source.images
     sizes = {"targets": source.targets, "parts": source.parts, "images or files": pixels, "groups": source.groups}
     problems = [f"{n} ids but {len(values)} {name}" for name, values in sizes.items() if values is not None and len(values) != n]
     images = source.images
     rules = {"set either images or files": (images is None) != (source.files is None),
              "images must be (N,C,H,W) uint8": images is None or (images.ndim == 4 and images.dtype == np.uint8),
+             "targets must be (N,) integers": source.targets.ndim == 1 and source.targets.dtype.kind in "iu",
              "ids must be unique": len(set(source.ids)) == n,
              "classes must be unique and sorted": list(source.classes) == sorted(set(source.classes)),
-             "targets must be positions in classes": set(np.unique(source.targets).tolist()) <= set(range(len(source.classes))),
+             "targets must be positions in classes": np.isin(source.targets, np.arange(len(source.classes))).all(),
              "parts must be train, valid or test": set(source.parts) <= set(PARTS)}
     return problems + [rule for rule, holds in rules.items() if not holds]
 
@@ -109,11 +131,13 @@ def read_source(config: DataConfig,
     "Return the images that `config` names, or raise a `ConfigError` or `DataError`."
     check_reader(config.name)
     reader = READERS[config.name]
-    source = reader(config, allow) if "allow" in inspect.signature(reader).parameters else reader(config)
-    returned = f"the reader {quoted(config.name)} returned"
+    module, name = getattr(reader, "__module__", ""), f"the reader {quoted(config.name)}"
+    with registered_code(f"{name} failed", module):
+        permits = {"allow": allow} if "allow" in inspect.signature(reader).parameters else {}
+        source = reader(config, **permits)
     if not isinstance(source, Source):
-        raise ConfigError(f"{returned} {type(source).__name__}", reader.__module__, "return a Source")
+        raise ConfigError(f"{name} returned {type(source).__name__}", module, "return a Source")
     if problems := source_problems(source):
-        raise ConfigError(f"{returned} a wrong Source: {'; '.join(problems)}", reader.__module__, "correct the function")
-    source = unify_classes(source)
+        raise ConfigError(f"{name} returned a wrong Source: {'; '.join(problems)}", module, "correct the function")
+    source = unify_classes(replace(source, targets=source.targets.astype(np.int64, copy=False)))
     return source if config.group_pattern is None else group_by_pattern(source, config.group_pattern)

@@ -71,7 +71,8 @@ def check_shapes(architecture: Architecture,
             own = builder(architecture).state_dict()
     except Exception:  # it cannot be built without values, or it fails again in `build_model`, with a better message
         return
-    check_state_dict(own, tensors, where)
+    if not any(isinstance(tensor, nn.parameter.UninitializedTensorMixin) for tensor in own.values()):  # lazy layers
+        check_state_dict(own, tensors, where)
 
 # %% ../../nbs/inference/20_artifact.ipynb #423d39da
 _REGISTER = ("if it is your own, import the file that registers it (--import FILE), or provide it by the entry point "

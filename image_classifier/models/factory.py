@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core import ConfigError, check_type, quoted, require, seeded_rng, suggestion
+from ..core import ConfigError, check_storable, check_type, quoted, require, seeded_rng, suggestion, summarize
 from . import simple, resnets, speed_net  # noqa: F401  (their models register themselves)
 from .adapters import timm_model, torchvision_model, torchvision_names
-from .registry import Architecture, MODELS, entry_point_models, load_builder, summarize
+from .registry import Architecture, MODELS, entry_point_models, load_builder
 
 # %% ../../nbs/models/70_factory.ipynb #166fffce
 def model_names(library: str = "auto",  # auto or timm
@@ -67,9 +67,10 @@ def meta_forward(model: nn.Module,  # in evaluation mode
                  shape: tuple[int, int, int, int],  # of the inputs, (B,C,H,W)
                 ) -> torch.Tensor:  # on the meta device
     "Return the output of `model` for inputs of this shape, without values."
-    tensors = [*model.named_parameters(), *model.named_buffers()]
+    tensors = [(f"{path}.{name}".lstrip("."), tensor) for path, layer in model.named_modules()  # a layer used twice comes once
+               for name, tensor in {**layer._parameters, **layer._buffers}.items() if tensor is not None]
     state = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
-    return torch.func.functional_call(model, state, torch.empty(shape, device="meta"))
+    return torch.func.functional_call(model, state, torch.empty(shape, device="meta"), tie_weights=False)
 
 # %% ../../nbs/models/70_factory.ipynb #b7e79e07
 @torch.no_grad()
@@ -125,6 +126,7 @@ def build_model(architecture: Architecture | str,  # or its name
             model = builder(architecture)
             if isinstance(model, nn.Module):
                 try_model(model, architecture)
+                check_storable(model.state_dict(), architecture.name)
         except ConfigError:
             raise
         except Exception as problem:
@@ -132,7 +134,11 @@ def build_model(architecture: Architecture | str,  # or its name
     if not isinstance(model, nn.Module):
         raise ConfigError(f"the builder returned {type(model).__name__}, not a network", architecture.name,
                           "return a torch.nn.Module")
-    model.architecture = architecture
+    try:
+        model.architecture = architecture
+    except AttributeError as problem:
+        raise ConfigError(f"the network has an attribute architecture of its own: {summarize(problem)}", architecture.name,
+                          "rename it") from problem
     return model.train()
 
 # %% ../../nbs/models/70_factory.ipynb #afd62e81

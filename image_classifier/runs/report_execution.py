@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from ..config import Config, project_root, to_yaml
 from ..core import atomic_write, ConfigError, FULL_DISK_ERRORS, ImageClassifierError, missing_path_hint
-from ..core import own_folder, own_folder_kind, quoted, require, ResourceError
+from ..core import own_folder, own_folder_kind, path_to_text, quoted, require, ResourceError
 from .html import REPORT_FILES, to_html
 from .report_parameters import check_parameters, inspect_report, KERNEL, read_notebook
 from .report_parameters import report_config, ReportNotebook
@@ -54,19 +54,24 @@ def kernel_manager(name: str,  # from `check_kernel`
 # %% ../../nbs/runs/70_report_execution.ipynb #715b3a0d
 @contextlib.contextmanager
 def _outside_jupyter() -> Iterator[None]:
-    "Remove the mark of an interactive session, and silence papermill's log, inside the block."
-    name, log = os.environ.pop("JPY_SESSION_NAME", None), logging.getLogger("papermill")
-    level = log.level
+    "Hide the interactive session, the user's IPython settings and papermill's log inside the block; write nothing to HOME."
+    log = logging.getLogger("papermill")
+    level, before = log.level, {name: os.environ.get(name) for name in ("JPY_SESSION_NAME", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR")}
     log.setLevel(logging.CRITICAL)
+    os.environ.pop("JPY_SESSION_NAME", None)
     try:
-        yield
+        with tempfile.TemporaryDirectory(prefix="image_classifier-") as own:
+            os.environ.update(IPYTHONDIR=f"{own}/ipython", JUPYTER_RUNTIME_DIR=f"{own}/runtime")
+            yield
     except KeyboardInterrupt:
         logging.getLogger("asyncio").disabled = True  # the cell's unfinished task would print a warning at exit
         raise
     finally:
         log.setLevel(level)
-        if name is not None:
-            os.environ["JPY_SESSION_NAME"] = name
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 # %% ../../nbs/runs/70_report_execution.ipynb #879afe19
 def execute_notebook(notebook: Path,  # the input
@@ -183,12 +188,12 @@ def run_report(notebook: str | Path = "train",  # a name, or a path
         config = config or report_config(**values)
         folder = own_folder(check_report_run(config, run_dir), "run")
         atomic_write(folder / REPORT_FILES.config, to_yaml(config))
-        values = {"config_file": str(folder / REPORT_FILES.config)}
+        values = {"config_file": path_to_text(folder / REPORT_FILES.config)}
     else:
         folder = _report_folder(source.path, run_dir)
         folder = own_folder(folder, "run" if own_folder_kind(folder) == "run" else "report")
     if "run_dir" in source.parameters:
-        values["run_dir"] = str(folder)
+        values["run_dir"] = path_to_text(folder)
     try:
         _run_and_render(source, folder, values, time_limit, imports)
     except KeyboardInterrupt as stopped:
@@ -234,5 +239,6 @@ def keep_notebook(executed: Path,  # written by papermill
                  ) -> None:
     "Store an executed notebook with its final paths in the metadata."
     notebook = read_notebook(executed)
-    notebook["metadata"].get("papermill", {}).update(input_path=str(source), output_path=str(path))
-    atomic_write(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+    notebook["metadata"].get("papermill", {}).update(input_path=path_to_text(source), output_path=path_to_text(path))
+    text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    atomic_write(path, text.encode("utf-8", "backslashreplace"))  # an output may hold a file name that is not UTF-8

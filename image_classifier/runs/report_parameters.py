@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..config import Config, convert, from_parameters, load_config, project_root, resolve_paths, Setting, shown
-from ..core import ConfigError, missing_path_hint, quoted, require, suggestion
+from ..core import ConfigError, missing_path_hint, path_from_text, quoted, require, suggestion
 
 # %% ../../nbs/runs/60_report_parameters.ipynb #074b18ac
 def report_names() -> list[str]:
@@ -199,4 +199,4 @@ def report_config(cells: Sequence[str] = (),  # IPython's `In`
     if given := [name for name, value in values.items() if value not in (None, "")]:
         raise ConfigError(f"config_file and {given[0]} are both given", todo="leave one out: a configuration file is complete")
     base = project_root()
-    return resolve_paths(load_config(base / config_file), base)
+    return resolve_paths(load_config(base / path_from_text(config_file)), base)

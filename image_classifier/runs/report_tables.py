@@ -40,13 +40,14 @@ def results_table(metrics: Mapping,  # the content of metrics.json
     names = ("accuracy", "f1_macro", "loss", "ece")
     formats = {name: format_ece if name == "ece" else format_interval for name in names}
     measures = [[name, *(formats[name](part[name]) for part in (valid, test))] for name in names]
-    training = [model["name"], f"{model['parameters']:,}", metrics["epochs"], metrics["best_epoch"], f"{data['train']:,}",
-                f"{metrics['time']['train_seconds']:.1f} s"]
+    training = [("model", model["name"]), ("parameters", f"{model['parameters']:,}"), ("epochs", metrics["epochs"]),
+                ("best epoch", metrics["best_epoch"]), ("training images", f"{data['train']:,}"),
+                ("training time", f"{metrics['time']['train_seconds']:.1f} s")]
     seen = "not checked" if data["test_seen"] is None else f"{data['test_seen']:,}"
     images = f"{data['test']:,}"
     return (html_table(["measure", f"validation ({data['valid']:,} images)", f"test ({images} images)"], measures)
-            + html_table(["model", "parameters", "epochs", "best epoch", "training images", "training time"], [training])
             + "".join(f"<p>{html.escape(note)}</p>" for note in metric_notes(test))
+            + html_table(["training", ""], training)
             + html_table(["test images", "found equal or nearly equal to a training or validation image"], [[images, seen]]))
 
 # %% ../../nbs/runs/50_report_tables.ipynb #9f3e396a

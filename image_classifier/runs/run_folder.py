@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 
 from ..config import Config, load_config, project_root
-from ..core import ArtifactError, ConfigError, check_type, own_folder, parse_json, quoted, read_bytes, read_json
-from ..core import writable_folder
+from ..core import ArtifactError, check_type, ConfigError, own_folder, parse_json, path_from_text, quoted
+from ..core import read_bytes, read_json, writable_folder
 from ..inference import Classifier
 from ..metrics import Evaluation, load_predictions, metrics_table
 from ..training import EpochResult, History
@@ -78,6 +78,8 @@ class Run:
                    split: str = "test",  # or valid
                   ) -> Evaluation:
         "Read the predictions for the validation or test set."
+        if split not in ("valid", "test"):
+            raise ConfigError(f"a run has no predictions for {quoted(split)}", self.path, "choose valid or test")
         path = self.path / "predictions" / f"{split}.safetensors"
         return load_predictions(path, list(self.metrics[split]["per_class"]), self.metrics[split])
 
@@ -87,8 +89,9 @@ class Run:
 
 # %% ../../nbs/runs/20_run_folder.ipynb #0993d90d
 def resolve_run_dir(path: str | Path) -> Path:
-    "Return `path` as a path within the project folder; an absolute path stays as it is."
-    return Path(path) if Path(path).is_absolute() else project_root() / path
+    "Return `path` as a path within the project folder; an absolute path stays as it is, and a file URI becomes one."
+    path = path_from_text(path)
+    return path if path.is_absolute() else project_root() / path
 
 # %% ../../nbs/runs/20_run_folder.ipynb #34722744
 def default_run_dir(config: Config) -> Path:

@@ -67,6 +67,7 @@ def _check_untested(metrics: Mapping, history: History) -> str:
 
 # %% ../../nbs/runs/26_run_warnings.ipynb #00cfd111
 _DROP, _RISE = 0.9, 1.5  # factors of the loss
+_DECAYED = 0.2  # share of the highest learning rate
 
 
 def _check_ended_early(metrics: Mapping, history: History) -> str:
@@ -75,8 +76,9 @@ def _check_ended_early(metrics: Mapping, history: History) -> str:
         return ""
     last, before = history[-1], min(history[:-1], key=lambda result: result.valid_loss)
     n, p = metrics["data"]["valid"], before.valid_accuracy
-    noise = 2 * math.sqrt(max(p * (1 - p), 1 / n) / n)  # two standard errors
-    if last.valid_loss >= _DROP * before.valid_loss or last.valid_accuracy - p <= noise:
+    noise = 3 * math.sqrt(max(p * (1 - p), 1 / n) / n)  # three standard errors
+    decayed = last.lr < _DECAYED * max(result.lr for result in history)
+    if decayed or last.valid_loss >= _DROP * before.valid_loss or last.valid_accuracy - p <= noise:
         return ""
     return (f"the last epoch is clearly the best: validation loss fell from {before.valid_loss:.3f} to {last.valid_loss:.3f}, "
             f"accuracy rose from {before.valid_accuracy:.3f} to {last.valid_accuracy:.3f}. train more epochs")

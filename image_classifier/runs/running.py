@@ -10,10 +10,11 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Optional
 
 from torch import nn
 
-from ..config import Config, check_config
+from ..config import Config, Setting, check_config, convert, settings
 from ..core import ArtifactError, ConfigError, DivergedError, ResourceError, Stop, check_type, locked
 from ..core import own_folder_if_done, threads, writable_folder
 from ..data import Splits, check_reader, load_data, parse_extra
@@ -24,13 +25,13 @@ from .run_checks import check_existing_run, check_run_dir
 from .run_files import run_arguments, write_results, write_setup
 from .run_folder import Run, default_run_dir, resolve_run_dir
 from .run_warnings import mirror_warning
-from ..training import Callback, TimeEstimate, augment_source, broadcast_text, check_optimizer, estimate, fit
-from ..training import peer_failure, split_augment, training_arguments
+from ..training import Callback, TimeEstimate, augment_source, broadcast_text, check_callbacks, check_optimizer
+from ..training import estimate, fit, peer_failure, split_augment, training_arguments
 
 # %% ../../nbs/runs/30_running.ipynb #0058c4d6
 def check_run_config(config: Config) -> Config:
-    "Return the configuration if it is valid; raise a `ConfigError` for a reader, network or the like that is not registered."
-    check_config(config)
+    "Return the configuration with all values converted; raise a `ConfigError` for an unknown reader, network or other name."
+    config = check_config(config)
     check_reader(config.data.name)
     check_model(config.model.name, config.model.library)
     check_optimizer(config.hyperparameters.optimizer)
@@ -51,7 +52,8 @@ def estimate_run(config: Config,
                  splits: Splits | None = None,  # the data of `config.data`, if loaded already
                 ) -> TimeEstimate:
     "Return an estimate of the training time on this machine."
-    arguments = training_arguments(check_run_config(config))
+    config = check_run_config(config)
+    arguments = training_arguments(config)
     splits = splits or load_data(config.data, allow=config.allow)
     used = {name: arguments[name] for name in ("hyperparameters", "augment", "seed", "compute")}
     return estimate(new_model(config, splits), splits, **used)
@@ -66,13 +68,16 @@ def train(config: Config,
           augment: Callable | None = None,  # changes uint8 training batches, before the configured augmentation
          ) -> Run:
     "Train, evaluate and save a classifier; resume an unfinished run, or return the finished one."
-    arguments = training_arguments(check_run_config(config)) | {"stop": stop}
+    config, callbacks = check_run_config(config), check_callbacks(callbacks)
+    run_dir = convert(Setting("run_dir", Optional[str]), run_dir)
+    resume = config.resume if resume is None else convert(settings()["resume"], resume)
+    arguments = training_arguments(config) | {"stop": stop}
     if augment is not None:
         arguments["augment"] = [augment, config.augment]
     compute = arguments["compute"]
     with peer_failure(compute.distributed), threads(compute.threads):
         if compute.distributed.is_main:
-            return _train_main(config, run_dir, resume or config.resume, callbacks, splits, arguments)
+            return _train_main(config, run_dir, resume, callbacks, splits, arguments)
         return _train_worker(config, splits, callbacks, arguments)
 
 # %% ../../nbs/runs/30_running.ipynb #ff7b7ba5

@@ -1,5 +1,5 @@
 from .augmenting import augment_source as augment_source, source_hash as source_hash, split_augment as split_augment
-from .callbacks import Callback as Callback
+from .callbacks import Callback as Callback, check_callbacks as check_callbacks
 from .checkpoint import Checkpoint as Checkpoint, Checkpoints as Checkpoints, load_optimizer as load_optimizer, optimizer_tensors as optimizer_tensors
 from .checkpoint import read_checkpoint as read_checkpoint, write_checkpoint as write_checkpoint
 from .compute import Compute as Compute, resolve_compute as resolve_compute

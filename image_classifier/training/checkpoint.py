@@ -17,15 +17,35 @@ from pathlib import Path
 
 import torch
 
-from ..core import ArtifactError, MANIFEST, ResourceError, WriteRetries, atomic_folder, check_format
-from ..core import check_manifest, is_number, load_tensors, own_folder, own_folder_kind, quoted, read_json
-from ..core import remove_files, save_tensors, write_json, write_manifest, writing_to
+from ..config import CheckpointConfig, Config, check_config
+from ..core import ArtifactError, ConfigError, MANIFEST, ResourceError, WriteRetries, atomic_folder, check_format
+from ..core import check_manifest, check_type, is_number, load_tensors, own_folder, own_folder_kind, quoted
+from ..core import read_json, remove_files, save_tensors, write_json, write_manifest, writing_to
 
 # %% ../../nbs/training/60_checkpoint.ipynb #1fd0a485
+def _weights(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    "Return the weights of an optimizer, in the order of their numbers."
+    return [weight for group in optimizer.param_groups for weight in group["params"]]
+
+
+def _fits(value: object, weight: torch.Tensor) -> bool:
+    "Return whether a value of an optimizer's state is a number, or has its weight's shape with perhaps some axes reduced to 1."
+    if not isinstance(value, torch.Tensor):
+        return isinstance(value, (int, float))
+    return not value.ndim or (value.ndim == weight.ndim and all(n in (1, most) for n, most in zip(value.shape, weight.shape)))
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     "Return an optimizer's state as tensors named `<number of the weight>.<name>`; before its first step, nothing."
-    return {f"{number}.{name}": torch.as_tensor(value)
-            for number, values in optimizer.state_dict()["state"].items() for name, value in values.items() if value is not None}
+    weights, tensors = dict(enumerate(_weights(optimizer))), {}
+    for number, values in optimizer.state_dict()["state"].items():
+        for name, value in values.items():
+            if value is not None and (number not in weights or not _fits(value, weights[number])):
+                raise ConfigError(f"the optimizer's {quoted(f'{number}.{name}')} cannot be saved", type(optimizer).__name__,
+                                  "it may keep numbers and tensors of its weight's shape")
+            if value is not None:
+                tensors[f"{number}.{name}"] = torch.as_tensor(value)
+    return tensors
 
 # %% ../../nbs/training/60_checkpoint.ipynb #ec14f01f
 def load_optimizer(optimizer: torch.optim.Optimizer,
@@ -33,15 +53,16 @@ def load_optimizer(optimizer: torch.optim.Optimizer,
                    where: object = "",  # the file, for error messages
                   ) -> None:
     "Restore an optimizer's state; if a tensor does not fit, raise an `ArtifactError` and change nothing."
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    weights = _weights(optimizer)
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         number, _, kind = name.partition(".")
         weight = weights[int(number)] if number.isdecimal() and int(number) < len(weights) else None
-        if weight is None or (tensor.ndim and tensor.shape != weight.shape):
+        if weight is None or not _fits(tensor, weight):
             raise ArtifactError(f"the optimizer's {quoted(name)} belongs to no weight of this network", where)
-        value = torch.empty_like(weight, dtype=tensor.dtype).copy_(tensor) if tensor.ndim else tensor
-        state.setdefault(int(number), {})[kind] = value
+        if tensor.shape == weight.shape:
+            tensor = torch.empty_like(weight, dtype=tensor.dtype).copy_(tensor)
+        state.setdefault(int(number), {})[kind] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 # %% ../../nbs/training/60_checkpoint.ipynb #e0975446
@@ -128,7 +149,9 @@ class Checkpoints:
                  steps: int = 0,  # also save every so many steps; 0: do not
                  minutes: float = 0.0,  # also save after so many minutes; 0: do not
                 ):
-        self.folder, self.keep, self.steps, self.minutes = Path(folder), keep, steps, minutes
+        wanted = check_config(Config(checkpoint=CheckpointConfig(steps, minutes, keep))).checkpoint
+        check_type(folder, (str, os.PathLike), "the folder of checkpoints", "pass a path")
+        self.folder, self.keep, self.steps, self.minutes = Path(folder), wanted.keep, wanted.every_steps, wanted.every_minutes
         self.saved_at, self.duration, self.attempts = time.monotonic(), 0.0, WriteRetries()
 
     def is_scheduled(self, step: int) -> bool:

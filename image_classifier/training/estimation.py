@@ -20,14 +20,15 @@ from functools import partial
 import torch
 from torch import nn
 
-from ..config import AugmentConfig, Hyperparameters
+from ..config import AugmentConfig, Hyperparameters, Setting, convert
+from ..core import check_type
 from ..data import Splits, batches
 from ..metrics import predict_logits
 from .augmenting import batch_augment
 from .compute import Compute, resolve_compute
 from .distributed import DistributedContext, all_reduce_max
 from .ema import make_ema
-from .setup import epoch_order, merge_hyperparameters, setup_training, wrap_model
+from .setup import check_settings, epoch_order, merge_hyperparameters, setup_training, wrap_model
 from .state import TrainState
 from .step import train_step
 
@@ -175,7 +176,9 @@ def estimate(model: nn.Module,  # not changed
              seconds: float = 3.0,  # for timing steps
             ) -> TimeEstimate:
     "Return an estimate of how long `fit` with the same arguments takes on this machine."
-    hyper = merge_hyperparameters(hyperparameters, epochs, batch_size)
+    hyper = check_settings(merge_hyperparameters(hyperparameters, epochs, batch_size), augment, seed=seed).hyperparameters
+    seconds = convert(Setting("seconds", float, limits={"gt": 0}), seconds)
+    check_type(compute, (Compute, type(None)), "compute", "pass what resolve_compute returns")
     compute = compute or resolve_compute(precision=hyper.precision)
     with compute.active(hyper.batch_size):
         return time_training(setup_training(copy.deepcopy(model), splits, hyper, augment, seed, compute), seconds)

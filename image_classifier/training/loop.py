@@ -20,11 +20,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..config import AugmentConfig, Hyperparameters
-from ..core import Stop, load_state
+from ..core import Stop, check_storable, check_type, load_state
 from ..data import Batch, Splits, batches
 from ..metrics import predict_logits
 from .augmenting import batch_augment
-from .callbacks import Callback, run_callbacks
+from .callbacks import Callback, check_callbacks, run_callbacks
 from .checkpoint import Checkpoints
 from .compute import Compute, resolve_compute
 from .distributed import all_gather, all_reduce_max, all_reduce_sum, assert_same_across_ranks
@@ -33,7 +33,7 @@ from .history import EpochResult, History
 from .norm_statistics import refresh_norms
 from .resuming import CheckpointCallback, resume
 from .schedulers import Schedule
-from .setup import epoch_order, merge_hyperparameters, setup_training, zero_totals
+from .setup import check_settings, epoch_order, merge_hyperparameters, setup_training, zero_totals
 from .state import TrainState, check_diverged, divergence_error, snapshot
 from .step import train_step
 
@@ -41,7 +41,7 @@ from .step import train_step
 def max_abs_weight(model: nn.Module) -> float:
     "Return the largest absolute value of all weights and buffers."
     tensors = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point() and tensor.numel()]
-    return torch.stack([tensor.abs().max().float() for tensor in tensors]).max().item() if tensors else 0.0
+    return torch.stack([tensor.float().abs().max() for tensor in tensors]).max().item() if tensors else 0.0
 
 # %% ../../nbs/training/75_loop.ipynb #0a404026
 def epoch_batches(state: TrainState,
@@ -173,17 +173,24 @@ def fit(model: nn.Module,  # any network from (B,C,S,S) float32 inputs to (B,K) 
         allow: Collection[str] = (),  # "change": resume although settings, data or versions have changed
        ) -> History:
     "Train `model`, leave it with the weights of its best epoch (lowest validation loss), and return the history."
-    hyper, stop = merge_hyperparameters(hyperparameters, epochs, batch_size, lr), stop or Stop()
+    checked = check_settings(merge_hyperparameters(hyperparameters, epochs, batch_size, lr), augment, seed=seed, allow=allow,
+                             early_stopping_patience=early_stopping_patience, max_minutes=max_minutes)
+    check_type(compute, (Compute, type(None)), "compute", "pass device=..., or what resolve_compute returns")
+    check_type(checkpoints, (Checkpoints, type(None)), "checkpoints", "pass Checkpoints(folder)")
+    check_type(stop, (Stop, type(None)), "stop", "pass Stop()")
+    hyper, stop, callbacks = checked.hyperparameters, stop or Stop(), check_callbacks(callbacks)
     compute = compute or resolve_compute(device, hyper.precision)
     with compute.active(hyper.batch_size):
-        state = setup_training(model, splits, hyper, augment, seed, compute)
+        state = setup_training(model, splits, hyper, augment, checked.seed, compute)
         state.callbacks = [*callbacks, CheckpointCallback(checkpoints, stop)]
+        if checkpoints:
+            check_storable(model.state_dict(), type(model).__name__)
         found = checkpoints.latest() if checkpoints else None
         step = found.step if found else 0
         assert_same_across_ranks(compute.distributed, f"data {splits.fingerprint}, step {step}")  # before any of them writes
         if found:
-            resume(state, found, allow)
-        plan_epochs(state, max_minutes)
+            resume(state, found, checked.allow)
+        plan_epochs(state, checked.max_minutes)
         with leaving_best_weights(state), stop.deferred():
-            run_epochs(state, early_stopping_patience or math.inf)
+            run_epochs(state, checked.early_stopping_patience or math.inf)
     return state.history

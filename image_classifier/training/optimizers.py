@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OPTIMIZERS', 'decaying_weights', 'parameter_groups', 'register_optimizer', 'adam', 'adamw', 'sgd', 'muon_optimizer',
-           'check_optimizer', 'make_optimizer', 'set_learning_rate']
+           'check_optimizer', 'make_optimizer', 'step_optimizer', 'set_learning_rate']
 
 # %% ../../nbs/training/10_optimizers.ipynb #77dbeed9
 import re
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ..config import Hyperparameters
-from ..core import ConfigError, quoted, register_in, suggestion
+from ..core import ConfigError, quoted, registered_code, registration, suggestion
 from .muon import Muon, NORMS, muon_groups
 
 # %% ../../nbs/training/10_optimizers.ipynb #f910a063
@@ -56,7 +56,11 @@ OPTIMIZERS: dict[str, Callable[[nn.Module, Hyperparameters], torch.optim.Optimiz
 def register_optimizer(name: str,  # the name used in the configuration
                       ) -> Callable:  # a decorator for a function (network, hyperparameters) -> torch.optim.Optimizer
     "Make an optimizer available by `name`."
-    return register_in(OPTIMIZERS, name, "an optimizer", '@register_optimizer("lion")')
+    check = registration(OPTIMIZERS, name, "an optimizer", '@register_optimizer("my_optimizer")')
+    def _register(build: Callable) -> Callable:
+        OPTIMIZERS[name] = check(build)
+        return build
+    return _register
 
 # %% ../../nbs/training/10_optimizers.ipynb #68ead53c
 @register_optimizer("adam")
@@ -94,8 +98,33 @@ def make_optimizer(model: nn.Module,  # on the device where it is trained
                    hyperparameters: Hyperparameters,  # optimizer, learning_rate, weight_decay, momentum, nesterov
                   ) -> torch.optim.Optimizer:
     "Return the optimizer named in `hyperparameters` over the trainable parameters of `model`."
-    check_optimizer(hyperparameters.optimizer)
-    return OPTIMIZERS[hyperparameters.optimizer](model, hyperparameters)
+    check_optimizer(name := hyperparameters.optimizer)
+    build = OPTIMIZERS[name]
+    with registered_code(f"the optimizer {quoted(name)} cannot be built", where := getattr(build, "__module__", "")):
+        optimizer = build(model, hyperparameters)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise ConfigError(f"the optimizer {quoted(name)} is {type(optimizer).__name__}", where, "return a torch.optim.Optimizer")
+    own = set(map(id, model.parameters()))
+    if not all(id(weight) in own for group in optimizer.param_groups for weight in group["params"]):
+        raise ConfigError(f"the optimizer {quoted(name)} has weights of another network", where, "use those of the given one")
+    return optimizer
+
+# %% ../../nbs/training/10_optimizers.ipynb #2a0c4789
+_FUSED = (torch.optim.Adagrad, torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)  # accept `found_inf` if fused
+
+
+def step_optimizer(optimizer: torch.optim.Optimizer,
+                   skip: torch.Tensor,  # () bool, on the device
+                  ) -> None:
+    "Make one step, which changes nothing if `skip` is true."
+    fused = type(optimizer) in _FUSED and all(group["fused"] for group in optimizer.param_groups)
+    takes_flag = fused or type(optimizer) is Muon
+    with registered_code(f"the optimizer {type(optimizer).__name__} failed", todo="choose another optimizer"):
+        if takes_flag:
+            optimizer.found_inf, optimizer.grad_scale = skip.float(), None
+            optimizer.step()
+        elif not skip:
+            optimizer.step()
 
 # %% ../../nbs/training/10_optimizers.ipynb #c853fff0
 def set_learning_rate(optimizer: torch.optim.Optimizer,

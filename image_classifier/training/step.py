@@ -13,12 +13,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..core import autocast, hash_parts, seeded_rng
+from ..core import autocast, hash_parts, registered_code, seeded_rng
 from ..data import Batch
 from .distributed import sync_batchnorm_stats
-from .optimizers import set_learning_rate
+from .optimizers import set_learning_rate, step_optimizer
 from .setup import resize_batch
-from .state import TrainState, check_diverged, flag_nonfinite, takes_flag
+from .state import TrainState, check_diverged, flag_nonfinite
 
 # %% ../../nbs/training/55_step.ipynb #a8a4ce6c
 def dropout_seed(state: TrainState,
@@ -63,10 +63,13 @@ def backward(state: TrainState,
     hyper, compute = state.setup.hyperparameters, state.setup.compute
     rows = hyper.batch_size // compute.distributed.world_size  # of a full batch, in this process
     losses, hits, parts = [], [], split_batch(batch, part_count(len(batch.targets), rows, hyper.gradient_accumulation))
+    network, what = state.compiled_model, f"the network cannot take a batch of {len(batch.targets)} images"
+    alone = network is state.model  # neither wrapped nor compiled: what fails in it is its own code
     for number, part in enumerate(parts, 1):
         with no_sync(state, number < len(parts)):
-            with dropout_seed(state, number - 1), autocast(compute.precision, compute.device):
-                logits = state.compiled_model(resize_batch(part.inputs, state.image_size))
+            with (dropout_seed(state, number - 1), autocast(compute.precision, compute.device),
+                  registered_code(what, type(network).__name__) if alone else contextlib.nullcontext()):
+                logits = network(resize_batch(part.inputs, state.image_size))
             loss = F.cross_entropy(logits.float(), part.targets, label_smoothing=hyper.label_smoothing)
             loss = loss * (len(part.targets) / len(batch.targets))
             loss.backward()
@@ -86,8 +89,7 @@ def train_step(state: TrainState,
     loss, hits = backward(state, batch)
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), state.setup.hyperparameters.clip_grad_norm or math.inf)
     flag_nonfinite(state, torch.stack([loss, norm]))
-    if takes_flag(state.optimizer) or state.diverged < 0:
-        state.optimizer.step()
+    step_optimizer(state.optimizer, skip=state.diverged >= 0)
     sync_batchnorm_stats(state.setup.compute.distributed, state.model)
     if counts:
         state.running_totals += torch.stack([loss * len(batch.targets), hits])
