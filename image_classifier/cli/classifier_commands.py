@@ -184,10 +184,10 @@ def describe_images(dataset: Any,  # a Dataset
 @command
 @click.argument("classifier", type=click.Path(), metavar="RUN_OR_CLASSIFIER")
 @click.argument("images", type=click.Path(), nargs=-1, required=True, metavar="IMAGE...")
-@import_option
 @click.option("--top-k", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
               help="Name the N most probable classes.")
 @click.option("--csv", "table", metavar="FILE", type=click.Path(), help="Also write the predictions to a CSV file.")
+@import_option
 def predict_command(classifier: str, images: tuple[str, ...], top_k: int, table: str | None) -> CommandResult:
     """Predict the class of images.
 

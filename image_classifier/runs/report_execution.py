@@ -38,7 +38,8 @@ def kernel_manager(name: str,  # from `check_kernel`
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
     if name != KERNEL and imports:
-        raise ConfigError(f"files are imported into the kernel {KERNEL} only, not into {quoted(name)}", todo="import them in a cell")
+        what = f"files are imported into the kernel {KERNEL} only, not into {quoted(name)}"
+        raise ConfigError(what, todo="import them in a cell")
     if name != KERNEL:
         return AsyncKernelManager
     spec = require("ipykernel.kernelspec", "report").get_kernel_dict()

@@ -89,10 +89,11 @@ def check_existing_run(run: Run,
 def _check_augment(run: Run, then: str | None, now: str | None) -> None:
     "Raise a `ConfigError` if a finished run was made with another `augment=` function; warn if none is given now."
     if now not in (None, then):
-        raise ConfigError(f"the run was made with the augmentation {then or 'of its configuration only'}, now it is {now}", run.path,
-                          "choose another run folder")
+        what = f"the run was made with the augmentation {then or 'of its configuration only'}, now it is {now}"
+        raise ConfigError(what, run.path, "choose another run folder")
     if now != then:
-        warnings.warn(f"the run was made with the augmentation {then}, which is not given now; it is not trained again", UserWarning)
+        text = f"the run was made with the augmentation {then}, which is not given now; it is not trained again"
+        warnings.warn(text, UserWarning)
 
 # %% ../../nbs/runs/24_run_checks.ipynb #689876d6
 def _check_initial_weights(run: Run, environment: object) -> None:

@@ -33,7 +33,8 @@ def split_augment(augment: Any,  # None, an AugmentConfig, a function, or a list
     configs = [one for one in given if isinstance(one, AugmentConfig)]
     functions = [one for one in given if callable(one)]
     if len(configs) > 1 or len(functions) > 1 or len(configs) + len(functions) < len(given):
-        raise ConfigError("augment must be an AugmentConfig, a function, or a list of one of each", todo="combine functions into one")
+        what = "augment must be an AugmentConfig, a function, or a list of one of each"
+        raise ConfigError(what, todo="combine functions into one")
     return (configs or [AugmentConfig()])[0], (functions or [None])[0]
 
 # %% ../../nbs/training/47_augmenting.ipynb #8d5888f8
@@ -61,9 +62,10 @@ def call_augment(function: Callable,  # uint8 (B,C,S,S) -> uint8 (B,C,S,S)
     batch = pixels.to(torch.uint8, memory_format=torch.contiguous_format, copy=True)
     with torch.no_grad(), seeded_generators(pixels.device, seed):
         found = function(batch)
-    if not isinstance(found, torch.Tensor) or (found.shape, found.dtype, found.device) != (pixels.shape, torch.uint8, pixels.device):
-        what = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
-        raise ConfigError(f"the augmentation returned {what} for torch.uint8 {tuple(pixels.shape)}", "augment",
+    is_tensor = isinstance(found, torch.Tensor)
+    if not is_tensor or (found.shape, found.dtype, found.device) != (batch.shape, batch.dtype, batch.device):
+        what = f"{found.dtype} {tuple(found.shape)}" if is_tensor else type(found).__name__
+        raise ConfigError(f"the augmentation returned {what} for torch.uint8 {tuple(batch.shape)}", "augment",
                           "return a uint8 batch of the same shape, on the same device")
     return found
 
@@ -94,10 +96,11 @@ def check_augment(state: TrainState) -> None:  # before its first step
     parse_extra(setup.augment.extra)
     if setup.augment_function is None:
         return
-    few = images[:4] if isinstance(images, torch.Tensor) else torch.from_numpy(np.take(images, range(min(4, len(images))), axis=0))
+    rows = range(min(4, len(images)))
+    few = images[:4] if isinstance(images, torch.Tensor) else torch.from_numpy(np.take(images, rows, axis=0))
     if not is_reproducible(setup.augment_function, few.to(setup.compute.device)):
-        warnings.warn("the augmentation differs for equal states of the generators of torch, numpy.random and random, so training "
-                      "cannot be resumed or repeated exactly", UserWarning)
+        warnings.warn("the augmentation differs for equal states of the generators of torch, numpy.random and random, so "
+                      "training cannot be resumed or repeated exactly", UserWarning)
 
 # %% ../../nbs/training/47_augmenting.ipynb #3ecbdbf9
 _PLAIN = (str, bytes, int, float, complex, type(None))
