@@ -33,6 +33,7 @@ def describe_environment(device: torch.device,
     packages = ["torch", "torchvision", "numpy", "pillow", "safetensors"]
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {"python": platform.python_version(), "platform": platform.platform(), "processor": platform.machine(),
-            "versions": {"image_classifier": __version__, **{name: version(name) for name in packages}}, "device": str(device), "device_name": device_name,
+            "versions": {"image_classifier": __version__, **{name: version(name) for name in packages}},
+            "device": str(device), "device_name": device_name,
             "threads": torch.get_num_threads(), "git_commit": git_commit(), "data_fingerprint": fingerprint,
             "augment_function": augment}
