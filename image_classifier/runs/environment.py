@@ -12,6 +12,7 @@ from importlib.metadata import version
 
 import torch
 
+from .. import __version__
 from ..config import project_root
 
 # %% ../../nbs/runs/25_environment.ipynb #3f57dd35
@@ -28,8 +29,9 @@ def describe_environment(device: torch.device,
                          fingerprint: str,  # of the data
                         ) -> dict:
     "Return the content of environment.json."
-    packages = ["image_classifier", "torch", "torchvision", "numpy", "pillow", "safetensors"]
+    packages = ["torch", "torchvision", "numpy", "pillow", "safetensors"]
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {"python": platform.python_version(), "platform": platform.platform(), "processor": platform.machine(),
-            "versions": {name: version(name) for name in packages}, "device": str(device), "device_name": device_name,
+            "versions": {"image_classifier": __version__, **{name: version(name) for name in packages}},
+            "device": str(device), "device_name": device_name,
             "threads": torch.get_num_threads(), "git_commit": git_commit(), "data_fingerprint": fingerprint}
