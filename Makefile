@@ -25,10 +25,10 @@ report: $(VENV)/report.stamp  ## install, train on the embedded digits, write an
 
 test: $(VENV)/dev.stamp  ## install, then run what CI runs: notebooks, tests, export without a diff, coverage (ARGS="-k resume" selects)
 	$(if $(ARGS),,OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(or $(ARGS),--cov --durations=15)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(or $(ARGS),--cov --durations=15)
 
 quick: $(VENV)/dev.stamp  ## the tests that start no long training and no other process, for use between edits
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not slow" tests $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not slow" tests $(ARGS)
 
 lab: $(VENV)/dev.stamp  ## open JupyterLab on the notebooks
 	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/python -m jupyterlab --notebook-dir=nbs

@@ -1,27 +1,44 @@
-"What every test has: a home of its own for caches and kernels, the real data when it is there, and notebooks read by nbdev's rules."
+"""What every test has: a home of its own, the real data when it is there, and notebooks read by nbdev's rules. Nothing depends on the user's
+settings, caches, locale and time zone, on the working folder, or on what lies in the checkout's `runs/`."""
 import os
 import shutil
 import signal
+import sys
 import tempfile
+import time
+import warnings
 from pathlib import Path
 
+import nbval.kernel
 import pytest
 from literate import ROOT, skips_execution, why_skipped
+from warm_kernels import warm_kernels
 
 # Caches, configuration, kernel and temporary files of this session: nothing is written to, or read from, the user's own.
-FOLDERS = {"TMPDIR": "tmp", "XDG_CACHE_HOME": "cache", "XDG_CONFIG_HOME": "config", "XDG_DATA_HOME": "share",
+FOLDERS = {"HOME": "home", "TMPDIR": "tmp", "XDG_CACHE_HOME": "cache", "XDG_CONFIG_HOME": "config", "XDG_DATA_HOME": "share",
            "MPLCONFIGDIR": "matplotlib", "IPYTHONDIR": "ipython",
            "JUPYTER_CONFIG_DIR": "jupyter/config", "JUPYTER_DATA_DIR": "jupyter/data", "JUPYTER_RUNTIME_DIR": "jupyter/runtime"}
 
+# Settings of the shell that change what programs print, read or start, and those of a surrounding training.
+UNUSUAL = ("LC_", "LANG", "JUPYTER", "JPY_", "IPYTHON", "IPYKERNEL", "MPL", "MATPLOTLIB", "PAPERMILL", "HYDRA", "XDG_", "TORCHELASTIC", "ACCELERATE_",
+           "PYTHONWARNINGS", "PYTHONIOENCODING", "PYTHONSTARTUP", "PYTHONINSPECT", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "COLUMNS", "LINES", "TQDM_",
+           "GIT_", "VIRTUAL_ENV", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 # Files of tests that start other processes or train for long: `make quick` leaves them out.
-SLOW = {"test_cache", "test_checks", "test_cli", "test_effects", "test_expectations", "test_label_errors", "test_limits", "test_notebooks", "test_distributed",
-        "test_reports", "test_resume", "test_runs", "test_same_everywhere", "test_signing"}
+SLOW = {"test_cache", "test_checks", "test_cli", "test_distributed", "test_effects", "test_expectations", "test_label_errors",
+        "test_limits", "test_notebooks", "test_other_files", "test_reports", "test_resume", "test_run_warnings", "test_runs", "test_same_everywhere", "test_signing"}
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: starts other processes or trains for long")
-    os.environ.pop("VIRTUAL_ENV", None)  # IPython would add the packages of an environment that is active in the shell to ours
+    if "PYTHONWARNINGS" in os.environ:
+        sys.warnoptions.clear()
+        warnings.resetwarnings()
+    for variable in [name for name in os.environ if name.startswith(UNUSUAL)]:
+        del os.environ[variable]
+    os.environ |= {"LC_ALL": "C.UTF-8", "TZ": "UTC", "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": str(ROOT)}
+    time.tzset()
+    os.umask(0o022)
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's & switches Ctrl-C off, for what is started from here too
         signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # tmp_path stays where pytest keeps the last three
@@ -31,15 +48,20 @@ def pytest_configure(config):
         folder.mkdir(parents=True)
         os.environ[variable] = str(folder)
     tempfile.tempdir = os.environ["TMPDIR"]
+    (config.session_home / "work").mkdir()
+    config.fork_servers = warm_kernels(nbval.kernel) if hasattr(os, "pidfd_open") else []
 
 
 def pytest_unconfigure(config):
+    for server in config.fork_servers:
+        server.close()
     shutil.rmtree(config.session_home, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items):
     "nbval by nbdev's rules: cleaned notebooks have no execution counts, and directives say what is not run."
     asleep = {}
+    items.sort(key=lambda item: item.path.stem not in SLOW)  # workers that begin with the long files end at the same time
     for item in items:
         if item.path.stem in SLOW:
             item.add_marker(pytest.mark.slow)
@@ -52,6 +74,15 @@ def pytest_collection_modifyitems(items):
             asleep[item.path] = skips_execution(item.path)
         if reason := "skip_exec: true" if asleep[item.path] else why_skipped(cell):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_working_folder(pytestconfig):
+    "Tests run in an empty folder, wherever pytest was started."
+    before = os.getcwd()
+    os.chdir(pytestconfig.session_home / "work")
+    yield
+    os.chdir(before)
 
 
 @pytest.fixture(scope="session")

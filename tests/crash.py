@@ -23,7 +23,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 import torch
 
 from image_classifier.config import compose
-from image_classifier.core import remove_stale_temp, ResourceError
+from image_classifier.core import MARKER, remove_stale_temp, ResourceError
 from image_classifier.data import load_data
 from image_classifier.runs import Run, train
 from image_classifier.training import Callback, Checkpoint, Checkpoints, optimizer_tensors
@@ -101,7 +101,7 @@ def kills(runs, most=1):
                 os.kill(child, signal.SIGKILL)
                 killed += ended(child) == -signal.SIGKILL
             failed += ended(trained(folder, splits)) != 0
-            equal += outcome(folder) == whole and not list(folder.rglob(".*"))
+            equal += outcome(folder) == whole and {file.name for file in folder.rglob(".*")} <= {MARKER}
             shutil.rmtree(folder)
         return {"runs": runs, "equal": equal, "killed": killed, "failed": failed}
     finally:
@@ -164,7 +164,7 @@ def state_of(folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = store.latest()
-    assert found.model["w"][0] == found.step and not list(folder.glob(".*"))
+    assert found.model["w"][0] == found.step and [file.name for file in folder.glob(".*")] == [MARKER]
     return found.step
 
 

@@ -14,7 +14,7 @@ import pytest
 from folders import folder, pets, picture, refused, save, warned  # noqa: F401
 
 from image_classifier.cli import main
-from image_classifier.core import ConfigError, DataError, ResourceError
+from image_classifier.core import ConfigError, DataError, MARKER, own_folder, ResourceError, write_json
 from image_classifier.data import cache_entries, cached_images, DecodedImages, IndexedArrayView, load_data, load_evaluation_set
 from image_classifier.data import load_or_decode, open_entry, pixels_key, read_source, remove_entry, SourceImages
 from image_classifier.quality import check_source
@@ -225,7 +225,7 @@ def test_images_damaged_by_a_power_failure_are_decoded_again(many, decoded):
 
 def test_foreign_content_in_an_entry_is_replaced(mapped, decoded):
     place = entry_of(mapped)
-    place.mkdir(parents=True)
+    (own_folder(place.parent, "cache") / place.name).mkdir()
     (place / "images.bin").write_bytes(bytes(range(256)) * 99)
     (place / "about.json").write_text('{"format": 1, "complete": false, "shape": [20, 3, 9, 9], "data": "x"}')
     assert load_data(mapped).fingerprint == load_data(folder(mapped.root)).fingerprint and decoded[0] == [*range(20)]
@@ -344,9 +344,12 @@ def filled(config):
     "Fill the cache with decoded images, an archive, a download, findings and a foreign file; return the entry's name."
     load_data(config)
     root = Path(config.cache_dir)
-    for name in ("archives/" + "a" * 32 + "/pets/1.png", "mnist/train-images-idx3-ubyte.gz", "checks/x.json", "notes/mine.txt"):
-        (root / name).parent.mkdir(parents=True)
+    for part in ("archives", "mnist", "checks"):
+        own_folder(root / part, "cache")
+    for name in ("archives/" + "a" * 32 + "/pets/1.png", "mnist/train-images-idx3-ubyte.gz", f"checks/{'c' * 32}-near.json", "notes/mine.txt"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(bytes(1000))
+    write_json(root / "archives" / ("a" * 32 + ".json"), {"format": 1, "files": 1, "bytes": 1000})
     return entry_of(config).name[:12]
 
 
@@ -367,7 +370,8 @@ def test_ic_cache_clears_all_but_downloads_and_foreign_files(ic, mapped):
     filled(mapped)
     code, out, err = ic("clear")
     assert (code, err) == (0, "") and out.startswith("removed 3 of 3, ")
-    left = sorted(str(path.relative_to(mapped.cache_dir)) for path in Path(mapped.cache_dir).rglob("*") if path.is_file())
+    left = sorted(str(path.relative_to(mapped.cache_dir)) for path in Path(mapped.cache_dir).rglob("*")
+                  if path.is_file() and path.name != MARKER)
     assert left == ["mnist/train-images-idx3-ubyte.gz", "notes/mine.txt"]
     assert ic("clear") == (0, "nothing to remove\n", "")
     assert ic("clear", "mnist", "--json") == (0, json.dumps({"folder": mapped.cache_dir, "removed": ["mnist"], "in_use": [], "bytes": 1000}) + "\n", "")

@@ -1,4 +1,5 @@
 """The command `ic` as a user of a shell meets it: results, errors and exit codes."""
+import csv
 import json
 import os
 import pickle
@@ -19,7 +20,13 @@ from sklearn.datasets import load_digits
 
 from image_classifier.cli import main
 from image_classifier.cli.app import COMMANDS, to_library_error
-from image_classifier.core import load_tensors, save_tensors, write_manifest
+from image_classifier.cli.common import complete_value
+from image_classifier.config import list_presets
+from image_classifier.core import load_tensors, own_folder, save_tensors, write_manifest
+from image_classifier.data import load_data
+from image_classifier.inference import Classifier
+from image_classifier.metrics import compute_metrics
+from image_classifier.models import model_names
 
 IC = str(Path(sys.executable).with_name("ic"))
 
@@ -55,7 +62,9 @@ def digit(number):
 
 def one_line(err, *fragments):
     "Check that the error is one line, starts with `error: ` and holds the fragments."
-    lines = [line for line in err.splitlines() if line and not line.startswith(("epoch ", "warning: ", "stopping after "))]
+    said = ("epoch ", "warning: ", "stopping after ", "skipped: ", "augmentation: ")
+    lines = [line for line in err.splitlines() if line and not line.startswith(said)]
+    lines = [line for line in lines if not (line[0].isdigit() and " classes in " in line)]  # what was understood of a folder
     assert len(lines) == 1 and lines[0].startswith("error: "), err
     assert "Traceback" not in err
     for fragment in fragments:
@@ -67,8 +76,10 @@ def one_line(err, *fragments):
 def test_train_ends_with_the_accuracy_its_interval_and_the_folder(ic, first):
     code, out, err = ic("train", "epochs=2", "hyperparameters=fast", "--out", first)
     assert code == 0
-    *note, accuracy, folder = out.splitlines()
-    assert note == ["an equal run was already finished; nothing was trained again"]
+    note, *warnings, accuracy, folder = out.splitlines()
+    assert note == "an equal run was already finished; nothing was trained again"
+    stored = json.loads((first / "metrics.json").read_text())["warnings"]
+    assert stored and warnings == [f"warning: {one['message']}" for one in stored]  # after two epochs it is not done
     value = json.loads((first / "metrics.json").read_text())["test"]["accuracy"]
     assert accuracy == f"test accuracy {value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}], 95 % interval, 359 images"
     assert folder == f"run {first}"
@@ -83,7 +94,7 @@ def test_progress_is_not_mixed_into_the_result(ic, tmp_path):
 
 
 def test_a_relative_out_is_seen_from_the_working_folder_not_from_the_project(ic, tmp_path, monkeypatch):
-    (tmp_path / "settings.ini").touch()
+    (tmp_path / "settings.ini").write_text("[DEFAULT]\nlib_name = literate-image-classifier\n")
     (tmp_path / "deep").mkdir()
     monkeypatch.chdir(tmp_path / "deep")
     assert ic("train", "epochs=1", "hyperparameters=fast", "--out", "here")[0] == 0
@@ -152,6 +163,47 @@ def test_predict_reads_stdin_and_folders(home, first, ic, tmp_path):
     one_line(err, "no images in this folder")
     piped = subprocess.run([IC, "predict", str(first), "-"], input=(home / "zero.png").read_bytes(), capture_output=True)
     assert piped.returncode == 0 and piped.stdout.decode() == "stdin: " + ic("predict", first, home / "zero.png")[1].split(": ")[1]
+
+
+def test_predict_reads_the_same_files_of_a_folder_as_training(ic, home, first, tmp_path):
+    "What the content says, without hidden files, system folders, folders of this library; one line says what was skipped."
+    for name in ("a.png", "b.jfif", "c", ".d.png", "@eaDir/e.png", "run/f.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        digit(0).save(tmp_path / name, "PNG")
+    own_folder(tmp_path / "other", "run")
+    (tmp_path / "other" / "g.png").write_bytes((tmp_path / "a.png").read_bytes())
+    (tmp_path / "h.gif").write_bytes(b"GIF89a")
+    (tmp_path / "notes.txt").write_text("x")
+    code, out, err = ic("predict", first, tmp_path, "--json")
+    assert code == 0 and [Path(one["image"]).name for one in json.loads(out)["predictions"]] == ["a.png", "b.jfif", "c", "f.png"]
+    assert err.splitlines() == ["warning: skipped: 1 in a format that data.formats does not name (h.gif), 1 no image (notes.txt), "
+                                "2 hidden or of the system (.d.png; @eaDir), 1 written by image_classifier (other)"]
+
+
+def test_predict_names_several_classes_and_writes_a_table(ic, home, first, tmp_path):
+    (tmp_path / "bad.png").write_text("x")
+    table = tmp_path / "sub" / "table.csv"
+    code, out, err = ic("predict", first, home / "zero.png", tmp_path / "bad.png", "--top-k", 3, "--csv", table)
+    assert code == 3
+    one_line(err, "1 of 2 images could not be read")
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert list(rows[0]) == ["image", "class", "probability", "class_2", "probability_2", "class_3", "probability_3", "error"]
+    assert out.splitlines()[0].split(": ")[1] == ", ".join(
+        f"{rows[0][name]} {float(rows[0][share]):.4f}" for name, share in (("class", "probability"), ("class_2", "probability_2"), ("class_3", "probability_3")))
+    assert (rows[1]["image"], rows[1]["class"], rows[1]["error"]) == (str(tmp_path / "bad.png"), "", "not an image")
+    assert ic("predict", first, home / "zero.png", "--csv", table)[0] == 0  # its own table is replaced
+    assert len(table.read_text().splitlines()) == 2
+    assert len(ic("predict", first, home / "zero.png", "--top-k", 99)[1].split(": ")[1].split(", ")) == 10
+
+
+def test_predict_never_replaces_a_file_that_it_did_not_write(ic, home, first, tmp_path):
+    (tmp_path / "mine.csv").write_text("file,label\n")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "elsewhere.csv")
+    for target in ("mine.csv", "link.csv", "."):
+        code, out, err = ic("predict", first, home / "zero.png", "--csv", tmp_path / target)
+        assert (code, out) == (2, "")
+        one_line(err, "a file that ic predict did not write would be replaced")
+    assert (tmp_path / "mine.csv").read_text() == "file,label\n" and not (tmp_path / "elsewhere.csv").exists()
 
 
 def test_evaluate_gives_the_numbers_of_the_run_and_writes_them(ic, first, tmp_path):
@@ -223,6 +275,45 @@ def test_evaluate_never_uses_the_runs_training_images(ic, own, tmp_path):
         assert json.loads(out)["data"]["test"] == 18 and json.loads(out)["metrics"] == stored, words
 
 
+@pytest.mark.parametrize("classes, count", [("012", 30), ("0", 90), ("01", 45)])
+def test_evaluate_takes_other_images_of_the_same_number(ic, own, tmp_path, classes, count):
+    "As many as the run had in all; some of them cannot be split for a training, which an evaluation does not need."
+    run, _ = own
+    other = digits_folder(tmp_path / "other", classes, count)
+    first = next((other / "0").iterdir())
+    digit(1).save(first) if classes == "012" else None
+    code, out, err = ic("evaluate", run, f"data={other}", "--json")
+    assert code == 0, err
+    assert json.loads(out)["data"]["test"] == 90
+
+
+def test_evaluate_measures_with_the_temperature_of_the_classifier(ic, first, tmp_path):
+    "The loss and the calibration change, the accuracy does not."
+    plain = json.loads(ic("evaluate", first, "--json")[1])["metrics"]
+    found = Classifier.load(first)
+    found.temperature = 4.0
+    shutil.copytree(first, tmp_path / "run", ignore=shutil.ignore_patterns("classifier"))
+    found.save(tmp_path / "run" / "classifier")
+    code, out, err = ic("evaluate", tmp_path / "run", "--json")
+    assert code == 0, err
+    soft = json.loads(out)["metrics"]
+    assert soft["accuracy"] == plain["accuracy"] and soft["per_class"] == plain["per_class"]
+    data = load_data("digits").test
+    expected = compute_metrics(np.log(found.probabilities(data.images)), data.targets, found.classes)
+    assert soft["loss"]["value"] == pytest.approx(expected["loss"]["value"], abs=1e-6) != plain["loss"]["value"]
+
+
+def test_config_keys_say_what_presets_set(ic):
+    "The default of a key is not what a run on photos has."
+    code, out, _ = ic("config", "keys")
+    lines = out.splitlines()
+    where = next(i for i, line in enumerate(lines) if line.startswith("augment.horizontal_flip"))
+    assert "augment=photos sets True" in lines[where + 2]
+    assert "any other data" in lines[-1] and "photos for any other data" in lines[-1]
+    rows = {row["key"]: row["presets"] for row in json.loads(ic("config", "keys", "--json")[1])["keys"]}
+    assert rows["hyperparameters.num_epochs"]["hyperparameters=speed"] == 6 and rows["augment.color_jitter"]["augment=photos"] == 0.2
+
+
 @pytest.mark.parametrize("words", [[], ["device=cpu"]])
 def test_evaluate_refuses_a_run_whose_data_changed(ic, own, words):
     run, pictures = own
@@ -279,7 +370,7 @@ def test_config_prints_what_a_run_would_store(ic, first):
 
 
 def test_labels_review_writes_its_lists_and_refuses_bad_data_first(ic, tmp_path):
-    pytest.importorskip("cleanlab", reason="pip install 'image_classifier[labels]'")
+    pytest.importorskip("cleanlab", reason="pip install 'literate-image-classifier[labels]'")
     pictures = digits_folder(tmp_path / "pictures", "012", 30)
     words = [f"data={pictures}", "epochs=1", "hyperparameters=fast", "batch_size=16", "--out", tmp_path / "labels"]
     code, out, err = ic("labels", "review", *words, "--json")
@@ -293,7 +384,7 @@ def test_labels_review_writes_its_lists_and_refuses_bad_data_first(ic, tmp_path)
 
 
 def test_sign_and_verify_tell_a_changed_classifier(ic, first, tmp_path):
-    pytest.importorskip("model_signing", reason="pip install 'image_classifier[sign]'")
+    pytest.importorskip("model_signing", reason="pip install 'literate-image-classifier[sign]'")
     shutil.copytree(first / "classifier", tmp_path / "copy")
     key = json.loads(ic("keygen", "--out", tmp_path / "keys", "--json")[1])["fingerprint"]
     code, out, _ = ic("sign", tmp_path / "copy", "--key", tmp_path / "keys" / "private.pem", "--json")
@@ -524,6 +615,10 @@ def test_help_and_completion_import_neither_torch_nor_hydra():
     assert done.stdout.count("Example") == len(COMMANDS) + 1, "each command shows an example"
 
 
+def test_completion_knows_every_network():
+    assert {*list_presets()["model"], *model_names()} <= {*complete_value("model", "")} and {*complete_value("model.name", "")} <= {*model_names()}
+
+
 def test_every_command_that_a_module_defines_is_in_ic():
     modules = [load_module(module_of(path)) for path in NBS.glob("cli/*_commands.ipynb")]
     defined = {name: found for module in modules for name, found in vars(module).items() if isinstance(found, click.Command)}
@@ -546,18 +641,26 @@ def test_global_flags_may_stand_before_a_command_of_two_words(ic):
     (["ic", "cache", "clear", "--js"], ["--json"]),
     (["ic", "train", "--js"], ["--json"]),
     (["ic", "train", "hyperparameters.opt"], ["hyperparameters.optimizer="]),
-    (["ic", "train", "model", "=", "res"], ["resnet"]),
+    (["ic", "train", "model", "=", "simp"], ["simple_cnn"]),
+    (["ic", "train", "model", "=", "resnet15"], ["resnet152"]),
+    (["ic", "train", "model.name", "=", "vit_b_1"], ["vit_b_16"]),
+    (["ic", "train", "data", "=", "di"], ["digits", "dir/"]),
+    (["ic", "train", "data.root", "=", "dir/"], ["dir/a\\", "b/", "dir/pets.csv"]),
+    (["ic", "train", "data", "=", "dir/a\\ b/"], ["dir/a\\", "b/1.png"]),
     (["ic", "train", "hyperparameters", "="], ["default", "fast", "speed"]),
     (["ic", "train", "epochs", "=", "3", "hyperparameters.optimizer", "=", "s"], ["sgd"]),
 ])
-def test_the_tab_key_completes_in_bash(words, found):
+def test_the_tab_key_completes_in_bash(words, found, tmp_path):
+    (tmp_path / "dir" / "a b").mkdir(parents=True)
+    (tmp_path / "dir" / "a b" / "1.png").touch()
+    (tmp_path / "dir" / "pets.csv").touch()
     script = f"""export PATH={Path(IC).parent}:$PATH
         eval "$(_IC_COMPLETE=bash_source ic)"
         compopt() {{ :; }}
         COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
         _ic_completion ic
         printf '%s\\n' "${{COMPREPLY[@]}}" """
-    done = subprocess.run(["bash", "--norc", "-c", script, "bash", *words], capture_output=True, text=True)
+    done = subprocess.run(["bash", "--norc", "-c", script, "bash", *words], capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.split() == found, done.stderr
 
 
@@ -599,3 +702,45 @@ def test_a_stopped_command_says_so_and_can_be_started_again(tmp_path):
         os.kill(int(line), 0)  # the kernel's
     assert len((tmp_path / "1" / "history.jsonl").read_text().splitlines()) >= 1
     assert not (tmp_path / "1" / "metrics.json").exists()
+
+
+# streams
+
+def shell(line, **environment):
+    "Run a line of bash with `$IC` as the command; return the exit code, stdout and stderr."
+    done = subprocess.run(["bash", "-c", line], env={**os.environ, "IC": IC, **environment}, capture_output=True, text=True, errors="replace", timeout=120)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("line, code, said", [
+    ("$IC predict {run} - <&-", 3, "stdin: empty file"), ("$IC models >&-", 0, ""), ("$IC config epochs=x 2>&-", 2, ""),
+    ("$IC predict {run} {zero} <&- 2>&-", 0, ""), ("$IC evaluate {run} | true; exit ${{PIPESTATUS[0]}}", 141, ""),
+    ("$IC --help | true; exit ${{PIPESTATUS[0]}}", 141, "")])
+def test_closed_streams_and_broken_pipes_end_in_one_line_at_most(first, home, line, code, said):
+    found, _, err = shell(line.format(run=first, zero=home / "zero.png"))
+    assert (found, len(err.splitlines())) == (code, bool(said)) and said in err, err
+
+
+def test_files_written_with_closed_streams_hold_nothing_else(ic, first, home):
+    "A file opened while stderr is closed gets its number; messages for stderr must not end up in it."
+    assert shell(f"$IC evaluate {first} --out {home}/closed.json <&- >&- 2>&-")[0] == 0
+    assert json.loads((home / "closed.json").read_text()) == json.loads((first / "metrics.json").read_text())["test"]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_a_terminal_that_cannot_show_a_character_gets_its_code(first, encoding):
+    code, out, err = shell(f"$IC evaluate {first}; $IC predict {first} näïve_☃.png", PYTHONIOENCODING=encoding)
+    assert "test images of digits" in out and "UnicodeEncodeError" not in err
+    assert (code, len(err.splitlines())) == (3, 1) and ("\\u2603" in err or "☃" in err), err  # click makes UTF-8 of ASCII
+
+
+def test_warnings_as_errors_do_not_end_a_command(first, home):
+    Image.new("I;16", (8, 8)).save(home / "sixteen.png")
+    for words in (f"evaluate {first}", f"predict {first} {home / 'sixteen.png'}"):
+        assert "internal error" not in shell(f"$IC {words}", PYTHONWARNINGS="error")[2]
+    (first / "metrics.json").rename(first / "kept.json")  # an unfinished run, of which the command warns
+    try:
+        code, _, err = shell(f"$IC predict {first} {home / 'zero.png'}", PYTHONWARNINGS="error")
+    finally:
+        (first / "kept.json").rename(first / "metrics.json")
+    assert code == 0 and err.startswith("warning: the run in ")

@@ -1,4 +1,5 @@
 "What a user loses if the configuration accepts something wrong or refuses something right."
+import os
 import random
 import subprocess
 import sys
@@ -245,7 +246,7 @@ def test_random_text_is_stored_exactly(tmp_path):
 OTHER = {int: "7", float: "0.5", bool: "false", str: "other", Optional[str]: "other", int | str: "3"}
 CHANGED = {"data.name": "mnist", "data.resize": "pad", "data.formats": "[png]", "model.library": "timm", "augment.horizontal_flip": "true", "hyperparameters.optimizer": "sgd",
            "hyperparameters.scheduler_type": "cosine", "hyperparameters.dropout": "0.4", "hyperparameters.precision": "bfloat16", "hyperparameters.nesterov": "true",
-           "augment.tta": "flip", "compile": "true", "device": "cpu", "deterministic": "true", "allow": "[links,corrupt]"}
+           "augment.tta": "flip", "augment.extra": "[erase:0.4]", "compile": "true", "device": "cpu", "deterministic": "true", "allow": "[links,corrupt]"}
 
 @pytest.mark.parametrize("key", keys())
 def test_every_key_can_be_set_from_text_and_makes_another_run_unless_results_do_not_depend_on_it(key):
@@ -342,8 +343,16 @@ def test_text_for_a_parameter_stays_text(tmp_path):
     hostile = '"; import os #'
     assert from_parameters(data="csv", overrides=f"""data.root=x 'data.label_column={hostile}'""").data.label_column == hostile
 
+@pytest.mark.parametrize("text", ["", "[DEFAULT]\nlib_name = fastcore\n", "# lib_name = literate-image-classifier\n", "\0" * 200_000, None])
+def test_settings_of_another_project_above_do_not_capture_runs(tmp_path, monkeypatch, text):
+    (tmp_path / "settings.ini").write_text(text) if text is not None else os.mkfifo(tmp_path / "settings.ini")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    assert project_root() == tmp_path / "work"
+
+
 def test_relative_folder_starts_from_the_project(tmp_path, monkeypatch):
-    (tmp_path / "settings.ini").write_text("")
+    (tmp_path / "settings.ini").write_text("[DEFAULT]\nlib_name = literate-image-classifier\n")
     (tmp_path / "pics").mkdir()
     (tmp_path / "nbs").mkdir()
     monkeypatch.chdir(tmp_path / "nbs")

@@ -473,24 +473,24 @@ def speckle():
 def test_own_augmentation_is_the_same_after_resuming_with_another_batch_size(speckle):
     torch = pytest.importorskip("torch")
     splits, order = load_data("digits"), np.random.default_rng(0).permutation(300)
-    augment = make_augment(EXACT, seed=1, epoch=2, extra=[("speckle", 1.0)])
+    augment = make_augment(replace(EXACT, extra=["speckle"]), seed=1, epoch=2)
     whole, resumed = (torch.cat([batch.inputs for batch in batches(splits.train, splits.preprocess, size, rows, augment)])
                       for size, rows in ((300, order), (7, order[111:])))
     assert torch.equal(whole[111:], resumed)
-    other = make_augment(EXACT, seed=1, epoch=3, extra=[("speckle", 1.0)])
+    other = make_augment(replace(EXACT, extra=["speckle"]), seed=1, epoch=3)
     assert not torch.equal(next(batches(splits.train, splits.preprocess, 300, order, other)).inputs, whole)
 
 
 def test_own_augmentation_does_not_change_the_draws_of_the_built_in_ones(speckle):
     torch = pytest.importorskip("torch")
     images, indices = numbered_images(), torch.arange(20)
-    plain, extra = (make_augment(EXACT, 1, 0, extra)(images, indices) for extra in ((), [("speckle", 1.0)]))
+    plain, extra = (make_augment(replace(EXACT, extra=extra), 1, 0)(images, indices) for extra in ([], ["speckle:1.0"]))
     assert ((plain != extra).any(1).flatten(1).sum(1) <= 1).all() and not torch.equal(plain, extra)
 
 
 def test_unknown_augmentation_is_refused_with_the_nearest_name(speckle):
-    with pytest.raises(ConfigError, match="unknown augmentation specle. did you mean speckle?"):
-        make_augment(AugmentConfig(), 0, 0, extra=[("specle", 1)])
+    with pytest.raises(ConfigError, match="unknown augmentation specle .augment.extra.. did you mean speckle?"):
+        make_augment(AugmentConfig(extra=["specle"]), 0, 0)
 
 
 def test_augmentation_of_another_module_is_not_replaced():

@@ -1,6 +1,7 @@
 "Downloads from a real server on loopback; no other host is contacted."
 import gzip
 import hashlib
+import os
 import re
 import struct
 import threading
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from image_classifier.config import DataConfig
-from image_classifier.core import ConfigError, DataError
+from image_classifier.core import ConfigError, DataError, MARKER, own_folder
 from image_classifier.data import fetch, IDX_FILES, IDX_SETS, load_data, RemoteFile
 
 CONTENT = bytes(range(256)) * 400
@@ -63,8 +64,8 @@ def remote(*mirrors, content=CONTENT, kind="sha256"):
 
 
 def files_in(folder):
-    "The names of all files below `folder`."
-    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+    "The names of all files below `folder`, but markers."
+    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.name != MARKER)
 
 
 @pytest.mark.parametrize("kind", ["md5", "sha256"])
@@ -82,8 +83,19 @@ def test_wrong_content_is_refused_and_not_kept(server, tmp_path):
 
 
 def test_damaged_copy_in_the_cache_is_replaced(server, tmp_path):
-    (tmp_path / "a.bin").write_bytes(CONTENT[:-1])
+    (own_folder(tmp_path, "cache") / "a.bin").write_bytes(CONTENT[:-1])
     assert fetch([remote(f"{server.url}/good/")], tmp_path)[0].read_bytes() == CONTENT
+    assert files_in(tmp_path) == ["a.bin"]
+
+
+def test_a_file_in_a_folder_of_the_users_is_never_replaced_by_a_download(server, tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"mine")
+    with pytest.raises(DataError, match="does not match the checksum, and the file would be replaced"):
+        fetch([remote(f"{server.url}/good/")], tmp_path)
+    assert (tmp_path / "a.bin").read_bytes() == b"mine" and os.listdir(tmp_path) == ["a.bin"] and server.requests == []
+    (tmp_path / "a.bin").rename(tmp_path / "mine.bin")  # beside other files it is put, and the folder stays the user's
+    assert fetch([remote(f"{server.url}/good/")], tmp_path)[0].read_bytes() == CONTENT
+    assert sorted(os.listdir(tmp_path)) == ["a.bin", "mine.bin"]
 
 
 def test_damaged_copy_is_not_used_when_offline(tmp_path):
@@ -132,7 +144,7 @@ def test_offline_error_says_which_file_to_put_where(tmp_path):
 
 def test_cache_folder_that_cannot_be_written_is_named(server, tmp_path):
     (tmp_path / "cache").write_text("a file in the way")
-    with pytest.raises(ConfigError, match="cannot write to"):
+    with pytest.raises(ConfigError, match="a folder is needed"):
         fetch([remote(f"{server.url}/good/")], tmp_path / "cache")
 
 

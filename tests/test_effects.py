@@ -15,7 +15,7 @@ from torch import nn
 
 from image_classifier.config import ALLOWED, build, CHANGE, check_config, compose, keys, settings
 from image_classifier.core import ConfigError, DataError, ImageClassifierError
-from image_classifier.data import IDX_SETS, IndexedArrayView, load_data
+from image_classifier.data import AUGMENTATIONS, IDX_SETS, IndexedArrayView, load_data, register_augmentation
 from image_classifier.models import seeded_init
 from image_classifier.runs import train
 from image_classifier.training import OPTIMIZERS, Callback, Checkpoints, fit, training_arguments
@@ -258,6 +258,18 @@ def images_are_augmented_in_training_only(key, folder):
         unchanged, flipped = (torch.stack([(image == other).all() for image, other in zip(changed.train_inputs[0], given)])
                           for given in (plain().train_inputs[0], plain().train_inputs[0].flip(-1)))
         assert (unchanged | flipped).all() and unchanged.any() and flipped.any()
+
+
+@experiment("augment.extra")
+def registered_augmentation_changes_training_images_only(key, folder):
+    register_augmentation("fade")(lambda pixels, draws, strength: pixels * (1 - strength))
+    try:
+        none, half, whole = (trained(extra=[f"fade:{strength}"]) for strength in (0, 0.5, 1))
+    finally:
+        del AUGMENTATIONS["fade"]
+    assert same(none.train_inputs, plain().train_inputs) and same(whole.eval_inputs, plain().eval_inputs)
+    black = whole.train_inputs[0]
+    assert torch.allclose(half.train_inputs[0] - black, (none.train_inputs[0] - black) / 2, atol=1e-5) and not torch.equal(half.step, none.step)
 
 
 @experiment("augment.tta")
@@ -525,6 +537,18 @@ def another_column_is_read(key, folder):
     if key == "group_column":
         assert plain.train.groups is None
         assert not set(changed.train.groups) & set(changed.test.groups) and not set(changed.train.groups) & set(changed.valid.groups)
+
+
+@experiment("data.group_pattern")
+def images_with_an_equal_match_stay_together(key, folder):
+    changed = loaded(**drawn(folder), group_pattern=r"\w+/\d")
+    assert changed.train.groups is not None and not set(changed.train.groups) & set(changed.test.groups)
+
+
+@experiment("data.class_level")
+def folders_at_another_level_are_the_classes(key, folder):
+    pets = drawn(folder, ("pets/cat", "pets/dog", "wild/fox"))
+    assert loaded(**pets, class_level=1).classes == ("pets", "wild") and loaded(**pets, class_level=2).classes == ("cat", "dog", "fox")
 
 
 @experiment("data.formats")

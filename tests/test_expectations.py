@@ -354,7 +354,7 @@ def test_wrong_option_is_reported_before_the_work(tmp_path, options):
 @pytest.mark.parametrize("module", ["pandas", "great_expectations"])
 def test_missing_extra_is_named_in_the_error(monkeypatch, suite, module):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ConfigError, match=re.escape("pip install 'image_classifier[expectations]'")):
+    with pytest.raises(ConfigError, match=re.escape("pip install 'literate-image-classifier[expectations]'")):
         validate_suite(facts(), suite)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from formats import CHECKPOINT, SAMPLES, checkpoint_logits, configured, formats, logits, make, sample, splits
 
-from image_classifier.core import ArtifactError, load_tensors, read_json, write_json, write_manifest
+from image_classifier.core import ArtifactError, load_tensors, own_folder, read_json, write_json, write_manifest
 from image_classifier.inference import artifact, Classifier
 from image_classifier.models import MODELS
 from image_classifier.runs import train
@@ -35,7 +35,7 @@ def test_checkpoint_of_each_format_gives_the_same_logits_and_resumes(kept, tmp_p
     answers, preprocess = load_tensors(kept / "answers.safetensors"), Classifier.load(kept / "classifier").preprocess
     assert near(checkpoint_logits(kept / "checkpoints" / CHECKPOINT, preprocess, answers["images"]), answers["checkpoint"])
     assert not near(answers["classifier"], answers["checkpoint"])
-    shutil.copytree(kept / "checkpoints", tmp_path / "run" / "checkpoints")
+    shutil.copytree(kept / "checkpoints", own_folder(tmp_path / "run", "run") / "checkpoints")
     (tmp_path / "run" / "config.yaml").write_text("model: {name: sample}\n")
     with pytest.warns(UserWarning, match="not be bit-identical"):
         run = train(configured("seed=1", "allow=[change]"), tmp_path / "run", splits=splits())

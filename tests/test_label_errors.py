@@ -17,7 +17,7 @@ from image_classifier.quality import (all_images, cross_val_probabilities, cross
                                       label_issues_csv, LabelErrors, LabelIssue, likely_label_errors, plan_folds,
                                       save_label_errors)
 
-pytest.importorskip("cleanlab", reason="pip install 'image_classifier[labels]'")
+pytest.importorskip("cleanlab", reason="pip install 'literate-image-classifier[labels]'")
 
 
 @pytest.fixture
@@ -271,7 +271,7 @@ def test_low_agreement_gives_a_warning():
 
 def test_missing_cleanlab_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "cleanlab.count", None)
-    with pytest.raises(ConfigError, match=r"pip install 'image_classifier\[labels\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'literate-image-classifier\[labels\]'"):
         likely_label_errors(np.eye(2), [0, 1])
 
 

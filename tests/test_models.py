@@ -9,7 +9,7 @@ from torch import nn
 
 from image_classifier.core import ConfigError
 from image_classifier.models import Architecture, build_model, check_model, find_builder, model_names, MODELS, register_model, resnet
-from image_classifier.models.adapters import find_head, torchvision_names
+from image_classifier.models.adapters import find_head, torchvision_model, torchvision_names
 
 # the smallest model of each family of torchvision, with an input size that it accepts
 FAMILIES = {
@@ -195,7 +195,7 @@ def test_unknown_name_is_answered_with_the_nearest_ones():
 
 def test_missing_timm_is_answered_with_the_extra_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ConfigError, match="pip install 'image_classifier\\[timm\\]'"):
+    with pytest.raises(ConfigError, match="pip install 'literate-image-classifier\\[timm\\]'"):
         check_model("resnet18", library="timm")
 
 
@@ -211,3 +211,11 @@ def test_unknown_timm_name_is_answered_with_the_nearest_ones():
     pytest.importorskip("timm", reason="timm is an extra")
     with pytest.raises(ConfigError, match="unknown model vit_tiny_patch16_22 .*did you mean"):
         check_model("vit_tiny_patch16_22", library="timm")
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg16_bn", "alexnet", "squeezenet1_1", "efficientnet_b0", "mnasnet0_5", "resnet18", "vit_b_32"])
+def test_dropout_zero_leaves_no_dropout_and_other_rates_apply_everywhere(name):
+    for rate in (0.0, 0.3):
+        with torch.device("meta"):
+            model = torchvision_model(Architecture(name, size=224, dropout=rate))
+        assert {layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)} - {0.0} == {rate} - {0.0}

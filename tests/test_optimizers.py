@@ -8,7 +8,10 @@ import torch
 from torch import nn
 
 from image_classifier.config import Hyperparameters
-from image_classifier.training import lr_at_step, make_optimizer, OPTIMIZERS, SCHEDULES
+from image_classifier.core import ConfigError
+from image_classifier.models import Architecture
+from image_classifier.models.adapters import torchvision_model
+from image_classifier.training import lr_at_step, make_optimizer, muon_groups, OPTIMIZERS, parameter_groups, SCHEDULES
 
 
 def choices(name):
@@ -64,3 +67,47 @@ def test_optimizer_agrees_with_torch_if_all_weights_decay(name):
             model(inputs).square().sum().backward()
             optimizer.step()
     torch.testing.assert_close(mine.weight, theirs.weight)
+
+
+# which weights are treated as matrices
+
+
+def torchvision(name, **changes):
+    with torch.device("meta"):
+        return torchvision_model(Architecture(name, **{"size": 224, "classes": 5, **changes}))
+
+
+@pytest.mark.parametrize("name, kept", [("convnext_tiny", "layer_scale"), ("vit_b_32", "class_token"), ("vit_b_32", "encoder.pos_embedding"),
+                                        ("swin_t", "relative_position_bias_table"), ("swin_v2_t", "logit_scale"), ("maxvit_t", "relative_position_bias_table")])
+def test_scales_tokens_and_positions_do_not_decay(name, kept):
+    model = torchvision(name)
+    free = {weight for group in parameter_groups(model, 0.1) if not group["weight_decay"] for weight in group["params"]}
+    assert (found := [weight for path, weight in model.named_parameters() if path.endswith(kept)]) and free.issuperset(found)
+    matrices = [layer.weight for layer in model.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+    attention = [layer.in_proj_weight for layer in model.modules() if isinstance(layer, nn.MultiheadAttention)]
+    assert not free.intersection(matrices + attention)
+
+
+def test_what_a_timm_network_exempts_does_not_decay():
+    timm = pytest.importorskip("timm", reason="the extra timm is not installed")
+    with torch.device("meta"):
+        model = timm.create_model("vit_tiny_patch16_224")
+    decay, free = parameter_groups(model, 0.1)
+    assert {id(model.cls_token), id(model.pos_embed)} <= {id(weight) for weight in free["params"]}
+    assert len(decay["params"]) == sum(isinstance(layer, (nn.Linear, nn.Conv2d)) for layer in model.modules())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "densenet121", "shufflenet_v2_x0_5"])
+def test_muon_leaves_depthwise_gating_and_grouped_filters_alone(name):
+    model = torchvision(name)
+    filters = set(muon_groups(model)[0]["params"])
+    gates = {id(layer) for block in model.modules() if type(block).__name__ == "SqueezeExcitation" for layer in block.modules()}
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            assert (layer.weight in filters) == (layer.groups == 1 and id(layer) not in gates)
+
+
+@pytest.mark.parametrize("name", ["vgg11", "alexnet", "squeezenet1_1"])
+def test_muon_refuses_networks_without_normalization(name):
+    with pytest.raises(ConfigError, match="in front of a normalization, and this network has none to train"):
+        muon_groups(torchvision(name))

@@ -56,7 +56,36 @@ def test_class_names_are_drawn_as_text_never_as_formulas_or_control_characters()
     images = np.zeros((k, 1, 8, 8), np.uint8)
     targets = np.roll(np.arange(k), 1)
     evaluation = SimpleNamespace(probabilities=np.eye(k), predicted=np.arange(k), targets=targets, classes=AWKWARD)
-    rendered(plot_mistakes(SimpleNamespace(images=images), evaluation))
+    shown = plot_mistakes(SimpleNamespace(images=images, ids=[f"{name}.png" for name in AWKWARD]), evaluation)
+    rendered(shown)
+    assert all(axes.texts[0].get_text().isprintable() for axes in shown.axes)
+
+
+def test_the_legend_of_a_reliability_diagram_covers_no_error_bar():
+    "For any model: it lies outside of both plots."
+    for scale in (0.2, 1, 5):
+        rng = np.random.default_rng(0)
+        logits = scale * rng.normal(0, 2, (400, 5))
+        p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        figure = plot_reliability(p, rng.integers(0, 5, 400))
+        figure.draw_without_rendering()
+        [legend] = figure.legends
+        assert not any(legend.get_window_extent().overlaps(axes.get_tightbbox()) for axes in figure.axes) and not any(axes.get_legend() for axes in figure.axes)
+
+
+def test_nothing_of_a_confusion_matrix_is_cut_off():
+    for k in (2, 10, 30):
+        figure = plot_confusion(np.eye(k, dtype=int), [f"automobile {i}" for i in range(k)])
+        figure.draw_without_rendering()
+        axes = figure.axes[0]
+        for box in (axes.title.get_window_extent(), axes.xaxis.label.get_window_extent(), axes.yaxis.label.get_window_extent()):
+            assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height, (k, box)
+
+
+def test_a_gallery_names_the_files():
+    images = np.zeros((2, 1, 8, 8), np.uint8)
+    figure = plot_images(images, names=["dog/1.png", "x" * 60 + "/2.png"])
+    assert [axes.texts[0].get_text() for axes in figure.axes] == ["dog/1.png", "…" + "x" * 17 + "/2.png"]
 
 
 def epoch(number, loss):

@@ -246,8 +246,8 @@ def test_train_folder_without_images_is_refused(tmp_path):
     for name in ("cat", "dog"):
         (tmp_path / "train" / name).mkdir(parents=True)
         save(tmp_path / "test" / name / "1.png", picture(len(name) + ord(name[0])))
-    refused(tmp_path, "train lacks cat; dog")
-    refused(tmp_path, "no image is left to train on", allow=["empty_class"])
+    refused(tmp_path, "no images to train on: all 2 are of test", "ic evaluate")
+    refused(tmp_path, "no images to train on: all 2 are of test", allow=["empty_class"])
 
 
 def test_damaged_images_only_are_refused(pets):
@@ -294,7 +294,8 @@ def test_hidden_files_and_notes_are_ignored_and_other_images_counted(pets):
     (pets / "cat" / "a.heic").write_bytes(b"x")
     splits, lines = warned(folder(pets))
     assert len(every_id(splits)) == 20
-    assert lines == ["1 files are skipped, their formats are not in data.formats: cat/a.heic"]
+    assert lines == ["skipped: 1 in a format that data.formats does not name (cat/a.heic), 1 no image (cat/notes.txt), "
+                     "3 hidden or of the system (.git; cat/.1.png; cat/Thumbs.db)"]
 
 
 def test_suffixes_in_capitals_and_folders_inside_a_class_are_found(pets):
@@ -370,9 +371,9 @@ def test_bad_tables_are_refused_in_one_line(table, text, part):
 
 
 def test_table_with_an_unknown_split_or_encoding_is_refused(table):
-    (table / "pets.csv").write_text("path,kind,part\ncat/1.png,cat,dev\ndog/1.png,dog,train\n")
+    (table / "pets.csv").write_text("path,kind,part\ncat/1.png,cat,tset\ndog/1.png,dog,train\n")
     columns = {"file_column": "path", "label_column": "kind"}
-    refused(table, "split is dev, not train, valid or test", name="csv", **columns, split_column="part")
+    refused(table, "split is tset, not train, valid or test", name="csv", **columns, split_column="part")
     (table / "pets.csv").write_bytes(b"path,kind\n\xff\xfe,x\n")
     refused(table, "not a readable CSV file", name="csv", **columns)
     (table / "two.csv").write_text("")
@@ -382,6 +383,84 @@ def test_table_with_an_unknown_split_or_encoding_is_refused(table):
 def test_an_unused_split_column_gives_a_warning(table):
     (table / "pets.csv").write_text((table / "pets.csv").read_text(encoding="utf-8-sig").replace("part", "split", 1))
     assert warned(csv_config(table))[1] == ["the column split is not used; use it with data.split_column=split"]
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_table_with_another_separator_is_read(table, separator):
+    text = (table / "pets.csv").read_text(encoding="utf-8-sig")
+    (table / "pets.csv").write_text(text.replace(",", separator))
+    assert load_data(csv_config(table)).fingerprint == load_data(folder(table)).fingerprint
+
+
+def test_table_of_a_spreadsheet_is_read(table):
+    "A line that names the separator, spaces in the header, empty fields at the end, empty rows, labels with a comma."
+    rows = ["sep=;", " path ; kind;"] + [f"{kind}/{number}.png;{kind}, tame;" for kind in ("cat", "dog") for number in range(10)]
+    (table / "pets.csv").write_text("\r\n".join([*rows, ";;", ""]))
+    splits = load_data(csv_config(table))
+    assert splits.classes == ("cat, tame", "dog, tame") and len(every_id(splits)) == 20
+
+
+def test_tsv_is_a_table_not_a_folder(table):
+    text = (table / "pets.csv").read_text(encoding="utf-8-sig").replace(",", "\t").replace("path", "file").replace("kind", "label")
+    (table / "pets.csv").unlink()
+    (table / "pets.TSV").write_text(text)
+    assert load_data(str(table / "pets.TSV")).fingerprint == load_data(csv_config(table, file_column="file", label_column="label")).fingerprint
+    assert compose([f"data={table / 'pets.TSV'}"]).data.name == "csv"
+
+
+@pytest.mark.parametrize("text, part", [
+    ("path,kind\ncat/1.png,cat, black\ndog/1.png,dog\n", "the header has 2 fields, but line 2 has 3 fields"),
+    ("path;kind\ncat/1.png;cat\ndog/1.png;dog;tame\n", "the header has 2 fields, but line 3 has 3 fields"),
+    ("path,kind,kind\ncat/1.png,cat,dog\n", "2 columns are called kind"),
+    ("path, path ,kind\ncat/1.png,cat/2.png,cat\n", "2 columns are called path"),
+])
+def test_nothing_of_a_row_is_dropped(table, text, part):
+    (table / "pets.csv").write_text(text)
+    refused(table, part, name="csv", file_column="path", label_column="kind")
+
+
+def test_two_columns_that_are_not_used_may_have_one_name(table):
+    text = (table / "pets.csv").read_text(encoding="utf-8-sig")
+    (table / "pets.csv").write_text("\n".join(f"{line},{'note,note' if not i else 'x,y'}" for i, line in enumerate(text.splitlines())))
+    assert len(every_id(load_data(csv_config(table)))) == 20
+
+
+def test_backslashes_separate_folders(table):
+    text = (table / "pets.csv").read_text(encoding="utf-8-sig")
+    (table / "pets.csv").write_text(text.replace("/", "\\"))
+    assert load_data(csv_config(table)).fingerprint == load_data(folder(table)).fingerprint
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file name with a backslash")
+def test_file_with_a_backslash_in_its_name_is_found(table):
+    shutil.move(table / "cat" / "1.png", table / "cat\\1.png")
+    text = (table / "pets.csv").read_text(encoding="utf-8-sig")
+    (table / "pets.csv").write_text(text.replace("cat/1.png", "cat\\1.png"))
+    assert "cat\\1.png" in every_id(load_data(csv_config(table)))
+
+
+def test_rows_of_hidden_and_system_files_are_skipped(table, caplog):
+    save(table / "@eaDir" / "1.png", picture(900))
+    with open(table / "pets.csv", "a") as file:
+        file.write("\n@eaDir/1.png,cat,train,x\ncat/._1.png,cat,train,x\n")
+    with caplog.at_level("INFO"):
+        assert len(every_id(load_data(csv_config(table)))) == 20
+    assert "skipped: 2 hidden or of the system (@eaDir/1.png; cat/._1.png)" in caplog.messages
+
+
+def test_table_with_test_rows_only_says_what_is_missing(table):
+    text = (table / "pets.csv").read_text(encoding="utf-8-sig")
+    (table / "pets.csv").write_text(text.replace(",train,", ",test,"))
+    line = refused(table, "no images to train on: all 20 are of test", "ic evaluate", name="csv", file_column="path",
+                   label_column="kind", split_column="part")
+    assert "empty_class" not in line
+
+
+def test_valid_rows_without_test_rows_are_the_test_split(table):
+    text = (table / "pets.csv").read_text(encoding="utf-8-sig")
+    (table / "pets.csv").write_text(text.replace(",test,", ",Val,"))
+    splits = load_data(csv_config(table, split_column="part"))
+    assert splits.test.ids == ("cat/0.png", "dog/0.png") and len(splits.valid) == 2
 
 
 # IDX and CIFAR files
@@ -608,3 +687,25 @@ def test_every_data_preset_has_a_reader_and_every_format_a_suffix():
 def test_jpe_is_a_suffix_of_jpeg(pets):
     save(pets / "cat" / "old.jpe", picture(99), format="JPEG")
     assert "cat/old.jpe" in every_id(load_data(folder(pets)))
+
+
+@pytest.mark.parametrize("path", ["x/../out/secret.png", "out/secret.png", "x/../cat/link.png", "x/y/../../../out/secret.png", "x/far/secret.png"])
+def test_a_path_in_a_table_that_leaves_the_data_through_links_is_refused(pets, tmp_path, path):
+    "The real path of the file that is opened counts, not that of another spelling."
+    save(tmp_path / "private" / "secret.png", picture(99))
+    (pets / "deep" / "er").mkdir(parents=True)
+    (pets / "x").symlink_to("deep/er")  # inside: `x/..` is `deep` for the system, and the root when normalized
+    (pets / "deep" / "out").mkdir()
+    save(pets / "deep" / "out" / "secret.png", picture(98))
+    (pets / "out").symlink_to(tmp_path / "private")
+    (pets / "deep" / "er" / "far").symlink_to(tmp_path / "private")
+    (pets / "cat" / "link.png").symlink_to(tmp_path / "private" / "secret.png")
+    (pets / "table.csv").write_text(f"file,label\n{path},cat\ncat/1.png,cat\ndog/1.png,dog\n")
+    refused(pets / "table.csv", "leaves the dataset", name="csv")
+
+
+def test_allowed_links_in_a_table_are_followed_to_the_same_file(pets, tmp_path):
+    save(tmp_path / "private" / "1.png", picture(99))
+    (pets / "out").symlink_to(tmp_path / "private")
+    (pets / "table.csv").write_text("file,label\nx/../out/1.png,cat\ncat/1.png,cat\ndog/1.png,dog\n")
+    assert read_source(DataConfig("csv", str(pets / "table.csv")), ["links"]).ids == ["cat/1.png", "dog/1.png", "out/1.png"]

@@ -8,11 +8,13 @@ import sys
 
 import nbformat
 import pytest
-from literate import ROOT
+from folders import picture, save
+from literate import ROOT, skips_execution
 
 from image_classifier.cli import main
 from image_classifier.config import compose
-from image_classifier.core import ConfigError, DataError, html_table, ImageClassifierError, ResourceError
+from image_classifier.core import ConfigError, DataError, html_table, ImageClassifierError, own_folder, ResourceError
+from image_classifier.data import load_data
 from image_classifier.runs import check_parameters, inspect_report, run_report, to_html
 
 PAPERMILL = [sys.executable, "-m", "papermill"]
@@ -200,8 +202,7 @@ def test_a_users_notebook_takes_arguments_in_its_declared_types(notebook, tmp_pa
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     "A report of one epoch, as `ic report` makes it, after an attempt that failed in the same folder."
-    folder = tmp_path_factory.mktemp("report") / "run"
-    folder.mkdir()
+    folder = own_folder(tmp_path_factory.mktemp("report") / "run", "run")
     (folder / "report.html").touch()
     assert main(["report", "epochs=1", "hyperparameters=fast", "--out", str(folder)]) == 0
     return folder
@@ -219,8 +220,9 @@ def test_the_page_needs_no_network_and_cannot_run_code(report):
 
 def test_a_report_holds_the_numbers_of_its_run(report):
     metrics = json.loads((report / "metrics.json").read_text())["test"]
-    first = (report / "report.html").read_text().split("<h2")[1]
-    assert re.search(r'<p class="headline">Test accuracy 0\.\d{3} \[.*?\], 95 % interval, 359 images</p>', first)
+    page = (report / "report.html").read_text()
+    first = page.split("<h2")[1]
+    assert re.search(r'<p class="headline"><strong>simple_cnn on digits: test accuracy 0\.\d{3} \[.*?\], 95 % interval, 359 images</strong></p>', page)
     for name in ("accuracy", "loss", "f1_macro"):
         assert f"{metrics[name]['value']:.3f} [{metrics[name]['low']:.3f}, {metrics[name]['high']:.3f}]" in first
 
@@ -311,3 +313,79 @@ def test_a_template_in_the_working_folder_is_not_used(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = to_html(notebook, tmp_path / "a.html").read_text()
     assert "Mine" in page and "another page" not in page
+
+
+# ---------------------------------------------------------------- what a reader meets
+
+def visible(page):
+    "The text of a page without its folded code."
+    return re.sub(r"<details>.*?</details>", "", page.split("<body>")[1], flags=re.S)
+
+
+def test_the_headline_comes_first_and_is_the_title(report):
+    page = (report / "report.html").read_text()
+    accuracy = json.loads((report / "metrics.json").read_text())["test"]["accuracy"]["value"]
+    assert re.search(rf"<title>simple_cnn on digits: test accuracy {accuracy:.3f} \[", page)
+    text = visible(page)
+    assert text.index("simple_cnn on digits: test accuracy") < text.index("<h2")
+    assert text.index("simple_cnn on digits") < text.index("<table")
+
+
+def test_a_report_hides_nothing_of_its_log_and_breaks_no_word_inside(report):
+    page = (report / "report.html").read_text()
+    style = page.split("<style>")[1].split("</style>")[0]
+    heights = [rule for rule in re.findall(r"([^{}]+)\{[^{}]*max-height: \d", style)]
+    assert [rule.strip() for rule in heights] == ["details pre"], "only folded code scrolls"
+    assert "anywhere" not in re.search(r"th, td \{[^}]*overflow-wrap[^}]*\}", style)[0]
+    assert "hyperparameters.<wbr>learning_<wbr>rate" in page
+
+
+def test_code_that_shows_nothing_is_folded_into_one_link(report):
+    "Imports, parameters, the injected parameters and the configuration come before the first output."
+    page = (report / "report.html").read_text()
+    first = page.split("<h2")[0]
+    assert first.count("<summary>code</summary>") == 1 and "Parameters" in first and "import" in first
+
+
+def test_a_warning_of_python_is_one_line_without_source(notebook, tmp_path):
+    path = notebook("x: int = 1", "from image_classifier.core import plain_warnings\nimport warnings\nplain_warnings()\n"
+                    "def careless():\n    warnings.warn('3 images are left out')\ncareless()")
+    page = visible(run_report(path, {}, tmp_path / "out").page.read_text())
+    assert re.search(r'class="stderr"><pre>warning: 3 images are left out\s*</pre>', page)
+    assert "plain_warnings()" in (ROOT / "nbs" / "train.ipynb").read_text()
+
+
+def test_the_options_of_the_notebook_are_not_shown_and_still_found():
+    "JupyterLab hides an HTML comment; nbdev reads the line in it."
+    first = nbformat.read(ROOT / "nbs" / "train.ipynb", 4).cells[0].source
+    assert skips_execution(ROOT / "nbs" / "train.ipynb")
+    assert "skip_exec" not in re.sub("<!--.*?-->", "", first, flags=re.S) and first.startswith("# Training report")
+
+
+def test_cells_of_a_table_are_aligned_on_the_left_also_in_jupyterlab():
+    assert re.findall(r"<t[hd][^>]*>", html_table(["a"], [["b"]])) == ['<th style="text-align:left">', '<td style="text-align:left">']
+
+
+@pytest.mark.parametrize("where", ["out", "data", "printed"])
+def test_a_report_at_a_path_that_is_not_utf8(notebook, tmp_path, where):
+    folder = tmp_path / os.fsdecode(b"caf\xe9 100%")
+    if where == "printed":
+        path = notebook("x: int = 1\nrun_dir: str = ''", "print('caf\\udce9', run_dir)")
+        assert "caf" in run_report(path, {}, folder).page.read_text()
+        return
+    words = ["epochs=1", "hyperparameters=fast", "batch_size=8", "check_near_duplicates=false", "threads=1"]
+    if where == "data":
+        for number in range(24):
+            save(folder / "ab"[number % 2] / f"{number}.png", picture(number))
+        words.append(f"data={folder}")
+    out = folder / "run" if where == "out" else tmp_path / "run"
+    assert main(["report", *words, "--out", str(out)]) == 0
+    assert (out / "report.html").exists() and json.loads((out / "report.ipynb").read_bytes().decode("utf-8"))
+    assert main(["report", str(out)]) == 0, "the report of a finished run"
+
+
+def test_the_mistakes_of_a_report_name_their_files(report):
+    page = (report / "report.html").read_text()
+    mistakes = page.split("Worst mistakes")[-1]
+    ids = re.findall(r"<td[^>]*>(\d{4})</td><td", mistakes)
+    assert len(ids) == 12 and set(ids) <= set(load_data("digits").test.ids)

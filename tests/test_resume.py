@@ -16,7 +16,7 @@ from literate import ROOT
 
 from image_classifier.cli import main
 from image_classifier.config import compose
-from image_classifier.core import ArtifactError, ConfigError, DataError, LOCK, locked, ResourceError, Stop, write_manifest
+from image_classifier.core import ArtifactError, ConfigError, DataError, LOCK, locked, own_folder, ResourceError, Stop, write_manifest
 from image_classifier.data import load_data
 from image_classifier.models import Architecture, build_model
 from image_classifier.runs import Run, train
@@ -87,8 +87,8 @@ def whole(tmp_path_factory):
 
 def only(folder, target, step):
     "Return a run folder with a single checkpoint of `folder`."
+    own_folder(target, "run")
     for name in ("config.yaml", "environment.json"):
-        target.mkdir(exist_ok=True)
         shutil.copy(folder / name, target)
     shutil.copytree(folder / "checkpoints" / f"step_{step:08d}", target / "checkpoints" / f"step_{step:08d}")
     (target / "history.jsonl").write_text("a torn li")
@@ -451,7 +451,7 @@ with install_handlers(stop := Stop(lambda text: print(text, file=sys.stderr, flu
 
 
 def test_without_out_the_error_names_the_new_run_folder(tmp_path, monkeypatch, capsys):
-    (tmp_path / "settings.ini").write_text("")
+    (tmp_path / "settings.ini").write_text("[DEFAULT]\nlib_name = literate-image-classifier\n")
     monkeypatch.chdir(tmp_path)
     from image_classifier import training
 
@@ -460,7 +460,7 @@ def test_without_out_the_error_names_the_new_run_folder(tmp_path, monkeypatch, c
             signal.raise_signal(signal.SIGINT)
     monkeypatch.setattr(training, "make_progress", RaiseSignal)
     assert main(["train", "epochs=2"]) == 130
-    folder, = (tmp_path / "runs").iterdir()
+    folder, = (tmp_path / "runs").glob("[!.]*")
     assert capsys.readouterr().err.splitlines()[-1] == f"error: interrupted. resume with: ic train epochs=2 --out runs/{folder.name}"
     assert Checkpoints(folder / "checkpoints").list_steps() == [1]
     monkeypatch.setattr(training, "make_progress", Callback)

@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from folders import pets, picture, save  # noqa: F401
@@ -14,6 +15,8 @@ from folders import pets, picture, save  # noqa: F401
 from image_classifier.config import compose
 from image_classifier.core import ArtifactError, ConfigError, DataError, DivergedError, atomic_write
 from image_classifier.data import load_data
+from image_classifier.metrics import compute_metrics, evaluate, load_predictions
+from image_classifier.models import Architecture, build_model
 from image_classifier.runs import Run, git_commit, train
 from image_classifier.training import Callback, snapshot
 
@@ -200,15 +203,15 @@ def test_diverged_run_keeps_finite_weights_and_its_history(tmp_path):
 def test_run_without_a_folder_goes_to_the_project_and_failed_loading_leaves_no_folder(pets, tmp_path, monkeypatch):  # noqa: F811
     project = tmp_path / "project"
     (project / "below").mkdir(parents=True)
-    (project / "settings.ini").touch()
+    (project / "settings.ini").write_text("[DEFAULT]\nlib_name = literate-image-classifier\n")
     monkeypatch.chdir(project / "below")
     save(pets / "cat" / "broken.png", picture(1))
     (pets / "cat" / "broken.png").write_bytes(b"no image")
     with pytest.raises(DataError):
         train(compose([f"data={pets}", "epochs=1", "device=cpu"]))
-    assert list((project / "runs").iterdir()) == []
+    assert not (project / "runs").exists()
     run = train(configured(), splits=digits())
-    assert [run.path.name] == [path.name for path in (project / "runs").iterdir()]
+    assert [run.path.name] == [path.name for path in (project / "runs").glob("[!.]*")]
 
 
 # environment and files
@@ -231,3 +234,46 @@ def test_figures_are_not_written_through_a_symbolic_link(tmp_path):
     with pytest.raises(ConfigError, match="not a regular file"):
         atomic_write(tmp_path / "confusion_matrix.png", b"a figure")
     assert precious.read_text() == "mine"
+
+
+# ---------------------------------------------------------------- images that belong together
+
+def patients(root, n=20, images=6):
+    "Write images of patients, six each, and their table."
+    lines = ["file,label,patient"]
+    for patient in range(n):
+        for i in range(images):
+            save(root / f"{patient}_{i}.png", picture([patient, i]))
+            lines.append(f"{patient}_{i}.png,{'ab'[patient % 2]},{patient}")
+    (root / "table.csv").write_text("\n".join(lines) + "\n")
+    return root / "table.csv"
+
+
+def test_groups_are_stored_with_the_predictions_and_widen_the_intervals(tmp_path, recwarn):
+    config = compose([f"data={patients(tmp_path / 'd')}", "data.group_column=patient", "epochs=1", "hyperparameters=fast", "batch_size=16",
+                      "check_near_duplicates=false"])
+    run = train(config, tmp_path / "run")
+    evaluation, data = run.evaluation("test"), load_data(config.data).test
+    groups = np.array(data.groups)
+    assert len(np.unique(evaluation.units)) == len(set(data.groups)) < len(data)
+    assert all(len(set(groups[evaluation.units == unit])) == 1 for unit in np.unique(evaluation.units))
+    stored = run.metrics["test"]
+    assert stored["units"]["count"] == len(set(data.groups)) and stored["units"]["effective_images"] <= len(data)
+    plain = compute_metrics(evaluation.logits, evaluation.targets, evaluation.classes)
+    assert stored["accuracy"]["value"] == plain["accuracy"]["value"]
+    assert stored["accuracy"]["high"] - stored["accuracy"]["low"] > plain["accuracy"]["high"] - plain["accuracy"]["low"]
+    assert load_predictions(run.path / "predictions" / "test.safetensors", evaluation.classes).metrics == stored, "computed again"
+    assert not [one for one in recwarn if "independent" in str(one.message)]
+    assert "groups count as" in (run.path / "classification_report.txt").read_text()
+
+
+def test_equal_test_images_count_once_in_the_intervals():
+    splits = load_data("digits")
+    once = splits.test.select(range(100))
+    twice = splits.test.select(np.repeat(range(100), 2))
+    model = build_model(Architecture("simple_cnn", 1, 10, 8), seed=0)
+    one, two = (evaluate(model, data, splits.preprocess).metrics for data in (once, twice))
+    assert one["units"] is None and two["units"]["count"] == 100
+    for end in ("low", "high"):
+        assert two["accuracy"][end] == pytest.approx(one["accuracy"][end], abs=0.01)
+        assert two["recall_macro"][end] == pytest.approx(one["recall_macro"][end], abs=0.03)

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from literate import ROOT
 
-from image_classifier.core import ArtifactError, ConfigError, write_manifest
+from image_classifier.core import ArtifactError, ConfigError, SIGNATURE, write_manifest
 from image_classifier.data import Preprocess
-from image_classifier.inference import Classifier, fingerprint, generate_keys, load_signed, PRIVATE, PUBLIC, read_private_key, read_public_key, sign, SIGNATURE, signing, verify
+from image_classifier.inference import Classifier, fingerprint, generate_keys, load_signed, PRIVATE, PUBLIC, read_private_key, read_public_key, sign, signing, verify
 from image_classifier.models import Architecture, build_model
 
 IMAGE = np.arange(64, dtype=np.uint8).reshape(8, 8)
@@ -86,7 +86,7 @@ def test_keys_are_never_overwritten_and_only_the_owner_reads_the_private_one(tmp
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "a").rglob("*")}
     assert modes == {"keys": 0o700, PRIVATE: 0o600, PUBLIC: 0o644}
     before = (tmp_path / "a" / "keys" / PRIVATE).read_bytes()
-    with pytest.raises(ConfigError, match="file exists"):
+    with pytest.raises(ConfigError, match=f"a key pair with fingerprint {name} is there already"):
         generate_keys(tmp_path / "a" / "keys")
     assert (tmp_path / "a" / "keys" / PRIVATE).read_bytes() == before
     assert name == fingerprint(read_private_key(tmp_path / "a" / "keys" / PRIVATE).public_key()) == fingerprint(read_public_key(tmp_path / "a" / "keys" / PUBLIC))
@@ -500,7 +500,7 @@ def test_missing_extra_is_named(folder, home, tmp_path, monkeypatch, missing):
     for name in [name for name in sys.modules if name.split(".")[0] == missing]:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ConfigError, match="pip install 'image_classifier\\[sign\\]'"):
+    with pytest.raises(ConfigError, match="pip install 'literate-image-classifier\\[sign\\]'"):
         sign(folder, home / "ours" / PRIVATE)
 
 

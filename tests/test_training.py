@@ -1,4 +1,5 @@
 "Training: divergence is reported at its step, the best weights survive, and the caller's random state does not change."
+import copy
 import re
 from dataclasses import replace
 from functools import cache
@@ -11,7 +12,8 @@ from torch import nn
 from image_classifier.config import compose
 from image_classifier.core import DivergedError
 from image_classifier.data import load_data
-from image_classifier.models import seeded_init
+from image_classifier.inference import Classifier
+from image_classifier.models import Architecture, build_model, seeded_init
 from image_classifier.training import Callback, epoch_order, fit, snapshot, training_arguments
 
 
@@ -162,3 +164,58 @@ def test_callbacks_do_not_change_the_weights():
         fit(model, digits(), **training_arguments(configured("epochs=2")), callbacks=callbacks)
         weights.append(snapshot(model))
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+# running statistics of batch normalization
+
+
+def normalized(momentum):
+    with seeded_init(0):
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.BatchNorm1d(32, momentum=momentum), nn.ReLU(), nn.Linear(32, 10))
+
+
+@pytest.mark.parametrize("momentum, batch_size, ema", [(0.01, 64, 0), (3e-4, 64, 0), (0.01, 64, 0.9), (0.1, 650, 0)])
+def test_a_short_training_is_not_validated_with_initial_statistics(momentum, batch_size, ema):
+    splits, model = load_data("digits"), normalized(momentum)
+    config = configured("epochs=6", "lr=0.02", f"hyperparameters.ema_decay={ema}")
+    config.hyperparameters.batch_size = batch_size
+    history = fit(model, splits, **training_arguments(config))
+    order = epoch_order(len(splits.train), 64, 1, 0)
+    inputs = [splits.preprocess.normalize(splits.train.images[rows]) for rows in np.array_split(order, 20)]
+    expected = copy.deepcopy(model)
+    torch.optim.swa_utils.update_bn(map(torch.from_numpy, inputs), expected)
+    assert history.best.valid_accuracy > 0.85
+    (mean, var), (true_mean, true_var) = ((net[2].running_mean, net[2].running_var) for net in (model, expected))
+    assert (mean - true_mean).square().lt(true_var / 16).all() and (var / true_var).log().abs().lt(0.5).all()
+
+
+def test_a_network_that_asks_for_its_layers_versions_keeps_its_best_weights_and_loads_again(tmp_path):
+    splits = digits()
+    model = build_model(Architecture("mnasnet0_5", channels=1, classes=10, size=8), seed=0)
+    fit(model, splits, epochs=1)
+    Classifier(model, splits.preprocess, splits.classes).save(tmp_path / "saved")
+    loaded = Classifier.load(tmp_path / "saved").model.state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in model.state_dict().items())
+
+
+def test_ordinary_statistics_and_frozen_ones_stay_as_training_left_them(monkeypatch):
+    class Frozen(nn.BatchNorm1d):
+        def train(self, mode=True): return super().train(False)
+    for model in (normalized(0.1), normalized(0.4), normalized(0.0), normalized(None), normalized(0.01)):
+        if model[2].momentum == 0.01:
+            model[2] = Frozen(32, momentum=0.01)
+        plain, seen = copy.deepcopy(model), []
+        fit(model, load_data("digits"), **training_arguments(configured("epochs=1")))
+        with monkeypatch.context() as patch:
+            patch.setattr("image_classifier.training.loop.refresh_norms", lambda *args: seen.append(args))
+            fit(plain, load_data("digits"), **training_arguments(configured("epochs=1")))
+        assert seen and all(torch.equal(tensor, plain.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("n, batch_size, parts", [(33, 31, 2), (34, 31, 2), (65, 31, 4), (18, 16, 8)])
+def test_no_part_of_the_last_batch_is_a_single_image(n, batch_size, parts):
+    splits = load_data("digits")
+    splits = replace(splits, train=splits.train.select(range(n)), valid=splits.valid.select(range(20)))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.Linear(16, 10))
+    config = compose(["device=cpu", f"batch_size={batch_size}", f"hyperparameters.gradient_accumulation={parts}", "epochs=1"])
+    assert len(fit(model, splits, **training_arguments(config))) == 1

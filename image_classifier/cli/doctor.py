@@ -14,7 +14,7 @@ from importlib import metadata
 
 from packaging.requirements import Requirement
 
-from ..core import quoted
+from ..core import DISTRIBUTION, quoted
 
 # %% ../../nbs/cli/10_doctor.ipynb #b22d7a0e
 @dataclass(frozen=True)
@@ -41,15 +41,19 @@ def version_problem(need: Requirement,  # a distribution and its versions, e.g. 
 def check_packages() -> list[Diagnosis]:
     "Check Python, the required packages and the extras."
     found = [Diagnosis("python", sys.version_info >= (3, 11), platform.python_version())]
-    needs = [Requirement(text) for text in metadata.requires("image_classifier") or []]
+    try:
+        about = metadata.metadata(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return [*found, Diagnosis(DISTRIBUTION, False, f"not installed, so that its requirements are unknown; pip install {DISTRIBUTION}")]
+    needs = [Requirement(text) for text in about.get_all("Requires-Dist") or []]
     for need in needs:
         if not need.marker:
             problem, version = version_problem(need)
             found.append(Diagnosis(need.name, not problem, problem or version))
-    for extra in metadata.metadata("image_classifier").get_all("Provides-Extra") or []:
+    for extra in about.get_all("Provides-Extra") or []:
         wanted = [need for need in needs if need.marker and need.marker.evaluate({"extra": extra})]
         missing = ", ".join(need.name for need in wanted if version_problem(need)[0])
-        found.append(Diagnosis(f"extra {extra}", True, f"not installed: {missing}" if missing else "installed"))
+        found.append(Diagnosis(f"extra {extra}", True, f"optional, not installed: {missing}" if missing else "installed"))
     return found
 
 # %% ../../nbs/cli/10_doctor.ipynb #63f068cc

@@ -10,11 +10,13 @@ import json
 import math
 import numbers
 import operator
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional
 
-from .schema import ALIASES, build, Config, flat, IMAGE_FORMATS, keys, SECTIONS, Setting, settings
+from .schema import (
+    ALIASES, build, Config, DataConfig, flat, IMAGE_FORMATS, keys, SECTIONS, Setting, settings)
 from ..core import ConfigError, join_problems, nearest, quoted
 
 # %% ../../nbs/config/15_checking.ipynb #1420d6a0
@@ -38,10 +40,11 @@ def _boolean(value: Any) -> bool:
     return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
 
 def _text(value: Any) -> str:
-    "Return `value` if it is text that can be a path or a name."
-    if not isinstance(value, str) or not value or "\0" in value:
+    "Return `value`, or the text of a path object, if it can be a path or a name."
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str) or not text or "\0" in text:
         raise TypeError
-    return value
+    return text
 
 # %% ../../nbs/config/15_checking.ipynb #9ba5dea4
 def _words(value: Any) -> list[str]:
@@ -52,9 +55,9 @@ def _words(value: Any) -> list[str]:
             raise ValueError
         text = (inner[1] if inner else value).strip()
         value = [word.strip(" '\"") for word in text.split(",")] if text else []
-    if not isinstance(value, (list, tuple)):
+    if not isinstance(value, (list, tuple, set, frozenset)):
         raise TypeError
-    return [_text(word) for word in value]
+    return [_text(word) for word in (value if isinstance(value, (list, tuple)) else sorted(value))]
 
 # %% ../../nbs/config/15_checking.ipynb #a53ab48e
 _KINDS = {
@@ -158,6 +161,18 @@ def refuse_reference(name: str,  # the key to check
     raise ConfigError(circle or "references to other keys are not accepted", name, "write the value itself")
 
 # %% ../../nbs/config/15_checking.ipynb #205fff22
+def _pattern_problem(data: DataConfig) -> Optional[ConfigError]:
+    "Return the error for a `data.group_pattern` that is no regular expression, or that a column of groups contradicts."
+    if data.group_pattern is None:
+        return None
+    if data.group_column is not None:
+        return ConfigError("data.group_pattern and data.group_column both name groups", todo="give one of them")
+    try:
+        re.compile(data.group_pattern)
+    except (re.error, OverflowError, RecursionError) as problem:
+        return ConfigError(f"data.group_pattern is no regular expression: {problem}", todo="e.g. data.group_pattern=person[0-9]+")
+
+
 def _contradictions(config: Config) -> Iterator[ConfigError]:
     "Yield the errors of a configuration whose values are valid one by one."
     data, hyper = config.data, config.hyperparameters
@@ -166,6 +181,8 @@ def _contradictions(config: Config) -> Iterator[ConfigError]:
                           todo="leave images to train on")
     if data.name in ("folder", "csv") and data.root is None:
         yield _required(settings()["data.root"])
+    if problem := _pattern_problem(data):
+        yield problem
     if not data.formats:
         yield ConfigError("data.formats is empty", todo=f"name some of {', '.join(IMAGE_FORMATS)}")
     if (warmup := hyper.warmup_epochs) > hyper.num_epochs:

@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import os
 import sys
+import threading
 from collections.abc import Iterator
 
 import torch
@@ -33,17 +34,56 @@ def choose_device(name: str = "auto",  # auto, cpu, cuda, cuda:1, mps
         number = os.environ.get("LOCAL_RANK") or torch.cuda.current_device()  # a launcher starts one process for each GPU
     return torch.device(kind, int(number)) if kind == "cuda" else torch.device(name)
 
+# %% ../../nbs/core/50_device.ipynb #568f3ce2
+_LOCKS = {"generators": threading.RLock(), "settings": threading.Lock()}
+_USERS: list[tuple[int, bool]] = []  # trainings that run now: their thread, and whether they change a setting of the process
+
+
+@contextlib.contextmanager
+def _using_settings(change: bool,  # whether the block changes a setting of the process
+                   ) -> Iterator[None]:
+    "Raise a `ConfigError` if another thread is inside such a block and one of the two changes a setting."
+    user = threading.get_ident(), change
+    with _LOCKS["settings"]:
+        others = [changed for thread, changed in _USERS if thread != user[0]]
+        if others and (change or any(others)):
+            raise ConfigError("threads and deterministic hold for the whole process, and another thread of this process trains",
+                              todo="start one of the two trainings in a process of its own")
+        _USERS.append(user)
+    try:
+        yield
+    finally:
+        _USERS.remove(user)
+
+# %% ../../nbs/core/50_device.ipynb #dae6a5b4
+_FORKED: list[bool] = []  # not empty in a forked process
+
+
+def _after_fork() -> None:
+    "Compute with one thread, and forget the parent's other threads."
+    torch.set_num_threads(1)
+    _FORKED.append(True)
+    _USERS[:] = [user for user in _USERS if user[0] == threading.get_ident()]
+    _LOCKS.update(generators=threading.RLock(), settings=threading.Lock())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
 # %% ../../nbs/core/50_device.ipynb #b00cd499
 @contextlib.contextmanager
 def threads(count: int,  # number of CPU threads; 0: leave torch's setting
            ) -> Iterator[None]:
     "Make torch compute with `count` CPU threads inside the block."
+    if _FORKED and count > 1:
+        raise ConfigError(f"threads={count} would hang in a forked process", "threads", "use threads=1, or start it with spawn")
     before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with _using_settings(count not in (0, before)):
+        torch.set_num_threads(count or before)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(1 if _FORKED else before)
 
 # %% ../../nbs/core/50_device.ipynb #6b45158e
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX in malloc.h
@@ -75,8 +115,8 @@ def seeded_rng(device: torch.device,  # whose generator is seeded beside the CPU
     "Seed the generators of the CPU and of `device` inside the block, and restore their states afterwards."
     other = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type)
     where = [device] if device.type == "cuda" else []
-    before = other.get_rng_state(*where) if other else None
-    with torch.random.fork_rng(devices=[]):
+    with _LOCKS["generators"], torch.random.fork_rng(devices=[]):
+        before = other.get_rng_state(*where) if other else None
         torch.default_generator.manual_seed(seed)
         if other:
             (torch.cuda.default_generators[device.index] if where else torch.mps).manual_seed(seed)
@@ -114,19 +154,20 @@ def autocast(precision: torch.dtype,  # float32: no change
 @contextlib.contextmanager
 def deterministic(enabled: bool) -> Iterator[None]:
     "Make torch use only deterministic operations inside the block, if `enabled`."
-    if not enabled:
-        yield
-        return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
-    settings = torch.utils.deterministic, torch.backends.cudnn
-    before = torch.get_deterministic_debug_mode(), settings[0].fill_uninitialized_memory, settings[1].benchmark
-    try:
-        torch.use_deterministic_algorithms(True)
-        settings[0].fill_uninitialized_memory = settings[1].benchmark = False
-        yield
-    finally:
-        torch.set_deterministic_debug_mode(before[0])
-        settings[0].fill_uninitialized_memory, settings[1].benchmark = before[1:]
+    with _using_settings(enabled):
+        if not enabled:
+            yield
+            return
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
+        settings = torch.utils.deterministic, torch.backends.cudnn
+        before = torch.get_deterministic_debug_mode(), settings[0].fill_uninitialized_memory, settings[1].benchmark
+        try:
+            torch.use_deterministic_algorithms(True)
+            settings[0].fill_uninitialized_memory = settings[1].benchmark = False
+            yield
+        finally:
+            torch.set_deterministic_debug_mode(before[0])
+            settings[0].fill_uninitialized_memory, settings[1].benchmark = before[1:]
 
 # %% ../../nbs/core/50_device.ipynb #0730b4ad
 def is_out_of_memory(problem: BaseException) -> bool:
@@ -145,7 +186,7 @@ def translate_torch_errors(batch_size: int,  # of the step, for the advice
         text = str(problem).lower()
         if "more than 1 value per channel" in text:
             raise ConfigError(f"batch_size={batch_size} is too small for batch normalization",
-                              todo="use batch_size=2 or more") from problem
+                              todo="use more images per part: a larger batch_size or less gradient_accumulation") from problem
         if "cublas_workspace_config" in text:
             raise ConfigError("deterministic=true, but CUBLAS_WORKSPACE_CONFIG is set to another value",
                               todo="unset it") from problem

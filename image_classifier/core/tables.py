@@ -18,7 +18,7 @@ def html_table(header: Sequence[object],  # titles of the columns
               ) -> str:
     "Return an HTML table in which every cell is quoted and escaped; empty texts stay empty."
     def _cell(tag: str, value: object) -> str:
-        return f"<{tag}>{html.escape(quoted(value, limit)) if value != '' else ''}</{tag}>"
+        return f'<{tag} style="text-align:left">{html.escape(quoted(value, limit)) if value != "" else ""}</{tag}>'
     def _line(tag: str, cells: Sequence[object]) -> str:
         return f"<tr>{''.join(_cell(tag, cell) for cell in cells)}</tr>"
     return f"<table>{_line('th', header)}{''.join(_line('td', row) for row in rows)}</table>"

@@ -23,8 +23,9 @@ from typing import Optional
 import numpy as np
 
 from ..config import DataConfig
-from ..core import ConfigError, DataError, quoted, read_json, ResourceError, write_json, writing_to
-from .cache import ABOUT, acquire_lock, array_bytes, entry_arrays, evict, IMAGES
+from ..core import acquire_lock, ConfigError, DataError, own_folder, own_folder_kind, quoted, read_json
+from ..core import ResourceError, write_json, writing_to
+from .cache import ABOUT, array_bytes, entry_arrays, evict, IMAGES
 from .cache import index_hash, open_entry, read_about, read_index
 from .download import cache_folder
 from .headers import ImageFacts
@@ -148,7 +149,7 @@ def _exclusive_entry(folder: Path) -> Iterator[FileIO]:
     file, tries = None, 0
     while file is None:
         with writing_to(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True)
             open(folder / IMAGES, "ab").close()
         if tries == _TRIES:
             warnings.warn("another process is decoding these images; waiting for it", UserWarning)
@@ -180,7 +181,7 @@ def load_or_decode(source: Source,
                   ) -> DecodedImages:
     "Return the images of a source, mapped from the cache or decoded into memory."
     cache, key, reader = cache_folder(config.cache_dir), pixels_key(source, config, like), SourceImages(source, config, like)
-    if found := open_entry(cache / "decoded" / key):
+    if own_folder_kind(cache / "decoded") == "cache" and (found := open_entry(cache / "decoded" / key)):
         return found
     facts = reader.facts()
     problems = {row: fact for row, fact in facts.items() if isinstance(fact, DataError)}
@@ -193,6 +194,7 @@ def load_or_decode(source: Source,
     must = size > config.memory_limit
     if must or (is_worth_caching(all_facts) and size <= config.cache_limit):
         try:
+            own_folder(cache / "decoded", "cache", "set another data.cache_dir")
             evict(cache, size, config.cache_limit, key)
             return _decode_to_cache(cache / "decoded" / key, reader, shape, problems)
         except (ConfigError, ResourceError) as problem:

@@ -7,6 +7,8 @@ __all__ = ['read_table', 'find_files', 'table_problems', 'read_csv_file']
 
 # %% ../../nbs/data/49_csv_file.ipynb #d34abc28
 import csv
+import functools
+import io
 import os
 import posixpath
 import stat
@@ -18,39 +20,73 @@ from typing import Optional
 
 import numpy as np
 
-from ..config import DataConfig, LINKS
-from ..core import DataError, quoted, suggestion
+from ..config import DataConfig, LINKS, TABLE_SUFFIXES
+from ..core import DataError, join_problems, quoted, suggestion
 from .archives import unpack_if_archive
 from .download import cache_folder
-from .source import check_path, existing_root, File, is_inside, raise_problems, Source, SPLIT_ALIASES
+from .image_files import HIDDEN, is_hidden, Listing, report_skipped
+from .source import (check_path, describe_splits, existing_root, File, is_inside, raise_problems, short_path,
+                                          Source, split_of, valid_as_test)
 
-# %% ../../nbs/data/49_csv_file.ipynb #1a83dc01
-def _read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    "Return the header of a CSV file and one dictionary per row, or raise a `DataError`."
+# %% ../../nbs/data/49_csv_file.ipynb #fa26093c
+_SEPARATORS = ",;\t|"
+
+
+def _find_separator(header: str,  # the first line
+                    wanted: Collection[str],  # names of columns
+                   ) -> str:
+    "Return the separator with which a header has most of the wanted columns, or most columns at all."
+    names = {mark: [name.strip() for name in next(csv.reader([header], delimiter=mark), [])] for mark in _SEPARATORS}
+    return max(_SEPARATORS, key=lambda mark: (len({*wanted} & {*names[mark]}), len(names[mark])))
+
+# %% ../../nbs/data/49_csv_file.ipynb #6c58dcec
+def _read_text(path: Path) -> tuple[str, str]:
+    "Return the separator that the first line names, empty if it names none, and the rest of the text, or raise a `DataError`."
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file)
-            header, rows = list(table.fieldnames or ()), list(table)
-    except (csv.Error, UnicodeDecodeError, OSError) as problem:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except (UnicodeDecodeError, OSError) as problem:
         raise DataError(f"not a readable CSV file: {quoted(problem)}", path, "save it as UTF-8 with a header line") from problem
-    if not header:
+    first, _, rest = text.partition("\n")
+    first = first.rstrip("\r")
+    return (first[4], rest) if len(first) == 5 and first.lower().startswith("sep=") else ("", text)
+
+
+def _read_rows(path: Path,
+               wanted: Collection[str],  # names of columns
+              ) -> tuple[list[str], list[list[str]]]:
+    "Return the header of a CSV file and the fields of each row, spaces stripped, or raise a `DataError`."
+    mark, text = _read_text(path)
+    try:
+        table = csv.reader(io.StringIO(text, newline=""), delimiter=mark or _find_separator(text.partition("\n")[0], wanted))
+        rows = [(table.line_num, [field.strip() for field in row]) for row in table]
+    except (csv.Error, TypeError, ValueError) as problem:
+        raise DataError(f"not a readable CSV file: {quoted(problem)}", path, "save it as UTF-8 with a header line") from problem
+    rows = [(number, row) for number, row in rows if any(row)]
+    if not rows:
         raise DataError("no header line", path, "name the columns in its first line")
-    return header, rows
+    width = len(rows[0][1])
+    if long := [f"line {number} has {len(row)} fields" for number, row in rows if any(row[width:])]:
+        raise DataError(f"the header has {width} fields, but {join_problems(long, 3)}", path,
+                        'quote a value that holds the separator, e.g. "cat, black"')
+    return rows[0][1], [row[:width] + [""] * (width - len(row)) for _, row in rows[1:]]
 
 # %% ../../nbs/data/49_csv_file.ipynb #be5a347d
 def read_table(path: Path,
                columns: dict[str, Optional[str]],  # role: name of its column, None if unused
               ) -> dict[str, list[str]]:  # role: one value per row, spaces stripped
     "Return the wanted columns of a CSV file with a header, or raise a `DataError`."
-    header, rows = _read_rows(path)
-    for role, name in columns.items():
-        if name is not None and name not in header:
+    wanted = {role: name for role, name in columns.items() if name is not None}
+    header, rows = _read_rows(path, wanted.values())
+    for role, name in wanted.items():
+        if name.strip() not in header:
             raise DataError(f"no column {quoted(name)}", path, f"set data.{role}_column: {suggestion(name, header)}")
-        if name is None and role in header:
-            warnings.warn(f"the column {role} is not used; use it with data.{role}_column={role}", UserWarning)
+        if header.count(name.strip()) > 1:
+            raise DataError(f"{header.count(name.strip())} columns are called {quoted(name)}", path, "rename all but one of them")
+    for role in columns.keys() - wanted.keys() & {*header}:
+        warnings.warn(f"the column {role} is not used; use it with data.{role}_column={role}", UserWarning)
     if not rows:
         raise DataError("no rows", path, "write one row for each image")
-    return {role: [(row[name] or "").strip() for row in rows] for role, name in columns.items() if name is not None}
+    return {role: [row[header.index(name.strip())] for row in rows] for role, name in wanted.items()}
 
 # %% ../../nbs/data/49_csv_file.ipynb #20ef1a92
 def find_files(paths: Sequence[str],  # relative to `root`
@@ -58,14 +94,15 @@ def find_files(paths: Sequence[str],  # relative to `root`
                links: bool = False,  # whether a path or link may leave the root
               ) -> list[File | str]:
     "Return a `File` for each path, or the reason why it cannot be used."
+    @functools.cache
     def _leaves(folder):
         return not links and not is_inside(os.path.realpath(os.path.join(root, folder)), root)
-    outside = {folder for folder in {os.path.dirname(path) for path in paths if "\0" not in path} if _leaves(folder)}
     def _find(path):
         if not path or "\0" in path:
             return "no usable file name"
-        full, id = os.path.join(root, posixpath.normpath(path)), posixpath.normpath(path)
-        if os.path.dirname(path) in outside:
+        id = posixpath.normpath(path)
+        full = os.path.join(root, id)
+        if _leaves(os.path.dirname(id)):  # of the path that is opened: `a/../b` is b, even if `a` is a link
             return f"path leaves the dataset -> {quoted(full)}"
         facts = check_path(full, None if links else root)
         if isinstance(facts, str):
@@ -83,7 +120,7 @@ def table_problems(table: dict[str, list[str]],  # from `read_table`
     problems += [(path, f"{role} is empty")
                  for role in ("label", "group") for path, value in zip(paths, table.get(role, ())) if not value]
     problems += [(path, f"split is {quoted(name)}, not train, valid or test")
-                 for path, name in zip(paths, table.get("split", ())) if name.lower() not in SPLIT_ALIASES]
+                 for path, name in zip(paths, table.get("split", ())) if not split_of(name)]
     times = Counter(file.id for file in files if not isinstance(file, str))
     return problems + [(id, f"listed {n} times") for id, n in times.items() if n > 1]
 
@@ -91,11 +128,28 @@ def table_problems(table: dict[str, list[str]],  # from `read_table`
 def _find_table(root: Path,  # a CSV file, or a folder
                ) -> Path:
     "Return the CSV file, or raise a `DataError` if there is not exactly one."
-    tables = sorted(root.glob("*.csv")) if os.path.isdir(root) else [root]
+    tables = [root]
+    if os.path.isdir(root):
+        tables = sorted(path for path in root.iterdir() if path.suffix.lower() in TABLE_SUFFIXES and not is_hidden(path.name))
     if len(tables) != 1 or not os.path.isfile(tables[0]):
         what = f"{len(tables)} .csv files" if os.path.isdir(root) else "not a CSV file"
         raise DataError(what, root, "set data.root to one CSV file")
     return tables[0]
+
+# %% ../../nbs/data/49_csv_file.ipynb #c940e6bb
+def _forward_slashes(path: str, root: str) -> str:
+    "Return a path with forward slashes, unless a file has backslashes in its name."
+    return path.replace("\\", "/") if "\\" in path and not os.path.lexists(os.path.join(root, path)) else path
+
+
+def _without_hidden(table: dict[str, list[str]]) -> dict[str, list[str]]:
+    "Return the table without rows of hidden and system files, and say how many there are."
+    def _hidden(path):
+        return any(is_hidden(step) for step in posixpath.normpath(path).split("/") if step not in (".", ".."))
+    hidden = [_hidden(path) for path in table["file"]]
+    if any(hidden):
+        report_skipped(Listing(skipped={HIDDEN: [path for path, skip in zip(table["file"], hidden) if skip]}))
+    return {role: [value for value, skip in zip(values, hidden) if not skip] for role, values in table.items()}
 
 # %% ../../nbs/data/49_csv_file.ipynb #974c1e8d
 def read_csv_file(config: DataConfig,  # root, the names of the columns, cache_dir
@@ -103,14 +157,17 @@ def read_csv_file(config: DataConfig,  # root, the names of the columns, cache_d
                  ) -> Source:
     "Return the images that the CSV file at `data.root` lists."
     path = _find_table(unpack_if_archive(existing_root(config.root), cache_folder(config.cache_dir)))
-    table = read_table(path, {"file": config.file_column, "label": config.label_column,
-                              "split": config.split_column, "group": config.group_column})
-    files = find_files(table["file"], os.path.realpath(path.parent), LINKS in allow)
+    table, root = read_table(path, {"file": config.file_column, "label": config.label_column,
+                                    "split": config.split_column, "group": config.group_column}), os.path.realpath(path.parent)
+    table["file"] = [_forward_slashes(file, root) for file in table["file"]]
+    table = _without_hidden(table)
+    files = find_files(table["file"], root, LINKS in allow)
     raise_problems(table_problems(table, files), len(files), path, "fix or remove them; paths start from the table's folder")
     rows = sorted(range(len(files)), key=lambda row: files[row].id)
     files, table = [files[row] for row in rows], {role: [values[row] for row in rows] for role, values in table.items()}
     names = sorted(set(table["label"]))
     position = {name: i for i, name in enumerate(names)}
-    parts = [SPLIT_ALIASES[name.lower()] for name in table.get("split", ["train"] * len(files))]
-    return Source(tuple(names), [file.id for file in files], np.array([position[label] for label in table["label"]]), parts,
-                  files=files, groups=table.get("group"), where=str(path))
+    parts = [split_of(name) for name in table.get("split", ["train"] * len(files))]
+    layout = f"{len(names)} classes in {short_path(path)}, {describe_splits(set(table.get('split', ())), config)}"
+    return Source(tuple(names), [file.id for file in files], np.array([position[label] for label in table["label"]], np.int64),
+                  valid_as_test(parts), files=files, groups=table.get("group"), where=str(path), layout=layout)

@@ -9,12 +9,13 @@ __all__ = ['IDX_FILES', 'IDX_SETS', 'CIFAR_SETS', 'cache_folder', 'RemoteFile', 
 import errno
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from ..core import DataError, join_problems, quoted, ResourceError, writable_folder
+from ..core import DataError, join_problems, own_folder, own_folder_kind, quoted, ResourceError, writable_folder
 
 # %% ../../nbs/data/15_download.ipynb #df36215c
 def cache_folder(cache_dir: Optional[str | Path] = None,  # data.cache_dir; None: the platform's cache folder
@@ -57,6 +58,16 @@ def _failure_reason(problem: Exception,  # raised by requests or pooch
     return "content does not match the checksum" if type(problem) is ValueError else f"failed ({type(problem).__name__})"
 
 # %% ../../nbs/data/15_download.ipynb #459a50c3
+def _prepare_folder(remote: RemoteFile, folder: Path) -> Path:
+    "Return the folder for downloads, created if missing; refuse to replace a file in a folder that the library did not make."
+    if not folder.is_dir() or own_folder_kind(folder) or not os.listdir(folder):
+        return own_folder(folder, "cache", "set another data.cache_dir")
+    if os.path.lexists(folder / remote.name):
+        raise DataError("the content does not match the checksum, and the file would be replaced", folder / remote.name,
+                        "move it elsewhere")
+    return writable_folder(folder)
+
+
 def _download(remote: RemoteFile,
               folder: Path,  # created if missing
               attempts: int,  # per mirror
@@ -64,11 +75,13 @@ def _download(remote: RemoteFile,
     "Download the file from the first mirror that works and return its path, or raise a `ConnectionError` with all reasons."
     pooch = _pooch()
     pooch.get_logger().setLevel("WARNING")
-    reasons = []
+    reasons, folder = [], _prepare_folder(remote, folder)
     for mirror in remote.mirrors:
-        store = pooch.create(writable_folder(folder), mirror, registry={remote.name: remote.hash}, retry_if_failed=attempts - 1)
         try:
-            return Path(store.fetch(remote.name, progressbar=sys.stderr.isatty()))
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".download.", suffix=".ic-tmp") as work:
+                store = pooch.create(work, mirror, registry={remote.name: remote.hash}, retry_if_failed=attempts - 1)
+                os.replace(store.fetch(remote.name, progressbar=sys.stderr.isatty()), folder / remote.name)
+            return folder / remote.name
         except (OSError, ValueError) as problem:  # requests' errors are OSErrors
             if getattr(problem, "errno", None) == errno.ENOSPC:
                 raise ResourceError("the disk is full", folder, "free some space and run the same command again") from problem

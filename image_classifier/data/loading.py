@@ -14,19 +14,20 @@ import os
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple, Optional
 
 import numpy as np
 
-from ..config import CORRUPT, DataConfig
-from ..core import DataError, join_problems, missing_path_hint, quoted
+from ..config import CORRUPT, Config, DataConfig, TABLE_SUFFIXES, check_config, warn_if_shadowed
+from ..core import DataError, check_type, join_problems, missing_path_hint, quoted
 from .cached_images import load_or_decode
 from .dataset import Dataset, IndexedArrayView, Splits
 from .preprocess import Preprocess
 from .headers import ImageFacts
 from .image_formats import DecodeError, Limits
 from .readers import READERS
-from .source import PARTS, raise_problems, Source
+from .source import log_layout, PARTS, raise_problems, Source
 from .source_images import DecodedImages, image_statistics, resolve_shape, SourceImages
 from .exclude_list import load_source
 from .split_checks import check_classes, check_groups, check_leaks
@@ -143,18 +144,29 @@ def compute_fingerprint(parts: dict[str, Dataset],  # the splits by name
     return total.hexdigest()
 
 # %% ../../nbs/data/75_loading.ipynb #54c32ac9
-def _to_config(config: DataConfig | str) -> DataConfig:
+def _to_config(config: DataConfig | Config | str | Path) -> DataConfig:
     "Return a copy of `config`, or the configuration that a name or path stands for."
-    if not isinstance(config, str):
+    config = config.data if isinstance(config, Config) else config
+    check_type(config, (DataConfig, str, Path), "data", 'pass a name, a path or a configuration, e.g. load_data("digits")')
+    if isinstance(config, DataConfig):
         return copy.deepcopy(config)
     if config in READERS:
+        warn_if_shadowed(config)
         return DataConfig(config)
     path = os.path.expanduser(config)
     if os.path.lexists(path):
-        return DataConfig("csv" if path.lower().endswith(".csv") else "folder", path)
-    if os.sep in path or path.startswith("."):
+        return DataConfig("csv" if path.lower().endswith(TABLE_SUFFIXES) else "folder", path)
+    if os.sep in path or path.startswith(".") or isinstance(config, Path):
         raise DataError(f"no folder {quoted(path, 200)}", todo=missing_path_hint(path))
     return DataConfig(path)
+
+
+def _checked(config: DataConfig | Config | str | Path,
+             allow: Sequence[str],
+            ) -> tuple[DataConfig, list[str]]:
+    "Return the configuration and what is allowed with every value converted, or raise a `ConfigError`."
+    checked = check_config(Config(data=_to_config(config), allow=allow or getattr(config, "allow", ())))
+    return checked.data, checked.allow
 
 # %% ../../nbs/data/75_loading.ipynb #cc2d64eb
 def _load(source: Source,
@@ -182,12 +194,13 @@ def _slice(dataset: Dataset,
     return Dataset(dataset.images[part], dataset.targets[part], dataset.classes, dataset.ids[part], groups)
 
 # %% ../../nbs/data/75_loading.ipynb #854b66e2
-def load_data(config: DataConfig | str = "digits",  # configuration, name of a data set, or path of a folder or .csv file
+def load_data(config: DataConfig | Config | str | Path = "digits",  # configuration, name, or path of a folder or .csv file
               allow: Sequence[str] = (),  # problems to accept: corrupt, links, empty_class, leaks
              ) -> Splits:
     "Read, check, decode and split the images that `config` names."
-    config = _to_config(config)
+    config, allow = _checked(config, allow)
     source = load_source(config, allow)
+    log_layout(source)
     check_classes(source, allow)
     check_groups(source, allow)
     everything, found = _load(source, config, allow, split_source)
@@ -202,7 +215,7 @@ def load_data(config: DataConfig | str = "digits",  # configuration, name of a d
     return Splits(config.name, **datasets, preprocess=preprocess, fingerprint=fingerprint, config=config)
 
 # %% ../../nbs/data/75_loading.ipynb #27f6159f
-def load_evaluation_set(config: DataConfig | str = "digits",  # as for `load_data`
+def load_evaluation_set(config: DataConfig | Config | str | Path = "digits",  # as for `load_data`
                         allow: Sequence[str] = (),  # problems to accept: corrupt, links
                         preprocess: Optional[Preprocess] = None,  # a classifier's: how pixels are read; None: as `config` says
                        ) -> Dataset:
@@ -210,11 +223,12 @@ def load_evaluation_set(config: DataConfig | str = "digits",  # as for `load_dat
     found, like = _to_config(config), preprocess and preprocess.limits
     if preprocess:
         found.size, found.channels, found.resize = preprocess.size, preprocess.channels, preprocess.resize
-    if preprocess and isinstance(config, str):
+    if preprocess and isinstance(config, (str, Path)):
         found.formats, found.max_pixels, found.max_bytes = list(like.formats), like.max_pixels, like.max_bytes
-    config = found
+    config, allow = _checked(found, allow or getattr(config, "allow", ()))
     source = load_source(config, allow)
     if "test" in source.parts:
+        log_layout(source, "using the test split")
         source = source.select([row for row, part in enumerate(source.parts) if part == "test"])
     source = replace(source, parts=["test"] * len(source.ids))
     dataset, _ = _load(source, config, allow, lambda source, *_: np.array(source.parts), like)

@@ -14,7 +14,7 @@ from typing import Any, Optional
 import numpy as np
 from PIL import Image
 
-from ..core import ArtifactError, ConfigError, DataError, quoted, suggestion
+from ..core import ArtifactError, ConfigError, InvalidValueError, quoted, suggestion
 from .decoding import load_image, to_array, to_channels
 from .image_formats import Limits
 
@@ -191,7 +191,9 @@ class Preprocess:
                  ) -> Any:
         "Return float32 inputs, numpy or torch like `images` and on the same device."
         if images.ndim < 3 or images.shape[-3] != self.channels:
-            raise DataError(f"expected images of {self.channels} channels, got shape {tuple(images.shape)}")
+            raise InvalidValueError(f"expected images of {self.channels} channels, got shape {tuple(images.shape)}")
+        if isinstance(images, np.ndarray) and images.dtype != np.uint8 and not np.all((0 <= images) & (images <= 255)):
+            raise InvalidValueError("pixels must be numbers from 0 to 255", todo="pass uint8 pixels")
         return _normalize(images, self.mean, self.std, out)
 
     def as_dict(self) -> dict[str, Any]:

@@ -44,11 +44,14 @@ def _raise_unless_allowed(what: str, where: object, todo: str, word: str, allow:
 def check_classes(source: Source,
                   allow: Collection[str] = (),  # empty_class: warn instead
                  ) -> None:
-    "Raise a `DataError` if a class is missing from the source or one of its splits."
+    "Raise a `DataError` if there is nothing to train on, or a class is missing from the source or one of its splits."
     if len(source.classes) < 2:
         names = ", ".join(map(quoted, source.classes))
         raise DataError(f"{len(source.classes)} class ({names}); at least 2 needed", source.where,
                         "create a folder or a label for each class")
+    if source.parts and "train" not in source.parts:
+        raise DataError(f"no images to train on: all {len(source.parts):,} are of {join_problems(sorted(set(source.parts)))}",
+                        source.where, "add a train split, or measure a classifier on these images with ic evaluate")
     if missing := missing_classes(source):
         _raise_unless_allowed("; ".join(missing[:10]), source.where, "remove the class, or keep it with", EMPTY_CLASS, allow)
 
@@ -59,7 +62,7 @@ def check_groups(source: Source,
     "Raise a `DataError` if a group is in more than one of the source's own splits."
     if both := split_groups(source):
         _raise_unless_allowed(f"{len(both)} groups are in more than one split: {join_problems(both)}", source.where,
-                              "correct the split column, or continue with", LEAKS, allow)
+                              "correct the splits or the groups, or continue with", LEAKS, allow)
 
 # %% ../../nbs/data/58_split_checks.ipynb #d02cb46d
 def repeated_images(parts: np.ndarray,  # (N,) of "train", "valid", "test"

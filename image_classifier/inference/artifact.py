@@ -71,10 +71,12 @@ def check_shapes(architecture: Architecture,
             own = builder(architecture).state_dict()
     except Exception:  # it cannot be built without values, or it fails again in `build_model`, with a better message
         return
-    check_state_dict(own, tensors, where)
+    if not any(isinstance(tensor, nn.parameter.UninitializedTensorMixin) for tensor in own.values()):  # lazy layers
+        check_state_dict(own, tensors, where)
 
 # %% ../../nbs/inference/20_artifact.ipynb #423d39da
-_REGISTER = f"if it is your own, import the module that registers it, or provide it by the entry point {ENTRY_POINT_GROUP}"
+_REGISTER = ("if it is your own, import the file that registers it (--import FILE), or provide it by the entry point "
+             f"{ENTRY_POINT_GROUP}")
 
 # %% ../../nbs/inference/20_artifact.ipynb #dc6228ff
 def build_from_metadata(found: dict,  # as `check_metadata` returned it

@@ -9,12 +9,12 @@ __all__ = ['model_card']
 from typing import Any
 
 from ..core import quoted
-from ..metrics import format_interval
+from ..metrics import format_ece, format_interval
 
 # %% ../../nbs/inference/30_cards.ipynb #3f70f996
-def _code(text: str) -> str:
-    "Return a name from outside as inline code in Markdown."
-    return f"`{quoted(text).replace('`', chr(39))}`"
+def _code(text: str, limit: int = 80) -> str:
+    "Return a text from outside as inline code in Markdown."
+    return f"`{quoted(text, limit).replace('`', chr(39))}`"
 
 # %% ../../nbs/inference/30_cards.ipynb #5ba1e894
 def model_card(classifier: Any,  # a Classifier
@@ -26,6 +26,7 @@ def model_card(classifier: Any,  # a Classifier
              "Output: a probability for each class.", ""]
     if classifier.metrics:
         lines += _measures(classifier.metrics)
+        lines += _warnings(classifier.metrics)
     lines += ["## How to use it", "", "```", "ic predict <this folder> image.png", "```", "", "## Limitations", "",
               "It assigns one of its classes to any image, even to one that shows none of them. "
               "The measures hold for images like those it was tested on.", ""]
@@ -38,7 +39,13 @@ def _measures(metrics: dict) -> list[str]:
     return ["## Evaluation", "",
             f"Measured once on {data['test']} test images of {_code(data['name'])}, with 95 % intervals:", "",
             f"- accuracy {format_interval(test['accuracy'])}", f"- F1 (macro) {format_interval(test['f1_macro'])}",
-            f"- expected calibration error {format_interval(test['ece'])}", "", "## Training", "",
+            f"- expected calibration error {format_ece(test['ece'])}", "", "## Training", "",
             f"{_code(model['name'])} with {model['parameters']:,} parameters, trained on {data['train']} images for "
             f"{metrics['epochs']} epochs; the weights are those of epoch {metrics['best_epoch']}. "
             f"Fingerprint of the data: `{data['fingerprint']}`.", ""]
+
+# %% ../../nbs/inference/30_cards.ipynb #bb156c6b
+def _warnings(metrics: dict) -> list[str]:
+    "Return the card's lines with the warnings about the run, if there are any."
+    messages = [f"- {_code(one['message'], 500)}" for one in metrics.get("warnings", [])]
+    return ["## Warnings", "", *messages, ""] if messages else []

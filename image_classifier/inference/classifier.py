@@ -6,6 +6,7 @@
 __all__ = ['Classifier']
 
 # %% ../../nbs/inference/40_classifier.ipynb #12454ea2
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..core import (ArtifactError, atomic_folder, atomic_write, check_manifest, load_state, load_tensors,
-                                   read_json, save_tensors, write_json, write_manifest)
+from ..core import (ArtifactError, atomic_folder, atomic_write, check_manifest, check_type, existing_folder,
+                                   load_state,
+                                   load_tensors, read_json, save_tensors, write_json, write_manifest)
 from ..data import Preprocess
 from .artifact import build_from_metadata, check_metadata, to_metadata
 from .cards import model_card
@@ -67,7 +69,7 @@ class Classifier:
         return found
 
     def save(self,
-             folder: str | Path,  # created, or replaced as a whole
+             folder: str | Path,  # created, or replaced if it holds a saved classifier and nothing else
             ) -> Path:
         "Write the artifact: classifier.json, model.safetensors, metrics.json, README.md and MANIFEST.json; return its folder."
         description = to_metadata(self)
@@ -81,9 +83,10 @@ class Classifier:
 
     @classmethod
     def load(cls,
-             folder: str | Path,  # as `save` wrote it, or a run's folder
+             folder: str | os.PathLike,  # as `save` wrote it, or a run or its folder
             ) -> "Classifier":
         "Read an artifact that may come from anywhere, or raise an `ArtifactError`."
+        check_type(folder, (str, os.PathLike), "folder", "name the folder of a run or of a classifier")
         folder = _artifact_folder(Path(folder))
         found = check_metadata(read_json(folder / "classifier.json"), folder / "classifier.json")
         tensors, metrics = load_tensors(folder / "model.safetensors"), _read_metrics(folder / "metrics.json")
@@ -97,7 +100,8 @@ class Classifier:
 # %% ../../nbs/inference/40_classifier.ipynb #d78438e5
 def _artifact_folder(folder: Path) -> Path:
     "Return the artifact's folder, itself or inside a run's, with its manifest verified."
-    folder = folder / "classifier" if (folder / "classifier").is_dir() else folder
+    inside = existing_folder(folder / "classifier")
+    folder = inside if inside.is_dir() else existing_folder(folder)
     if folder.is_file():
         load_tensors(folder)
         raise ArtifactError("weights alone are not a classifier", folder, "name the folder that holds MANIFEST.json")

@@ -42,6 +42,7 @@ def read_pixels(preprocess: Preprocess,
                ) -> np.ndarray:  # (C,S,S) uint8
     "Return one image as the pixels that a model with this `preprocess` expects, or raise a `DataError` that names it."
     if not isinstance(image, (str, Path)):
+        _check_one_image(image, preprocess.channels)
         return preprocess.pixels(image)
     try:
         if not Path(image).is_file():
@@ -53,3 +54,11 @@ def read_pixels(preprocess: Preprocess,
     except (OSError, ValueError) as problem:
         reason = str(getattr(problem, "strerror", None) or problem).lower()
         raise DataError(reason, image, "name an image that can be read") from problem
+
+# %% ../../nbs/inference/10_prediction.ipynb #c0557596
+def _check_one_image(image: Any, channels: int) -> None:
+    "Raise a `DecodeError` for an array that is, or may be, several images."
+    shape = getattr(image, "shape", ())
+    if len(shape) == 4 or len(shape) == 3 and not 1 <= shape[2] <= 4 and shape[0] not in (1, channels):
+        raise DecodeError(f"an array of shape {tuple(shape)} may be several images",
+                          todo=f"pass a list of images, or one image as (H,W), (H,W,C) or ({channels},H,W)")

@@ -11,37 +11,43 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core import DataError
-from .classification import check_scores, check_targets
-from .intervals import Interval, wilson
+from ..core import InvalidValueError, quoted
+from .classification import check_probabilities, check_targets
+from .intervals import design_effect, Interval, wilson
 
 # %% ../../nbs/metrics/30_calibration.ipynb #d6247d76
 class Reliability(NamedTuple):
-    "Bins by increasing confidence, arrays (B,): mean confidence, accuracy with its 95 % interval, number of images."
+    "Bins by increasing confidence, arrays (B,): mean confidence, accuracy with its 95 % interval, images; the design effect."
     confidence: np.ndarray
     accuracy: np.ndarray
     low: np.ndarray
     high: np.ndarray
     count: np.ndarray
+    effect: float = 1.0  # this many images count as one independent image
 
 # %% ../../nbs/metrics/30_calibration.ipynb #1a888d18
 def reliability(probabilities: np.ndarray,  # (N,K), each row adds up to 1
                 targets: Sequence[int],  # (N,) class indices
                 bins: int = 15,  # most bins, of about equal numbers of images
+                units: np.ndarray | None = None,  # (N,) equal for images that belong together; None: independent images
                ) -> Reliability:
     "Return accuracy by confidence; empty arrays without images."
-    probabilities = check_scores(probabilities, "probabilities")
+    if type(bins) is not int or bins < 1:
+        raise InvalidValueError(f"bins must be a whole number >= 1, got {quoted(bins)}")
+    probabilities = check_probabilities(probabilities)
     targets = check_targets(targets, probabilities.shape[1])
     if len(targets) != len(probabilities):
-        raise DataError(f"{len(probabilities)} rows of probabilities but {len(targets)} targets")
+        raise InvalidValueError(f"{len(probabilities)} rows of probabilities but {len(targets)} targets")
     if not len(targets):
         return Reliability(*np.zeros((5, 0)))
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == targets
     edges = np.unique(np.quantile(confidence, np.arange(1, bins) / bins, method="inverted_cdf"))
     bin_of = np.searchsorted(edges, confidence)
     count = np.bincount(bin_of)
-    accuracy = wilson(np.bincount(bin_of, correct)[count > 0], count[count > 0])
-    return Reliability(np.bincount(bin_of, confidence)[count > 0] / count[count > 0], *accuracy, count[count > 0])
+    effect = 1.0 if units is None else design_effect(correct - confidence, units)
+    right, count, sums = (values[count > 0] for values in (np.bincount(bin_of, correct), count, np.bincount(bin_of, confidence)))
+    _, low, high = wilson(right / effect, count / effect)
+    return Reliability(sums / count, right / count, low, high, count, effect)
 
 # %% ../../nbs/metrics/30_calibration.ipynb #842a4cb9
 def plain_ece(table: Reliability,  # the bins
@@ -99,11 +105,14 @@ def calibration_error(probabilities: np.ndarray,  # (N,K), each row adds up to 1
                       bins: int = 15,  # most bins, of about equal numbers of images
                       seed: int = 0,  # of the simulation
                       draws: int = 500,  # simulated test sets for each size of the ECE
+                      units: np.ndarray | None = None,  # (N,) equal for images that belong together; None: independent images
                      ) -> Interval:
     "Return the expected calibration error of the predicted class, bias removed, with an approximate 95 % interval."
-    table = reliability(probabilities, targets, bins)
+    table = reliability(probabilities, targets, bins, units)
     if table.count.sum() < 2:
         return Interval(np.nan, 0.0, 1.0)
+    if table.effect > 1:
+        table = table._replace(count=np.ceil(table.count / table.effect).astype(np.int64))
     rng = np.random.default_rng(seed)
     few, many = (invert_ece(table, shape, rng, draws) for shape in gap_shapes(table))
     return Interval((few.value + many.value) / 2, min(few.low, many.low), max(few.high, many.high))

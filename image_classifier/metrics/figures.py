@@ -90,23 +90,35 @@ def check_image_array(images: np.ndarray,  # (N,C,H,W) uint8
     return images
 
 # %% ../../nbs/metrics/80_figures.ipynb #c7d54f3f
+_NAME_LENGTH = 24  # characters of a file name below an image
+
+
+def _tail(name: str,  # a path
+         ) -> str:
+    "Return the end of a path, which tells files apart."
+    return quoted(name if len(name) <= _NAME_LENGTH else "…" + name[1 - _NAME_LENGTH:])
+
+
 @plot_style()
 def plot_images(images: np.ndarray,  # (N,C,H,W) uint8
                 titles: Sequence[str] = (),  # one for each image, or none
                 columns: int = 8,  # most images in a row
+                names: Sequence[str] = (),  # one for each image, written below it, or none
                ) -> Figure:
-    "Return a grid of images with their titles."
-    images = check_image_array(images, titles)
+    "Return a grid of images with their titles, and names such as those of their files."
+    images = check_image_array(check_image_array(images, titles), names)
     if not len(images):
         return plot_message("no images")
-    titles = [quoted(title, 32) for title in titles]
+    titles, names = [quoted(title, 32) for title in titles], [_tail(name) for name in names]
     columns = min(max(columns, 1), len(images))
     rows = math.ceil(len(images) / columns)
-    cell_width = min(max(1.0, 0.076 * max(map(len, titles), default=0)), 2.5)  # inches
-    figure = Figure(columns * cell_width, rows * (1.25 if titles else 1.0))
+    cell_width = min(max(1.0, 0.076 * max(map(len, titles), default=0), 0.06 * max(map(len, names), default=0)), 2.5)  # inches
+    figure = Figure(columns * cell_width, rows * (1 + 0.25 * bool(titles) + 0.2 * bool(names)))
     for i, image in enumerate(images):
         axes = figure.add_subplot(rows, columns, i + 1)
         axes.imshow(image[0] if len(image) == 1 else image.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
         axes.set_title(titles[i] if titles else "", fontsize=8, parse_math=False)
         axes.set_axis_off()
+        if names:
+            axes.text(0.5, -0.04, names[i], transform=axes.transAxes, ha="center", va="top", fontsize=7, parse_math=False)
     return figure

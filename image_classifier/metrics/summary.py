@@ -7,21 +7,24 @@ __all__ = ['compute_class_metrics', 'compute_metrics']
 
 # %% ../../nbs/metrics/40_summary.ipynb #ff4a10ea
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from ..core import DataError
+from ..core import InvalidValueError
 from .calibration import calibration_error
-from .classification import (class_scores, confusion_matrix, cross_entropy_per_image, macro_intervals,
+from .classification import (check_targets, class_effects, class_scores, confusion_matrix,
+                                                     cross_entropy_per_image, loss_interval, macro_effects, macro_intervals,
                                                      probabilities)
-from .intervals import Interval, mean_interval, wilson
+from .intervals import design_effect, Interval, widen, wilson
 
 # %% ../../nbs/metrics/40_summary.ipynb #529b333c
 def compute_class_metrics(confusion: np.ndarray,  # (K,K) counts, rows are targets
                           classes: Sequence[str],  # K names
+                          effects: np.ndarray | None = None,  # (3,K) from `class_effects`; None: independent images
                          ) -> dict[str, dict]:
     "Return precision, recall, F1 and support of each class by its name."
-    scores = class_scores(confusion)
+    scores = class_scores(confusion, effects)
 
     def _interval(i: int, name: str) -> dict | None:
         return Interval(*(bound[i] for bound in getattr(scores, name))).as_dict()
@@ -30,21 +33,50 @@ def compute_class_metrics(confusion: np.ndarray,  # (K,K) counts, rows are targe
                          "support": int(scores.support[i])}
             for i, label in enumerate(classes)}
 
+# %% ../../nbs/metrics/40_summary.ipynb #2a04ac9a
+class _Effects(NamedTuple):
+    "The design effects of the scores; 1 for independent images."
+    loss: float = 1.0
+    accuracy: float = 1.0
+    macro: Sequence[float] = (1.0, 1.0, 1.0)
+    per_class: np.ndarray | None = None  # (3,K)
+
+
+def _effects(losses: np.ndarray,  # (N,)
+             targets: np.ndarray,  # (N,)
+             predicted: np.ndarray,  # (N,)
+             units: np.ndarray | None,  # (N,)
+             k: int,  # number of classes
+            ) -> _Effects:
+    "Return the design effect of each score."
+    if units is None:
+        return _Effects()
+    if len(units) != len(losses):
+        raise InvalidValueError(f"{len(losses)} images but {len(units)} units")
+    tied = targets, predicted, units, k
+    loss, accuracy = (design_effect(values, units) for values in (losses, targets == predicted))
+    return _Effects(loss, accuracy, macro_effects(*tied), class_effects(*tied))
+
 # %% ../../nbs/metrics/40_summary.ipynb #eb1ef1f5
 def compute_metrics(logits: np.ndarray,  # (N,K)
                     targets: Sequence[int],  # (N,) class indices
                     classes: Sequence[str],  # K names, in the order of the logits
                     seed: int = 0,  # of the resampling
+                    units: np.ndarray | None = None,  # (N,) equal for images that belong together; None: independent images
                    ) -> dict:
     "Return loss, accuracy, macro and per-class precision, recall and F1, support and ECE, with 95 % intervals."
-    losses = cross_entropy_per_image(logits, targets)
-    p = probabilities(logits)
+    losses, p = cross_entropy_per_image(logits, targets), probabilities(logits)
     if len(set(classes)) != p.shape[1] or len(classes) != p.shape[1]:
-        raise DataError(f"{p.shape[1]} columns of logits but {len(set(classes))} different classes")
+        raise InvalidValueError(f"{p.shape[1]} columns of logits but {len(set(classes))} different classes")
     confusion = confusion_matrix(targets, p.argmax(1), len(classes))
-    precision, recall, f1 = macro_intervals(confusion, seed)
-    return {"loss": mean_interval(losses, seed).as_dict(),
-            "accuracy": wilson(np.trace(confusion), confusion.sum()).as_dict(),
-            "precision_macro": precision.as_dict(), "recall_macro": recall.as_dict(), "f1_macro": f1.as_dict(),
-            "ece": calibration_error(p, targets, seed=seed).as_dict(),
-            "per_class": compute_class_metrics(confusion, classes)}
+    if units is None or len(np.unique(units)) == len(losses):
+        units = None
+    tied = _effects(losses, check_targets(targets, len(classes)), p.argmax(1), units, len(classes))
+    macro = [widen(one, effect) for one, effect in zip(macro_intervals(confusion, seed), tied.macro)]
+    n, correct = confusion.sum(), np.trace(confusion)
+    accuracy = Interval(wilson(correct, n).value, *wilson(correct / tied.accuracy, n / tied.accuracy)[1:])
+    return {"loss": widen(loss_interval(logits, targets, seed), tied.loss, np.inf).as_dict(), "accuracy": accuracy.as_dict(),
+            **{f"{name}_macro": one.as_dict() for name, one in zip(("precision", "recall", "f1"), macro)},
+            "ece": calibration_error(p, targets, seed=seed, units=units).as_dict(),
+            "units": None if units is None else {"count": len(np.unique(units)), "effective_images": float(n / tied.accuracy)},
+            "per_class": compute_class_metrics(confusion, classes, tied.per_class)}

@@ -31,7 +31,10 @@ def find_head(model: nn.Module,  # a torchvision model
 def set_dropout(model: nn.Module,  # changed in place
                 rate: float,  # of the features before the head, 0..1
                ) -> None:
-    "Set the rate of the dropout layer before the head of `model`, or insert one."
+    "Set the rate of every active dropout layer of `model`; insert one before the head if there is none."
+    for layer in model.modules():
+        if isinstance(layer, nn.Dropout) and layer.p > 0:
+            layer.p = rate
     head = find_head(model)
     leaves = [name for name, layer in model.named_modules() if not any(layer.children())]
     before = model.get_submodule(leaves[max(leaves.index(head) - 1, 0)])

@@ -9,15 +9,16 @@ __all__ = ['CANDIDATE_SIZES', 'model_names', 'check_model', 'find_builder', 'see
 # %% ../../nbs/models/70_factory.ipynb #e340d06b
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 import torch
 from torch import nn
 
-from ..core import ConfigError, quoted, require, seeded_rng, suggestion
+from ..core import ConfigError, check_storable, check_type, quoted, require, seeded_rng, suggestion, summarize
 from . import simple, resnets, speed_net  # noqa: F401  (their models register themselves)
 from .adapters import timm_model, torchvision_model, torchvision_names
-from .registry import Architecture, MODELS, entry_point_models, load_builder, summarize
+from .registry import Architecture, MODELS, entry_point_models, load_builder
 
 # %% ../../nbs/models/70_factory.ipynb #166fffce
 def model_names(library: str = "auto",  # auto or timm
@@ -66,9 +67,10 @@ def meta_forward(model: nn.Module,  # in evaluation mode
                  shape: tuple[int, int, int, int],  # of the inputs, (B,C,H,W)
                 ) -> torch.Tensor:  # on the meta device
     "Return the output of `model` for inputs of this shape, without values."
-    tensors = [*model.named_parameters(), *model.named_buffers()]
+    tensors = [(f"{path}.{name}".lstrip("."), tensor) for path, layer in model.named_modules()  # a layer used twice comes once
+               for name, tensor in {**layer._parameters, **layer._buffers}.items() if tensor is not None]
     state = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
-    return torch.func.functional_call(model, state, torch.empty(shape, device="meta"))
+    return torch.func.functional_call(model, state, torch.empty(shape, device="meta"), tie_weights=False)
 
 # %% ../../nbs/models/70_factory.ipynb #b7e79e07
 @torch.no_grad()
@@ -112,16 +114,19 @@ def nearest_valid_size(builder: Callable[[Architecture], nn.Module],
     return next((size for size in larger + smaller if can_forward(builder, replace(architecture, size=size))), None)
 
 # %% ../../nbs/models/70_factory.ipynb #7d68a18b
-def build_model(architecture: Architecture,
+def build_model(architecture: Architecture | str,  # or its name
                 seed: int = 0,  # determines the initial weights
+                **fields: Any,  # with a name: classes and other fields of the `Architecture`
                ) -> nn.Module:  # on the CPU, in training mode, with .architecture
     "Build the model that `architecture` describes, try it once, and return it."
+    architecture = _to_architecture(architecture, fields)
     builder = find_builder(architecture.name, architecture.library)
     with seeded_init(seed):
         try:
             model = builder(architecture)
             if isinstance(model, nn.Module):
                 try_model(model, architecture)
+                check_storable(model.state_dict(), architecture.name)
         except ConfigError:
             raise
         except Exception as problem:
@@ -129,8 +134,25 @@ def build_model(architecture: Architecture,
     if not isinstance(model, nn.Module):
         raise ConfigError(f"the builder returned {type(model).__name__}, not a network", architecture.name,
                           "return a torch.nn.Module")
-    model.architecture = architecture
+    try:
+        model.architecture = architecture
+    except AttributeError as problem:
+        raise ConfigError(f"the network has an attribute architecture of its own: {summarize(problem)}", architecture.name,
+                          "rename it") from problem
     return model.train()
+
+# %% ../../nbs/models/70_factory.ipynb #afd62e81
+def _to_architecture(architecture: Architecture | str, given: dict[str, Any]) -> Architecture:
+    "Return the architecture that a name and its fields describe."
+    check_type(architecture, (Architecture, str), "architecture", 'pass a name, e.g. build_model("resnet18", classes=10)')
+    known = [field.name for field in fields(Architecture)][1:]
+    if unknown := [name for name in given if name not in known]:
+        raise ConfigError(f"an architecture has no field {quoted(unknown[0])}", todo=suggestion(unknown[0], known))
+    if isinstance(architecture, Architecture):
+        return replace(architecture, **given)
+    if "classes" not in given:
+        raise ConfigError("the number of classes is missing", todo=f'write build_model("{quoted(architecture)}", classes=10)')
+    return Architecture(architecture, **given)
 
 # %% ../../nbs/models/70_factory.ipynb #aae8572c
 def _input_error(builder: Callable, architecture: Architecture, problem: Exception) -> ConfigError:

@@ -6,4 +6,5 @@ from .duplicates import baseline_distance as baseline_distance, candidate_pairs 
 from .expectations import check_expectations as check_expectations, learn_suite as learn_suite, validate_suite as validate_suite
 from .findings import DataReport as DataReport, Finding as Finding, ImageIndex as ImageIndex, ImageTable as ImageTable, LIST_HEAD as LIST_HEAD, NO_FINDINGS as NO_FINDINGS, equal_images as equal_images, exclude_list as exclude_list, imbalanced_classes as imbalanced_classes, near_images as near_images
 from .label_errors import LabelErrors as LabelErrors, LabelIssue as LabelIssue, exclude_lines as exclude_lines, label_issues as label_issues, label_issues_csv as label_issues_csv, likely_label_errors as likely_label_errors, plot_label_errors as plot_label_errors, save_label_errors as save_label_errors
+from .mirror_images import mirrored_classes as mirrored_classes
 from .suites import COLUMNS as COLUMNS, EXPECTATION_KINDS as EXPECTATION_KINDS, Expectation as Expectation, Outcome as Outcome, Suite as Suite, SuiteResult as SuiteResult, read_suite as read_suite, write_suite as write_suite

@@ -19,10 +19,10 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 from ..config import ALLOWED, CORRUPT, DataConfig, EMPTY_CLASS, LEAKS
-from ..core import (DataError, escaped, ImageClassifierError, join_problems, quoted, read_json, writable_folder,
-                                   write_json)
-from ..data import (cache_folder, ImageFacts, load_or_decode, load_source, missing_classes, PARTS, pixels_key,
-                                   Source, SourceImages, split_groups, split_source, Splits)
+from ..core import (check_type, DataError, escaped, ImageClassifierError, join_problems, own_folder, quoted,
+                                   read_json, write_json)
+from ..data import (cache_folder, ImageFacts, load_or_decode, load_source, log_layout, missing_classes, PARTS,
+                                   pixels_key, Source, SourceImages, split_groups, split_source, Splits)
 from .duplicates import MIN_SIDE, thumbnails
 from .findings import (DataReport, equal_images, Finding, ImageIndex, ImageTable, imbalanced_classes,
                                                near_images, NO_FINDINGS)
@@ -60,7 +60,7 @@ def _read_report(path: Path) -> Optional[DataReport]:
 def _store_report(path: Path, report: DataReport) -> DataReport:
     "Store a report, if possible, and return it."
     with contextlib.suppress(ImageClassifierError, UnicodeError):  # a full disk, a name that is not valid text
-        write_json(writable_folder(path.parent) / path.name, {
+        write_json(own_folder(path.parent, "cache") / path.name, {
             "format": _FORMAT, "name": report.name, "findings": [one._asdict() for one in report.findings], "notes": report.notes,
             "facts": report.facts and report.facts._asdict()})
     return report
@@ -97,6 +97,7 @@ def check_splits(splits: Splits,
                  near_duplicates: bool = True,  # also search for near duplicates
                 ) -> DataReport:
     "Report what is wrong with splits that are about to be trained on."
+    check_type(splits, Splits, "splits", "pass what load_data returns")
     path = _report_path(splits.config or DataConfig(), splits.fingerprint[:32], near_duplicates)
     if stored := _read_report(path):
         return stored
@@ -210,6 +211,7 @@ def check_source(config: DataConfig,
                 ) -> DataReport:  # with facts
     "Report everything that is wrong with a data set, in the splits that it comes with."
     source = load_source(config, allow)
+    log_layout(source)
     path = _report_path(config, _source_key(source, config, allow), near_duplicates)
     if stored := _read_report(path):
         return stored

@@ -20,7 +20,7 @@ from ..data import connected_groups, Dataset, IndexedArrayView, Splits, stratifi
 from ..metrics import predict_logits, probabilities as softmax
 from ..models import Architecture, build_model
 from .duplicates import find_near_duplicates, thumbnails
-from ..training import Callback, fit, training_arguments
+from ..training import Callback, fit, shrink_batch_size, training_arguments
 
 # %% ../../nbs/quality/80_cross_validation.ipynb #2fb4c015
 def all_images(splits: Splits) -> Dataset:
@@ -111,7 +111,7 @@ def shorten_schedule(config: Config,
                      epochs: int | None = None,  # None: as few as are enough
                     ) -> Config:
     "Return the configuration of a short training with the onecycle schedule and without early stopping."
-    hyper = config.hyperparameters
+    hyper = shrink_batch_size(config.hyperparameters, images)
     enough = max(MIN_EPOCHS, math.ceil(MIN_STEPS / math.ceil(images / hyper.batch_size)))
     epochs = min(hyper.num_epochs, enough) if epochs is None else epochs
     hyper = replace(hyper, num_epochs=epochs, scheduler_type="onecycle", warmup_epochs=0.0)

@@ -10,7 +10,7 @@ import html
 from pathlib import Path
 
 from .. import __version__
-from ..core import atomic_write, html_table, writable_folder
+from ..core import atomic_write, html_table, own_folder
 from .bounds import share_bounds
 from .suites import COLUMNS, EXPECTATION_KINDS, Suite, SuiteResult
 
@@ -67,6 +67,6 @@ def write_docs(found: Suite | SuiteResult,
         name, title, body = "validation.html", "A batch of images compared with its suite", _result_body(found)
     else:
         name, title, body = "suite.html", "What a batch of images should be like", _suite_body(found)
-    path = writable_folder(folder) / name
+    path = own_folder(folder, "report") / name
     atomic_write(path, _PAGE.format(title=title, style=_STYLE, body=body, version=__version__))
     return path

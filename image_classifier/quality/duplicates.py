@@ -63,7 +63,7 @@ def _spectra(images: np.ndarray,  # (B,C,s,s) uint8
 # %% ../../nbs/quality/10_duplicates.ipynb #5d9e1365
 def descriptors(images: np.ndarray,  # (N,C,s,s) uint8
                ) -> np.ndarray:  # (N,24) float32 of length 1, or 0 where an image is flat
-    "Describe each image by its low spatial frequencies, independent of shift, flip, brightness and contrast."
+    "Describe each image by its low spatial frequencies, independent of flip, brightness, contrast and, nearly, of small shifts."
     side = images.shape[-1]
     window = np.sin(np.pi * (np.arange(side) + 0.5) / side).astype(np.float32)
     window = np.outer(window, window)

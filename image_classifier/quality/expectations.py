@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..core import alert, DataError, join_problems, parse_hook, quoted, require, writable_folder
+from ..core import alert, DataError, join_problems, own_folder, parse_hook, quoted, require
 from .bounds import share_bounds, share_deviations, size_range
 from .data_docs import write_docs
 from .suites import (COLUMNS, Expectation, EXPECTATION_KINDS, Outcome, read_suite, storable_text, Suite,
@@ -151,7 +151,7 @@ def check_expectations(facts: Mapping[str, Sequence],  # of the batch, by column
     if hook:
         parse_hook(hook)
     if docs:
-        writable_folder(docs)
+        own_folder(docs, "report")
     if not os.path.lexists(file):
         found: Suite | SuiteResult = learn_suite(facts)
         write_suite(file, found)

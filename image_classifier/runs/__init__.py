@@ -1,4 +1,4 @@
 """Train, measure and store one configuration as a run folder or a report."""
-import lazy_loader
+from image_classifier import _lazy
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = _lazy.attach(__name__, __file__)

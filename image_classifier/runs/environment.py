@@ -26,10 +26,12 @@ def git_commit() -> str | None:
 # %% ../../nbs/runs/25_environment.ipynb #3a6df459
 def describe_environment(device: torch.device,
                          fingerprint: str,  # of the data
+                         augment: str | None = None,  # names and hash of the user's augmentations
                         ) -> dict:
     "Return the content of environment.json."
     packages = ["image_classifier", "torch", "torchvision", "numpy", "pillow", "safetensors"]
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {"python": platform.python_version(), "platform": platform.platform(), "processor": platform.machine(),
             "versions": {name: version(name) for name in packages}, "device": str(device), "device_name": device_name,
-            "threads": torch.get_num_threads(), "git_commit": git_commit(), "data_fingerprint": fingerprint}
+            "threads": torch.get_num_threads(), "git_commit": git_commit(), "data_fingerprint": fingerprint,
+            "augment_function": augment}

@@ -29,23 +29,27 @@ REPORT_STYLE = """
 :root { color-scheme: light; }
 body { margin: 0; background: #fff; color: #1f2328; font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 main { max-width: 58rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .5rem; }
+h1 { font-size: 1.3rem; line-height: 1.2; margin: 0 0 .3rem; color: #57606a; }
 h2 { font-size: 1.3rem; margin: 2.4rem 0 .4rem; padding-bottom: .25rem; border-bottom: 1px solid #d8dee4; }
 h3 { font-size: 1.05rem; margin: 1.6rem 0 .3rem; } p { margin: .5rem 0 .9rem; max-width: 44rem; } a { color: #0b5cad; }
 blockquote { margin: 0 0 1rem; color: #57606a; font-size: 1.05rem; } blockquote p { margin: 0; } .anchor-link { display: none; }
 .output { overflow-x: auto; margin: .6rem 0; } .output img { max-width: 100%; height: auto; }
-.headline { font-size: 1.25rem; font-weight: 600; max-width: none; }
+.headline { font-size: 1.6rem; line-height: 1.3; font-weight: 600; max-width: none; margin: .8rem 0; }
+.warnings { border-left: 4px solid #d4a72c; background: #fff8e1; padding: .6rem 1rem; margin: .8rem 0; }
+.warnings ul { margin: .3rem 0 0; padding-left: 1.2rem; }
 table { border-collapse: collapse; margin: .4rem 0 1.1rem; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid #e6e9ec; }
-th, td { overflow-wrap: anywhere; } th { font-weight: 600; color: #57606a; }
+th, td { overflow-wrap: break-word; } th { font-weight: 600; color: #57606a; }
 pre, code { font: .84rem/1.45 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
-pre { background: #f6f8fa; border-radius: 6px; padding: .7rem .9rem; margin: .4rem 0; max-height: 20rem; overflow: auto; }
+pre { background: #f6f8fa; border-radius: 6px; padding: .7rem .9rem; margin: .4rem 0; overflow: auto; }
+details pre { max-height: 20rem; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; } .stderr pre { background: #fff8e1; } .error pre { background: #ffebe9; }
 details > summary { cursor: pointer; color: #8c959f; font-size: .75rem; list-style: none; text-align: right; user-select: none; }
 details:not([open]):not(:last-child) > summary { margin-bottom: -1.3rem; }
 details > summary::-webkit-details-marker { display: none; }
 .failed { border: 2px solid #cf222e; background: #ffebe9; border-radius: 6px; padding: .8rem 1rem; margin: 0 0 1.5rem; }
 .failed { max-width: none; } footer { margin-top: 3rem; color: #8c959f; font-size: .8rem; }
+@media (min-width: 700px) { th:first-child, td:first-child { white-space: nowrap; } }
 @media print {
   details { display: none; } main { max-width: none; padding: 0; } pre { max-height: none; }
   h2 { break-after: avoid; } .output { break-inside: avoid; } }
@@ -73,23 +77,45 @@ REPORT_PAGE = """<!DOCTYPE html>
 </main></body></html>
 """
 
+# %% ../../nbs/runs/05_html.ipynb #ffaff84a
+def _join_code(cells: list[dict]) -> list[dict]:
+    "Return the cells, with code that shows nothing put in front of the code cell that follows it."
+    joined: list[dict] = []
+    for cell in cells:
+        before = joined[-1] if joined else {}
+        if cell["cell_type"] == before.get("cell_type") == "code" and not before["outputs"]:
+            cell["source"] = f"{joined.pop()['source']}\n\n{cell['source']}".strip()
+        joined.append(cell)
+    return joined
+
 # %% ../../nbs/runs/05_html.ipynb #bbb74991
 def _prepare(notebook: dict,  # changed in place
             ) -> str:  # the title
-    "Remove what does not belong on a page, name the figures, and return the first heading."
+    "Remove what does not belong on a page, name the figures, and return the headline, or else the first heading."
     notebook["cells"] = [cell for cell in notebook["cells"]
                          if "papermill-error-cell-tag" not in cell["metadata"].get("tags", [])]
     first = next((cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"), None)
     if first is not None:
-        first["source"] = re.sub(r"^- [\w-]+:.*\n?", "", first["source"], flags=re.M)
-    title = heading = ""
+        first["source"] = re.sub(r"<!--.*?-->|^- [\w-]+:.*\n?", "", first["source"], flags=re.M | re.S)
+    notebook["cells"] = _join_code(notebook["cells"])
+    title = heading = headline = ""
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown" and (found := re.findall(r"^#+ +(.*)$", cell["source"], flags=re.M)):
             title, heading = title or found[0], found[-1]
         for output in cell.get("outputs", []):
+            if found := re.search(r'<p class="headline">(.*?)</p>', "".join(output.get("data", {}).get("text/html", ""))):
+                headline = headline or html.unescape(re.sub("<.*?>", "", found[1]))
             for kind in {"image/png", "image/jpeg"} & set(output.get("data", {})):
                 output["metadata"].setdefault(kind, {}).setdefault("alt", heading or "figure")
-    return title
+    return headline or title
+
+# %% ../../nbs/runs/05_html.ipynb #e69f7728
+def _breakable(body: str,  # HTML
+              ) -> str:
+    "Return the page with places where the names in its tables may be broken."
+    def _mark(cell: re.Match) -> str:
+        return cell[1] + re.sub(r"(?<=\w)([._/])(?=[^\W\d])", r"\1<wbr>", cell[2]) + cell[3]
+    return re.sub(r"(<t[dh][^>]*>)([^<]*)(</t[dh]>)", _mark, body)
 
 # %% ../../nbs/runs/05_html.ipynb #67f459d0
 def to_html(notebook_path: str | Path,  # an executed notebook
@@ -100,7 +126,7 @@ def to_html(notebook_path: str | Path,  # an executed notebook
     nbformat = require("nbformat", "report")
     notebook = nbformat.read(notebook_path, as_version=4)
     title = _prepare(notebook) or Path(notebook_path).stem
-    body, _ = _exporter().from_notebook_node(notebook)
+    body = _breakable(_exporter().from_notebook_node(notebook)[0])
     banner = (f'<p class="failed"><strong>FAILED</strong>: {html.escape(failed)}. '
               'The page shows what was done before. <a href="#failed">Go to the error</a></p>') if failed else ""
     footer = f"Made by image_classifier {__version__} on {datetime.now():%Y-%m-%d %H:%M}."

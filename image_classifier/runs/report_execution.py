@@ -14,31 +14,36 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..config import Config, project_root, to_yaml
+from ..config import check_config, Config, convert, project_root, Setting, to_yaml
 from ..core import atomic_write, ConfigError, FULL_DISK_ERRORS, ImageClassifierError, missing_path_hint
-from ..core import quoted, require, ResourceError, writable_folder
+from ..core import own_folder, own_folder_kind, path_to_text, quoted, require, ResourceError, summarize
 from .html import REPORT_FILES, to_html
 from .report_parameters import check_parameters, inspect_report, KERNEL, read_notebook
 from .report_parameters import report_config, ReportNotebook
 
 # %% ../../nbs/runs/70_report_execution.ipynb #add28705
 STARTUP = ["--log-level=CRITICAL", "--IPKernelApp.ignore_cwd=True", "--IPKernelApp.exec_lines=import sys; sys.path.append('')"]
+_IMPORT = "from image_classifier.core import import_code; import_code({!a})"
 
 def kernel_manager(name: str,  # from `check_kernel`
+                   imports: Sequence[str | Path] = (),  # Python files that the kernel imports first
                   ) -> type:
     "Return the class that starts a kernel: this interpreter for `python3`, otherwise the one that Jupyter finds."
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
+    if name != KERNEL and imports:
+        raise ConfigError(f"files are imported into the kernel {KERNEL} only, not into {quoted(name)}", todo="import them in a cell")
     if name != KERNEL:
         return AsyncKernelManager
     spec = require("ipykernel.kernelspec", "report").get_kernel_dict()
-    spec["argv"] = [sys.executable, "-P", "-m", "ipykernel_launcher", "-f", "{connection_file}", *STARTUP]
+    spec["argv"] = [sys.executable, "-P", "-m", "ipykernel_launcher", "-f", "{connection_file}", *STARTUP[:-1],
+                    "; ".join([STARTUP[-1], *(_IMPORT.format(str(Path(path).absolute())) for path in imports)])]
 
     class ThisPython(AsyncKernelManager):
         "Starts this interpreter, whatever a kernelspec of the same name says."
@@ -48,19 +53,24 @@ def kernel_manager(name: str,  # from `check_kernel`
 # %% ../../nbs/runs/70_report_execution.ipynb #715b3a0d
 @contextlib.contextmanager
 def _outside_jupyter() -> Iterator[None]:
-    "Remove the mark of an interactive session, and silence papermill's log, inside the block."
-    name, log = os.environ.pop("JPY_SESSION_NAME", None), logging.getLogger("papermill")
-    level = log.level
+    "Hide the interactive session, the user's IPython settings and papermill's log inside the block; write nothing to HOME."
+    log = logging.getLogger("papermill")
+    level, before = log.level, {name: os.environ.get(name) for name in ("JPY_SESSION_NAME", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR")}
     log.setLevel(logging.CRITICAL)
+    os.environ.pop("JPY_SESSION_NAME", None)
     try:
-        yield
+        with tempfile.TemporaryDirectory(prefix="image_classifier-") as own:
+            os.environ.update(IPYTHONDIR=f"{own}/ipython", JUPYTER_RUNTIME_DIR=f"{own}/runtime")
+            yield
     except KeyboardInterrupt:
         logging.getLogger("asyncio").disabled = True  # the cell's unfinished task would print a warning at exit
         raise
     finally:
         log.setLevel(level)
-        if name is not None:
-            os.environ["JPY_SESSION_NAME"] = name
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 # %% ../../nbs/runs/70_report_execution.ipynb #879afe19
 def execute_notebook(notebook: Path,  # the input
@@ -68,6 +78,7 @@ def execute_notebook(notebook: Path,  # the input
                      parameters: Mapping[str, object],  # checked values by name
                      kernel: str = KERNEL,  # from `check_kernel`
                      time_limit: float | None = None,  # seconds for one cell
+                     imports: Sequence[str | Path] = (),  # Python files that the kernel imports first
                     ) -> None:
     "Run a notebook with parameters; raises what papermill and nbclient raise."
     papermill = require("papermill", "report")
@@ -75,7 +86,7 @@ def execute_notebook(notebook: Path,  # the input
     with _outside_jupyter():
         papermill.execute_notebook(
             *paths, parameters=dict(parameters), kernel_name=kernel, language="python",
-            kernel_manager_class=kernel_manager(kernel),
+            kernel_manager_class=kernel_manager(kernel, imports),
             progress_bar=False, stdout_file=sys.stderr, execution_timeout=time_limit)
 
 # %% ../../nbs/runs/70_report_execution.ipynb #8b13b226
@@ -162,9 +173,12 @@ def run_report(notebook: str | Path = "train",  # a name, or a path
                run_dir: str | Path | None = None,  # where run and report go; None: a new folder under runs/
                time_limit: float | None = None,  # seconds for one cell
                config: Config | None = None,  # the run's configuration, in place of parameters
+               imports: Sequence[str | Path] = (),  # Python files that register what the run uses
               ) -> Report:
     "Run a report notebook and write its page; raise what a failing cell raised."
     source = inspect_report(notebook)
+    if time_limit is not None:
+        time_limit = convert(Setting("time_limit", float, limits={"gt": 0}), time_limit)
     values = check_parameters(source.parameters, parameters or {})
     run_dir = run_dir or values.pop("run_dir", None)
     for module in ("papermill", "nbconvert"):
@@ -172,16 +186,17 @@ def run_report(notebook: str | Path = "train",  # a name, or a path
     if config and (values or not source.trains):
         raise ConfigError("config goes with no other parameter, and with a notebook that reports a run", source.path)
     if source.trains:
-        config = config or report_config(**values)
-        folder = writable_folder(check_report_run(config, run_dir))
+        config = check_config(config) if config else report_config(**values)
+        folder = own_folder(check_report_run(config, run_dir), "run")
         atomic_write(folder / REPORT_FILES.config, to_yaml(config))
-        values = {"config_file": str(folder / REPORT_FILES.config)}
+        values = {"config_file": path_to_text(folder / REPORT_FILES.config)}
     else:
-        folder = writable_folder(_report_folder(source.path, run_dir))
+        folder = _report_folder(source.path, run_dir)
+        folder = own_folder(folder, "run" if own_folder_kind(folder) == "run" else "report")
     if "run_dir" in source.parameters:
-        values["run_dir"] = str(folder)
+        values["run_dir"] = path_to_text(folder)
     try:
-        _run_and_render(source, folder, values, time_limit)
+        _run_and_render(source, folder, values, time_limit, imports)
     except KeyboardInterrupt as stopped:
         stopped.run = folder  # the command line prints how to resume
         raise
@@ -199,16 +214,25 @@ def _report_folder(notebook: Path, run_dir: object) -> Path:
     return (project_root() / str(run_dir or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{notebook.stem}")).absolute()
 
 # %% ../../nbs/runs/70_report_execution.ipynb #b0b2e175
-def _run_and_render(source: ReportNotebook, folder: Path, values: Mapping[str, object], time_limit: float | None) -> None:
+def _read_executed(output: Path, stopped: BaseException) -> dict:
+    "Return a notebook that stopped, or raise an error with the reason if it could not be written."
+    try:
+        return read_notebook(output)
+    except ConfigError:
+        raise ImageClassifierError(f"the executed notebook could not be written: {summarize(stopped)}") from stopped
+
+
+def _run_and_render(source: ReportNotebook, folder: Path, values: Mapping[str, object], time_limit: float | None,
+                    imports: Sequence[str | Path]) -> None:
     "Run the notebook, put notebook and page into `folder`, and raise what went wrong, if anything did."
     with tempfile.TemporaryDirectory(prefix="image_classifier-") as work:
         output, failed, problem = Path(work) / REPORT_FILES.notebook, None, None
         try:
-            execute_notebook(source.path, output, values, source.kernel, time_limit)
+            execute_notebook(source.path, output, values, source.kernel, time_limit, imports)
         except BaseException as stopped:
             if not output.exists():
                 raise
-            failed, problem = cell_failure(stopped, read_notebook(output)), stopped
+            failed, problem = cell_failure(stopped, _read_executed(output, stopped)), stopped
         where = f"cell {failed.cell} failed: {failed.text}" if failed else ""
         keep_notebook(output, folder / REPORT_FILES.notebook, source.path)
         to_html(folder / REPORT_FILES.notebook, folder / REPORT_FILES.page, where)
@@ -224,5 +248,6 @@ def keep_notebook(executed: Path,  # written by papermill
                  ) -> None:
     "Store an executed notebook with its final paths in the metadata."
     notebook = read_notebook(executed)
-    notebook["metadata"].get("papermill", {}).update(input_path=str(source), output_path=str(path))
-    atomic_write(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+    notebook["metadata"].get("papermill", {}).update(input_path=path_to_text(source), output_path=path_to_text(path))
+    text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    atomic_write(path, text.encode("utf-8", "backslashreplace"))  # an output may hold a file name that is not UTF-8

@@ -6,18 +6,20 @@
 __all__ = ['SETUP_FILES', 'check_run_dir', 'check_existing_run']
 
 # %% ../../nbs/runs/24_run_checks.ipynb #2bc9b1b6
+import warnings
 from collections.abc import Collection
 from pathlib import Path
 
 from ..config import CHANGE, Config, differences, load_config
-from ..core import LOCK, ArtifactError, ConfigError, DataError, check_manifest, join_problems, read_json
+from ..core import LOCK, MARKER, ArtifactError, ConfigError, DataError, check_free, check_manifest, join_problems
+from ..core import read_json
 from ..data import Splits
 from .html import REPORT_FILES
 from .run_folder import Run
 from .seen_images import IMAGES_FILE, first_difference
 
 # %% ../../nbs/runs/24_run_checks.ipynb #43dc308b
-SETUP_FILES = {*REPORT_FILES, "config.yaml", "environment.json", IMAGES_FILE, LOCK}
+SETUP_FILES = {*REPORT_FILES, "config.yaml", "environment.json", IMAGES_FILE, LOCK, MARKER}
 
 # %% ../../nbs/runs/24_run_checks.ipynb #1cdd2713
 def check_run_dir(run_dir: Path,
@@ -25,12 +27,9 @@ def check_run_dir(run_dir: Path,
                   resume: str = "auto",  # never: refuse every run that has begun
                  ) -> bool:  # whether the folder holds this run already
     "Return whether `run_dir` holds a run of this configuration; raise a `ConfigError` if it holds anything else."
-    if run_dir.exists() and not run_dir.is_dir():
-        raise ConfigError("a file is there, a folder is needed", run_dir, "choose another path")
-    if not run_dir.exists() or {file.name for file in run_dir.iterdir()} <= SETUP_FILES:
+    check_free(run_dir, "run")
+    if not (run_dir / "config.yaml").is_file() or {file.name for file in run_dir.iterdir()} <= SETUP_FILES:
         return False
-    if not (run_dir / "config.yaml").is_file():
-        raise ConfigError("not a run folder, and not empty", run_dir, "choose another folder")
     if resume == "never":
         raise ConfigError("the run folder is not empty", run_dir, "choose another folder, or resume=auto")
     changed = differences(load_config(run_dir / "config.yaml"), config)
@@ -43,6 +42,7 @@ def check_run_dir(run_dir: Path,
 def check_existing_run(run: Run,
                        splits: Splits,  # the data as it is now
                        allow: Collection[str] = (),  # "change": resume although the data has changed
+                       augment: str | None = None,  # names and hash of the user's augmentations
                       ) -> None:
     "Raise a `DataError` if the run's data has changed, an `ArtifactError` if files of a finished run are damaged."
     path = run.path / "environment.json"
@@ -54,6 +54,16 @@ def check_existing_run(run: Run,
                         "choose another run folder")
     if run.finished:
         _check_results(run)
+        _check_augment(run, environment.get("augment_function"), augment)
+
+# %% ../../nbs/runs/24_run_checks.ipynb #4b946b14
+def _check_augment(run: Run, then: str | None, now: str | None) -> None:
+    "Raise a `ConfigError` if a finished run was made with another `augment=` function; warn if none is given now."
+    if now not in (None, then):
+        raise ConfigError(f"the run was made with the augmentation {then or 'of its configuration only'}, now it is {now}", run.path,
+                          "choose another run folder")
+    if now != then:
+        warnings.warn(f"the run was made with the augmentation {then}, which is not given now; it is not trained again", UserWarning)
 
 # %% ../../nbs/runs/24_run_checks.ipynb #689876d6
 def _check_results(run: Run) -> None:

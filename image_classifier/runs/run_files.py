@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from ..config import Config, to_yaml
-from ..core import WriteRetries, atomic_write, deterministic, remove_stale_temp, save_tensors, writable_folder
-from ..core import write_json
+from ..core import WriteRetries, atomic_write, deterministic, own_folder, remove_stale_temp, save_tensors
+from ..core import writable_folder, write_json
 from ..data import Splits
 from ..inference import Classifier
 from ..metrics import Evaluation, classification_report, evaluate, plot_confusion, plot_history, plot_reliability
@@ -26,20 +26,23 @@ from ..metrics import save_predictions
 from ..models import count_parameters
 from ..quality import DataReport, leaked_test_images
 from .environment import describe_environment
+from .run_warnings import mirror_warning, result_warnings
 from .seen_images import IMAGES_FILE, image_hashes
-from ..training import Callback, Checkpoints, History, TrainState, epoch_images
+from ..training import Callback, Checkpoints, History, TrainState, epoch_images, shrink_batch_size
 
 # %% ../../nbs/runs/28_run_files.ipynb #9b3e8562
 def write_setup(run_dir: Path,
                 config: Config,
                 splits: Splits,
                 device: torch.device,
+                augment: str | None = None,  # `augment_source` of the user's augmentations
                ) -> None:
     "Write what is known before the first step: configuration, environment, hashes of the images."
+    own_folder(run_dir, "run")
     for folder in (run_dir, run_dir / "predictions", run_dir / "checkpoints"):
         remove_stale_temp(folder)
     atomic_write(run_dir / "config.yaml", to_yaml(config))
-    write_json(run_dir / "environment.json", describe_environment(device, splits.fingerprint))
+    write_json(run_dir / "environment.json", describe_environment(device, splits.fingerprint, augment))
     save_tensors(run_dir / IMAGES_FILE, image_hashes(splits))
 
 # %% ../../nbs/runs/28_run_files.ipynb #7f67a7f0
@@ -103,16 +106,18 @@ def run_metrics(config: Config,
                 seconds: float,  # from building the model to the last validation
                ) -> dict:
     "Return the content of metrics.json."
-    batch_size = config.hyperparameters.batch_size
+    batch_size = shrink_batch_size(config.hyperparameters, len(splits.train)).batch_size
     images = epoch_images(len(splits.train), batch_size)
     steps = math.ceil(images / batch_size)  # in a full epoch; the last epoch may be shorter
     leaked = leaked_test_images(report, splits.test.ids) if config.check_near_duplicates else None
-    return {"format": 1,
-            "data": {"name": splits.name, "fingerprint": splits.fingerprint,
-                     "train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test), "test_seen": leaked},
-            "model": {"name": config.model.name, "parameters": count_parameters(model)},
-            "epochs": len(history), "best_epoch": history.best.epoch, "valid": valid.metrics, "test": test.metrics,
-            "time": {"train_seconds": seconds, "images_per_second": history[-1].step * images / steps / seconds}}
+    metrics = {
+        "format": 1,
+        "data": {"name": splits.name, "fingerprint": splits.fingerprint,
+                 "train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test), "test_seen": leaked},
+        "model": {"name": config.model.name, "parameters": count_parameters(model)},
+        "epochs": len(history), "best_epoch": history.best.epoch, "valid": valid.metrics, "test": test.metrics,
+        "time": {"train_seconds": seconds, "images_per_second": history[-1].step * images / steps / seconds}}
+    return metrics | {"warnings": mirror_warning(config, splits) + result_warnings(metrics, history)}
 
 # %% ../../nbs/runs/28_run_files.ipynb #3b2b9f9a
 def write_figures(run_dir: Path,
@@ -122,7 +127,7 @@ def write_figures(run_dir: Path,
     "Write the classification report, training curves, confusion matrix and reliability diagram."
     atomic_write(run_dir / "classification_report.txt", classification_report(test.metrics))
     figures = {"training_history": plot_history(history), "confusion_matrix": plot_confusion(test.confusion, test.classes),
-               "reliability": plot_reliability(test.probabilities, test.targets)}
+               "reliability": plot_reliability(test.probabilities, test.targets, test.units)}
     for name, figure in figures.items():
         figure.savefig(png := io.BytesIO(), format="png")
         atomic_write(run_dir / f"{name}.png", png.getvalue())

@@ -7,12 +7,14 @@ __all__ = ['Run', 'resolve_run_dir', 'default_run_dir']
 
 # %% ../../nbs/runs/20_run_folder.ipynb #64ce34f5
 import contextlib
+import os
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
 from ..config import Config, load_config, project_root
-from ..core import ArtifactError, ConfigError, parse_json, quoted, read_bytes, read_json, writable_folder
+from ..core import ArtifactError, check_type, ConfigError, own_folder, parse_json, path_from_text, quoted
+from ..core import read_bytes, read_json, writable_folder
 from ..inference import Classifier
 from ..metrics import Evaluation, load_predictions, metrics_table
 from ..training import EpochResult, History
@@ -21,14 +23,18 @@ from ..training import EpochResult, History
 class Run:
     "The folder of one training run."
     def __init__(self,
-                 path: str | Path,
+                 path: str | os.PathLike,
                  reused: bool = False,  # the run was already finished; nothing was trained
                  resumed: int = 0,  # step of the checkpoint that training resumed from, 0: trained from the start
                 ):
+        check_type(path, (str, os.PathLike), "path", "name a run's folder")
         self.path, self.reused, self.resumed = Path(path), reused, resumed
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     @property
     def status_message(self) -> str:
@@ -72,6 +78,8 @@ class Run:
                    split: str = "test",  # or valid
                   ) -> Evaluation:
         "Read the predictions for the validation or test set."
+        if split not in ("valid", "test"):
+            raise ConfigError(f"a run has no predictions for {quoted(split)}", self.path, "choose valid or test")
         path = self.path / "predictions" / f"{split}.safetensors"
         return load_predictions(path, list(self.metrics[split]["per_class"]), self.metrics[split])
 
@@ -81,16 +89,20 @@ class Run:
 
 # %% ../../nbs/runs/20_run_folder.ipynb #0993d90d
 def resolve_run_dir(path: str | Path) -> Path:
-    "Return `path` as a path within the project folder; an absolute path stays as it is."
-    return Path(path) if Path(path).is_absolute() else project_root() / path
+    "Return `path` as a path within the project folder; an absolute path stays as it is, and a file URI becomes one."
+    path = path_from_text(path)
+    return path if path.is_absolute() else project_root() / path
 
 # %% ../../nbs/runs/20_run_folder.ipynb #34722744
 def default_run_dir(config: Config) -> Path:
-    "Create and return an empty folder under `runs/` of the project, named after time, data and model."
-    runs = writable_folder(resolve_run_dir("runs"))
+    "Create and return a new folder under `runs/` of the project, named after time, data and model."
+    runs = resolve_run_dir("runs")
+    if not runs.exists():
+        own_folder(runs, "outputs")
+    writable_folder(runs)
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{config.data.name}-{config.model.name}"
     for suffix in ["", *(f"-{n}" for n in range(2, 1000))]:
         with contextlib.suppress(FileExistsError):
             (runs / f"{name}{suffix}").mkdir()
-            return runs / f"{name}{suffix}"
+            return own_folder(runs / f"{name}{suffix}", "run")
     raise ConfigError("a thousand runs of this name exist", runs / name, "name the run's folder")

@@ -6,31 +6,36 @@
 __all__ = ['check_run_config', 'new_model', 'estimate_run', 'train']
 
 # %% ../../nbs/runs/30_running.ipynb #63fb51a4
+import contextlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Optional
 
 from torch import nn
 
-from ..config import Config, check_config
-from ..core import ArtifactError, ConfigError, DivergedError, ResourceError, Stop, locked, threads, writable_folder
-from ..data import Splits, check_reader, load_data
+from ..config import Config, Setting, check_config, convert, settings
+from ..core import ArtifactError, ConfigError, DivergedError, ResourceError, Stop, check_type, locked
+from ..core import own_folder_if_done, threads, writable_folder
+from ..data import Splits, check_reader, load_data, parse_extra
 from ..inference import Classifier
 from ..models import Architecture, build_model, check_model
 from ..quality import check_splits
 from .run_checks import check_existing_run, check_run_dir
 from .run_files import run_arguments, write_results, write_setup
 from .run_folder import Run, default_run_dir, resolve_run_dir
-from ..training import Callback, TimeEstimate, broadcast_text, check_optimizer, estimate, fit, peer_failure
-from ..training import training_arguments
+from .run_warnings import mirror_warning
+from ..training import Callback, TimeEstimate, augment_source, broadcast_text, check_callbacks, check_optimizer
+from ..training import estimate, fit, peer_failure, split_augment, training_arguments
 
 # %% ../../nbs/runs/30_running.ipynb #0058c4d6
 def check_run_config(config: Config) -> Config:
-    "Return the configuration if it is valid; raise a `ConfigError` for an unknown data reader, network or optimizer."
-    check_config(config)
+    "Return the configuration with all values converted; raise a `ConfigError` for an unknown reader, network or other name."
+    config = check_config(config)
     check_reader(config.data.name)
     check_model(config.model.name, config.model.library)
     check_optimizer(config.hyperparameters.optimizer)
+    parse_extra(config.augment.extra)
     return config
 
 # %% ../../nbs/runs/30_running.ipynb #573b872b
@@ -47,7 +52,8 @@ def estimate_run(config: Config,
                  splits: Splits | None = None,  # the data of `config.data`, if loaded already
                 ) -> TimeEstimate:
     "Return an estimate of the training time on this machine."
-    arguments = training_arguments(check_run_config(config))
+    config = check_run_config(config)
+    arguments = training_arguments(config)
     splits = splits or load_data(config.data, allow=config.allow)
     used = {name: arguments[name] for name in ("hyperparameters", "augment", "seed", "compute")}
     return estimate(new_model(config, splits), splits, **used)
@@ -59,36 +65,51 @@ def train(config: Config,
           callbacks: Iterable[Callback] = (),
           splits: Splits | None = None,  # the data of `config.data`, if loaded and checked already
           stop: Stop | None = None,  # requests the end of training after a step
+          augment: Callable | None = None,  # changes uint8 training batches, before the configured augmentation
          ) -> Run:
     "Train, evaluate and save a classifier; resume an unfinished run, or return the finished one."
-    arguments = training_arguments(check_run_config(config)) | {"stop": stop}
+    config, callbacks = check_run_config(config), check_callbacks(callbacks)
+    run_dir = convert(Setting("run_dir", Optional[str]), run_dir)
+    resume = config.resume if resume is None else convert(settings()["resume"], resume)
+    arguments = training_arguments(config) | {"stop": stop}
+    if augment is not None:
+        arguments["augment"] = [augment, config.augment]
     compute = arguments["compute"]
     with peer_failure(compute.distributed), threads(compute.threads):
         if compute.distributed.is_main:
-            return _train_main(config, run_dir, resume or config.resume, callbacks, splits, arguments)
+            return _train_main(config, run_dir, resume, callbacks, splits, arguments)
         return _train_worker(config, splits, callbacks, arguments)
 
 # %% ../../nbs/runs/30_running.ipynb #ff7b7ba5
 def _train_main(config: Config, run_dir: str | Path | None, resume: str, callbacks: Iterable[Callback], splits: Splits | None,
                 arguments: dict) -> Run:
     "Choose the folder, load the data, and train unless the run is finished."
+    check_type(splits, (Splits, type(None)), "splits", "pass what load_data returns")
     if splits is not None and splits.config != config.data:
         raise ConfigError("these splits were loaded for another data configuration", todo="use load_data(config.data)")
     path = _requested_folder(run_dir, resume)
     if path:
         check_run_dir(path, config, resume)
-    writable_folder(path or resolve_run_dir("runs"))
-    data = splits or load_data(config.data, allow=config.allow)
+    with _output_folder(path):  # now, so that it is never read as data
+        data = splits or load_data(config.data, allow=config.allow)
     run = Run(path or default_run_dir(config))
     with locked(run.path):
         if check_run_dir(run.path, config, resume):
-            check_existing_run(run, data, config.allow)
+            check_existing_run(run, data, config.allow, _augment_source(arguments))
             if run.finished:
                 broadcast_text(arguments["compute"].distributed, f"finished {run.path}")
                 return Run(run.path, reused=True)
         return _train(config, run, data, callbacks, arguments, show_findings=splits is None)
 
 # %% ../../nbs/runs/30_running.ipynb #1a9ff42c
+def _output_folder(path: Path | None) -> contextlib.AbstractContextManager:
+    "Make the run's folder, or runs/ if it has none yet, for the block; if the block fails, remove what was made."
+    if path:
+        return own_folder_if_done(path, "run")
+    runs = resolve_run_dir("runs")
+    return contextlib.nullcontext(writable_folder(runs)) if runs.exists() else own_folder_if_done(runs, "outputs")
+
+
 def _requested_folder(run_dir: str | Path | None, resume: str) -> Path | None:
     "Return the folder named by `resume`, which must hold a run, or by `run_dir`; None for a new folder."
     path = resolve_run_dir(run_dir) if run_dir else None
@@ -101,15 +122,23 @@ def _requested_folder(run_dir: str | Path | None, resume: str) -> Path | None:
         raise ConfigError("resume and the run folder name different places", f"{found}, {run_dir}", "give one of them")
     return found
 
+# %% ../../nbs/runs/30_running.ipynb #08847c12
+def _augment_source(arguments: dict) -> str | None:
+    "Return the names and the hash of the user's augmentations, None if there are none."
+    config, function = split_augment(arguments["augment"])
+    return augment_source(function, config.extra)
+
 # %% ../../nbs/runs/30_running.ipynb #dc3f4f0d
 def _train(config: Config, run: Run, splits: Splits, callbacks: Iterable[Callback], arguments: dict, show_findings: bool) -> Run:
     "Train and write the results, in a folder and with data that were accepted."
     distributed = arguments["compute"].distributed
-    write_setup(run.path, config, splits, arguments["compute"].device)
+    write_setup(run.path, config, splits, arguments["compute"].device, _augment_source(arguments))
     report = check_splits(splits, config.check_near_duplicates)
     if report.findings and show_findings:
         found = "; ".join(f"{finding.kind}: {finding.count:,}" for finding in report.findings)
         warnings.warn(f"data check: {found} (ic check shows which)", UserWarning)
+    for warning in mirror_warning(config, splits):
+        warnings.warn(warning["message"], UserWarning)
     broadcast_text(distributed, f"begins {run.path}")
     recording = run_arguments(run.path, config, callbacks)
     timer, model = recording["callbacks"][0], new_model(config, splits)

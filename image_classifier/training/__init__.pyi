@@ -1,4 +1,5 @@
-from .callbacks import Callback as Callback
+from .augmenting import augment_source as augment_source, source_hash as source_hash, split_augment as split_augment
+from .callbacks import Callback as Callback, check_callbacks as check_callbacks
 from .checkpoint import Checkpoint as Checkpoint, Checkpoints as Checkpoints, load_optimizer as load_optimizer, optimizer_tensors as optimizer_tensors
 from .checkpoint import read_checkpoint as read_checkpoint, write_checkpoint as write_checkpoint
 from .compute import Compute as Compute, resolve_compute as resolve_compute
@@ -15,6 +16,6 @@ from .progress_bar import BarProgress as BarProgress, CountProgress as CountProg
 from .progress_bar import make_progress as make_progress
 from .resuming import CheckpointCallback as CheckpointCallback, make_checkpoint as make_checkpoint, resume as resume
 from .schedulers import SCHEDULES as SCHEDULES, Schedule as Schedule, lr_at_step as lr_at_step
-from .setup import epoch_images as epoch_images, epoch_order as epoch_order, setup_training as setup_training, training_arguments as training_arguments
+from .setup import epoch_images as epoch_images, epoch_order as epoch_order, shrink_batch_size as shrink_batch_size, setup_training as setup_training, training_arguments as training_arguments
 from .state import TrainSetup as TrainSetup, TrainState as TrainState, snapshot as snapshot
 from .step import train_step as train_step

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ..core import choose_device, choose_precision, deterministic, keep_freed_memory, threads
+from ..config import Config, Hyperparameters, check_config, convert, settings
+from ..core import check_type, choose_device, choose_precision, deterministic, keep_freed_memory, threads
 from ..core import translate_torch_errors
 from .distributed import DistributedContext, init_distributed
 
@@ -27,6 +28,13 @@ class Compute:
     threads: int = 0  # CPU threads; 0: torch's own choice
     deterministic: bool = False  # whether only deterministic operations are allowed
 
+    def __post_init__(self):
+        kinds = dict(device=torch.device, distributed=DistributedContext, precision=torch.dtype, compile=bool, threads=int,
+                     deterministic=bool)
+        for name, kind in kinds.items():
+            check_type(getattr(self, name), kind, f"Compute.{name}", "make it with resolve_compute()")
+        convert(settings()["threads"], int(self.threads))
+
     @contextlib.contextmanager
     def active(self,
                batch_size: int,  # for error messages
@@ -36,12 +44,16 @@ class Compute:
             yield
 
 # %% ../../nbs/training/25_compute.ipynb #2b28106a
-def resolve_compute(device: str = "auto",  # auto, cpu, cuda, cuda:N, mps
+def resolve_compute(device: str | torch.device = "auto",  # auto, cpu, cuda, cuda:N, mps
                     precision: str = "auto",  # auto, fast, float32, bfloat16
                     compile: bool = False,  # whether to use torch.compile
                     threads: int = 0,  # CPU threads; 0: torch's own choice
                     deterministic: bool = False,  # only deterministic operations
                    ) -> Compute:
     "Resolve `auto` and other names for this machine, join the processes of a launcher, and return the result."
-    distributed, found = init_distributed(device), choose_device(device)
-    return Compute(found, distributed, choose_precision(precision, found), compile, threads, deterministic)
+    device = str(device) if isinstance(device, torch.device) else device
+    wanted = check_config(Config(device=device, compile=compile, threads=threads, deterministic=deterministic,
+                                 hyperparameters=Hyperparameters(precision=precision)))
+    distributed, found = init_distributed(wanted.device), choose_device(wanted.device)
+    precision = choose_precision(wanted.hyperparameters.precision, found)
+    return Compute(found, distributed, precision, wanted.compile, wanted.threads, wanted.deterministic)

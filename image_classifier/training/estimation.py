@@ -20,13 +20,15 @@ from functools import partial
 import torch
 from torch import nn
 
-from ..config import AugmentConfig, Hyperparameters
-from ..data import Splits, batches, make_augment
+from ..config import AugmentConfig, Hyperparameters, Setting, convert
+from ..core import check_type
+from ..data import Splits, batches
 from ..metrics import predict_logits
+from .augmenting import batch_augment
 from .compute import Compute, resolve_compute
 from .distributed import DistributedContext, all_reduce_max
 from .ema import make_ema
-from .setup import epoch_order, merge_hyperparameters, setup_training, wrap_model
+from .setup import check_settings, epoch_order, merge_hyperparameters, setup_training, wrap_model
 from .state import TrainState
 from .step import train_step
 
@@ -148,7 +150,7 @@ def time_training(trial: TrainState,  # changed by the steps: use `trial_copy`
     setup, compute, data = trial.setup, trial.setup.compute, trial.setup.splits
     distributed, device, batch_size = compute.distributed, compute.device, setup.hyperparameters.batch_size
     rows, _ = distributed.batch_rows(epoch_order(len(data.train), batch_size, setup.seed, 0), batch_size)
-    augment = make_augment(setup.augment, setup.seed, 0)
+    augment = batch_augment(trial)
     epochs = (batches(data.train, data.preprocess, batch_size // distributed.world_size, rows, augment, device, reuse=True)
               for _ in itertools.count())
     endless = itertools.chain.from_iterable(epochs)
@@ -168,13 +170,15 @@ def estimate(model: nn.Module,  # not changed
              *,
              epochs: int | None = None,  # num_epochs, if no `hyperparameters` are given
              batch_size: int | None = None,
-             augment: AugmentConfig | None = None,
+             augment: AugmentConfig | Callable | Sequence | None = None,  # as for `fit`
              seed: int = 42,
              compute: Compute | None = None,  # None: resolved for this machine
              seconds: float = 3.0,  # for timing steps
             ) -> TimeEstimate:
     "Return an estimate of how long `fit` with the same arguments takes on this machine."
-    hyper = merge_hyperparameters(hyperparameters, epochs, batch_size)
+    hyper = check_settings(merge_hyperparameters(hyperparameters, epochs, batch_size), augment, seed=seed).hyperparameters
+    seconds = convert(Setting("seconds", float, limits={"gt": 0}), seconds)
+    check_type(compute, (Compute, type(None)), "compute", "pass what resolve_compute returns")
     compute = compute or resolve_compute(precision=hyper.precision)
     with compute.active(hyper.batch_size):
         return time_training(setup_training(copy.deepcopy(model), splits, hyper, augment, seed, compute), seconds)

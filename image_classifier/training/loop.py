@@ -11,7 +11,7 @@ import contextlib
 import math
 import time
 import warnings
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,18 +20,20 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..config import AugmentConfig, Hyperparameters
-from ..core import Stop
-from ..data import Batch, Splits, batches, make_augment
+from ..core import Stop, check_storable, check_type, load_state
+from ..data import Batch, Splits, batches
 from ..metrics import predict_logits
-from .callbacks import Callback, run_callbacks
+from .augmenting import batch_augment
+from .callbacks import Callback, check_callbacks, run_callbacks
 from .checkpoint import Checkpoints
 from .compute import Compute, resolve_compute
 from .distributed import all_gather, all_reduce_max, all_reduce_sum, assert_same_across_ranks
 from .estimation import epochs_within, seconds_within, time_training, trial_copy
 from .history import EpochResult, History
+from .norm_statistics import refresh_norms
 from .resuming import CheckpointCallback, resume
 from .schedulers import Schedule
-from .setup import epoch_order, merge_hyperparameters, setup_training, zero_totals
+from .setup import check_settings, epoch_order, merge_hyperparameters, setup_training, zero_totals
 from .state import TrainState, check_diverged, divergence_error, snapshot
 from .step import train_step
 
@@ -39,7 +41,7 @@ from .step import train_step
 def max_abs_weight(model: nn.Module) -> float:
     "Return the largest absolute value of all weights and buffers."
     tensors = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point() and tensor.numel()]
-    return torch.stack([tensor.abs().max().float() for tensor in tensors]).max().item() if tensors else 0.0
+    return torch.stack([tensor.float().abs().max() for tensor in tensors]).max().item() if tensors else 0.0
 
 # %% ../../nbs/training/75_loop.ipynb #0a404026
 def epoch_batches(state: TrainState,
@@ -47,7 +49,7 @@ def epoch_batches(state: TrainState,
                  ) -> Iterator[Batch]:
     "Yield the augmented batches of the current epoch: the rows of this process in the full ones, then in the last, smaller one."
     setup, distributed, batch_size = state.setup, state.setup.compute.distributed, state.setup.hyperparameters.batch_size
-    augment = make_augment(setup.augment, setup.seed, state.epoch)
+    augment = batch_augment(state)
     full, last = distributed.batch_rows(order, batch_size)
     for rows, size in ((full, batch_size // distributed.world_size), (last, batch_size)):
         yield from batches(setup.splits.train, setup.splits.preprocess, size, rows, augment, setup.compute.device, reuse=True)
@@ -89,6 +91,7 @@ def validate_epoch(state: TrainState) -> tuple[float, float]:  # mean cross-entr
     valid, compute = state.setup.splits.valid, state.setup.compute
     model = state.ema.module if state.ema else state.model
     shard = compute.distributed.shard(len(valid))
+    refresh_norms(state, model)
     logits = predict_logits(model, valid, state.setup.splits.preprocess, compute.precision, shard)
     logits, targets = all_gather(compute.distributed, logits, len(valid)).double(), torch.from_numpy(valid.targets)
     loss = F.cross_entropy(logits, targets).item()
@@ -133,7 +136,7 @@ def leaving_best_weights(state: TrainState) -> Iterator[None]:
         run_callbacks(state, "on_fit_start")
         yield
     finally:
-        state.model.load_state_dict(state.best)
+        load_state(state.model, state.best)
         state.model.eval()
         run_callbacks(state, "on_fit_end")
 
@@ -158,7 +161,7 @@ def fit(model: nn.Module,  # any network from (B,C,S,S) float32 inputs to (B,K) 
         epochs: int | None = None,  # num_epochs
         batch_size: int | None = None,  # images per optimizer step, over all processes
         lr: float | None = None,  # highest learning rate
-        augment: AugmentConfig | None = None,  # None: no augmentation
+        augment: AugmentConfig | Callable | Sequence | None = None,  # a configuration, a function of a uint8 batch, or both
         seed: int = 42,  # of order, augmentation and dropout
         device: str = "auto",  # auto, cpu, cuda, cuda:N, mps
         compute: Compute | None = None,  # instead of `device`: processes, precision, threads and the rest, resolved
@@ -170,17 +173,24 @@ def fit(model: nn.Module,  # any network from (B,C,S,S) float32 inputs to (B,K) 
         allow: Collection[str] = (),  # "change": resume although settings, data or versions have changed
        ) -> History:
     "Train `model`, leave it with the weights of its best epoch (lowest validation loss), and return the history."
-    hyper, stop = merge_hyperparameters(hyperparameters, epochs, batch_size, lr), stop or Stop()
+    checked = check_settings(merge_hyperparameters(hyperparameters, epochs, batch_size, lr), augment, seed=seed, allow=allow,
+                             early_stopping_patience=early_stopping_patience, max_minutes=max_minutes)
+    check_type(compute, (Compute, type(None)), "compute", "pass device=..., or what resolve_compute returns")
+    check_type(checkpoints, (Checkpoints, type(None)), "checkpoints", "pass Checkpoints(folder)")
+    check_type(stop, (Stop, type(None)), "stop", "pass Stop()")
+    hyper, stop, callbacks = checked.hyperparameters, stop or Stop(), check_callbacks(callbacks)
     compute = compute or resolve_compute(device, hyper.precision)
     with compute.active(hyper.batch_size):
-        state = setup_training(model, splits, hyper, augment, seed, compute)
+        state = setup_training(model, splits, hyper, augment, checked.seed, compute)
         state.callbacks = [*callbacks, CheckpointCallback(checkpoints, stop)]
+        if checkpoints:
+            check_storable(model.state_dict(), type(model).__name__)
         found = checkpoints.latest() if checkpoints else None
         step = found.step if found else 0
         assert_same_across_ranks(compute.distributed, f"data {splits.fingerprint}, step {step}")  # before any of them writes
         if found:
-            resume(state, found, allow)
-        plan_epochs(state, max_minutes)
+            resume(state, found, checked.allow)
+        plan_epochs(state, checked.max_minutes)
         with leaving_best_weights(state), stop.deferred():
-            run_epochs(state, early_stopping_patience or math.inf)
+            run_epochs(state, checked.early_stopping_patience or math.inf)
     return state.history

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 
+from ..config import describe_augment
 from .callbacks import Callback
 from .history import format_epoch
 from .state import TrainState
@@ -29,7 +30,8 @@ class LineProgress(Callback):
         self.stream.flush()
 
     def on_fit_start(self, state: TrainState) -> None:
-        "Write if fewer epochs are planned than configured."
+        "Write the augmentation, and if fewer epochs are planned than configured."
+        self._write(f"augmentation: {describe_augment(state.setup.augment)}")
         planned, configured = state.schedule.epochs, state.setup.hyperparameters.num_epochs
         if planned < configured:
             self._write(f"{planned} of {configured} epochs fit into max_minutes")

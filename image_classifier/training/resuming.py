@@ -7,6 +7,7 @@ __all__ = ['EMA_PREFIX', 'SAVE', 'STOP', 'environment_snapshot', 'check_compatib
            'restore_counters', 'load_callback_state', 'resume', 'CheckpointCallback']
 
 # %% ../../nbs/training/65_resuming.ipynb #71fa1ddd
+import json
 import math
 import warnings
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,9 @@ import torch
 
 import image_classifier
 from ..config import CHANGE, AugmentConfig, Hyperparameters
-from ..core import ArtifactError, ConfigError, DataError, Stop, check_state_dict, join_problems, load_state, quoted
+from ..core import ArtifactError, ConfigError, DataError, Stop, check_state_dict, join_problems, load_state
+from ..core import quoted, registered_code
+from .augmenting import augment_source
 from .callbacks import Callback
 from .checkpoint import Checkpoint, Checkpoints, check_progress, load_optimizer, optimizer_tensors
 from .distributed import all_reduce_max, all_reduce_sum
@@ -37,6 +40,7 @@ def environment_snapshot(state: TrainState) -> dict:
     device = torch.cuda.get_device_name(compute.device) if cuda else f"{compute.device} {torch.backends.cpu.get_cpu_capability()}"
     return {**_settings(setup.hyperparameters, setup.augment), "seed": setup.seed, "compile": compute.compile,
             "deterministic": compute.deterministic, "precision": str(compute.precision), "data": setup.splits.fingerprint,
+            "augment function": augment_source(setup.augment_function, setup.augment.extra),
             "image_classifier": image_classifier.__version__, "torch": str(torch.__version__), "threads": torch.get_num_threads(),
             "processes": compute.distributed.world_size, "device": device}
 
@@ -62,10 +66,18 @@ def check_compatible(state: TrainState,
 EMA_PREFIX = "average."  # of the names of the running average, which is stored with the optimizer's state
 
 
+def _callback_state(callback: Callback) -> dict:
+    "Return the state of a callback, or raise a `ConfigError` if it cannot be stored as JSON."
+    what, todo = f"the state of {type(callback).__name__} cannot be saved", "return numbers, texts, lists and dicts"
+    with registered_code(what, todo=todo):
+        json.dumps(found := callback.state_dict(), allow_nan=False)
+    return found
+
+
 def make_checkpoint(state: TrainState) -> Checkpoint:
     "Return the training between two steps as a checkpoint; call it in all ranks."
     schedule, totals = state.schedule, all_reduce_sum(state.setup.compute.distributed, state.running_totals)
-    callbacks = [[type(callback).__name__, callback.state_dict()] for callback in state.callbacks]
+    callbacks = [[type(callback).__name__, _callback_state(callback)] for callback in state.callbacks]
     numbers = {"epoch": state.epoch, "steps_per_epoch": state.setup.steps_per_epoch, "lr": state.lr, "stop": state.stop,
                "best_step": state.best_step, "epochs": schedule.epochs,
                "deadline": schedule.deadline if schedule.deadline < math.inf else None,

@@ -7,6 +7,7 @@ __all__ = ['SYNC_EVERY', 'CHECKED_VALUES', 'TrainSetup', 'TrainState', 'snapshot
            'divergence_error']
 
 # %% ../../nbs/training/40_state.ipynb #62f7c9ca
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -30,6 +31,7 @@ class TrainSetup:
     seed: int  # of order, augmentation and dropout
     compute: Compute
     steps_per_epoch: int
+    augment_function: Callable | None = None  # of the user: uint8 batch -> uint8 batch
 
 # %% ../../nbs/training/40_state.ipynb #2592bdd2
 SYNC_EVERY = 50  # steps between two reads from a GPU
@@ -89,11 +91,10 @@ CHECKED_VALUES = ("loss", "gradient")  # values that must be finite
 def flag_nonfinite(state: TrainState,
                    values: torch.Tensor,  # (2,) of the current step: loss, norm of the gradient
                   ) -> None:
-    "Keep the optimizer from changing the weights if a value is not finite, in this step or an earlier one."
+    "Record the first step with a value that is not finite."
     wrong = ~torch.isfinite(values)
     code = state.step * len(CHECKED_VALUES) + wrong.long().argmax()  # the step, and which of the values
     state.diverged = torch.where((state.diverged < 0) & wrong.any(), code, state.diverged)
-    state.optimizer.found_inf, state.optimizer.grad_scale = (state.diverged >= 0).float(), None
 
 # %% ../../nbs/training/40_state.ipynb #f7373c1a
 def check_diverged(state: TrainState) -> None:
