@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 
 from ..config import Config, Hyperparameters, check_config, convert, settings
-from ..core import available_cores, check_type, choose_device, choose_precision, deterministic
-from ..core import keep_freed_memory, threads
+from ..core import available_cores, check_type, choose_device, choose_precision, deterministic, keep_freed_memory
+from ..core import threads
 from ..core import translate_torch_errors
 from .distributed import DistributedContext, init_distributed
 

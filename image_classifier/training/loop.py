@@ -33,8 +33,8 @@ from .history import EpochResult, History
 from .norm_statistics import refresh_norms
 from .resuming import CheckpointCallback, resume
 from .schedulers import Schedule
-from .setup import check_length, check_settings, epoch_order, merge_hyperparameters
-from .setup import setup_training, zero_totals
+from .setup import check_length, check_settings, epoch_order, merge_hyperparameters, setup_training
+from .setup import zero_totals
 from .state import TrainState, check_diverged, divergence_error, snapshot
 from .step import train_step
 
