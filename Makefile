@@ -15,6 +15,8 @@ OVERRIDES ?=
 ARGS ?=
 
 BIN := $(VENV)/bin
+# Tests do not depend on the user's settings; tests/conftest.py hides the rest.
+OURS := env -u PYTHONWARNINGS -u PYTHONIOENCODING -u MPLBACKEND -u MATPLOTLIBRC PYTHONUTF8=1 LC_ALL=C.UTF-8 TZ=UTC OMP_NUM_THREADS=1
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 help:  ## list the targets
@@ -24,11 +26,12 @@ report: $(VENV)/report.stamp  ## install, train on the embedded digits, write an
 	@$(BIN)/ic report $(OVERRIDES)
 
 test: $(VENV)/dev.stamp  ## install, then run what CI runs: notebooks, tests, export without a diff, coverage (ARGS="-k resume" selects)
-	$(if $(ARGS),,OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(or $(ARGS),--cov --durations=15)
+	$(if $(ARGS),,home=$$(mktemp -d) && $(OURS) HOME=$$home XDG_CACHE_HOME=$$home XDG_CONFIG_HOME=$$home $(BIN)/nbdev_test --n_workers 2; \
+	  code=$$?; rm -rf "$$home"; exit $$code)
+	$(OURS) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(or $(ARGS),--cov --durations=15)
 
 quick: $(VENV)/dev.stamp  ## the tests that start no long training and no other process, for use between edits
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not slow" tests $(ARGS)
+	$(OURS) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not slow" tests $(ARGS)
 
 lab: $(VENV)/dev.stamp  ## open JupyterLab on the notebooks
 	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/python -m jupyterlab --notebook-dir=nbs

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from folders import folder, picture, save, warned
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageOps
 
 from image_classifier.cli import main
 from image_classifier.config import compose, DataConfig
@@ -173,6 +173,59 @@ def test_video_of_a_static_scene_takes_bounded_time():
     assert len(find_near_duplicates(film, pixel_digests(film))[0]) > 3000
 
 
+def _scene(seed, side=100):
+    "A blurred random picture."
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (9, 9, 3), np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def _crop(image):
+    "The middle of a picture without a twentieth of its sides, enlarged."
+    edge = image.width / 40
+    return image.transform(image.size, Image.Transform.EXTENT, (edge, edge, image.width - edge, image.height - edge), Image.Resampling.BILINEAR)
+
+
+COPIES = {"shift by 2": lambda image: image.transform(image.size, Image.Transform.AFFINE, (1, 0, 2, 0, 1, 2)),
+          "gray": lambda image: image.convert("L").convert("RGB"), "crop of 95 %": _crop,
+          "turn by 5 degrees": lambda image: image.rotate(5, Image.Resampling.BILINEAR),
+          "mirrored, gray and darker": lambda image: ImageOps.mirror(image).convert("L").convert("RGB").point(lambda value: value * 0.7),
+          "cropped and turned": lambda image: _crop(image).rotate(3, Image.Resampling.BILINEAR)}
+
+
+@pytest.mark.parametrize("side", [32, 100])
+@pytest.mark.parametrize("name", COPIES)
+def test_copies_that_were_changed_a_little_are_found(name, side):
+    scenes = [_scene(seed, side) for seed in range(200)]
+    images = np.stack([np.asarray(image).transpose(2, 0, 1) for image in scenes + [COPIES[name](scene) for scene in scenes[:40]]])
+    pairs = find_near_duplicates(thumbnails(images), pixel_digests(images))[0]
+    right = pairs[:, 1] - pairs[:, 0] == 200
+    assert right.sum() >= 36 and (~right).sum() <= 1
+
+
+def _gradients(kind, count=200, side=100):
+    rng, (y, x) = np.random.default_rng(0), np.mgrid[-1:1:100j, -1:1:100j]
+    angle, center = rng.uniform(0, 7, (count, 1, 1, 1)), rng.uniform(-1, 1, (2, count, 1, 1, 1))
+    shape = np.hypot(x - center[0], y - center[1]) if kind == "round" else np.cos(angle) * x + np.sin(angle) * y
+    low, slope = rng.uniform(0, 120, (count, 1 if kind == "gray" else 3, 1, 1)), rng.uniform(-60, 60, (count, 1 if kind == "gray" else 3, 1, 1))
+    noise = rng.normal(0, 3, (count, 3, side, side)) if kind == "noisy" else 0
+    return np.broadcast_to(np.clip(low + 60 + slope * shape + noise, 0, 255), (count, 3, side, side)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["color", "gray", "noisy", "round"])
+def test_plain_gradients_are_not_taken_for_copies(kind):
+    images = _gradients(kind)
+    pairs = find_near_duplicates(thumbnails(images), pixel_digests(images))[0]
+    assert len(np.unique(pairs)) <= 0.02 * len(images)
+
+
+def test_a_report_without_near_duplicates_does_not_say_that_there_are_none(tmp_path):
+    for number in range(20):
+        save(tmp_path / "data" / "ab"[number % 2] / f"{number}.png", _scene(number, 24))
+    config = folder(tmp_path / "data", cache_dir=str(tmp_path / "cache"))
+    for report in (check_source(config), check_splits(load_data(config))):
+        assert not report.findings and "found, not all" in str(report)
+        assert "near duplicates" not in str(check_source(config, near_duplicates=False))
+
+
 def test_work_per_image_does_not_grow_with_their_number():
     "Noise of low frequency: all images resemble each other, as digits do."
     grid = np.random.default_rng(0).normal(0, 1, (4000, 3, 3))
@@ -252,7 +305,7 @@ def test_damaged_files_alone_are_a_finding(tmp_path):
         (tmp_path / "data" / name).mkdir(parents=True)
         (tmp_path / "data" / name / "1.png").write_bytes(b"")
     found = check_source(folder(tmp_path / "data", cache_dir=str(tmp_path / "cache")))
-    assert [one.kind for one in found.findings] == ["unreadable images", "too few images"] and list(found.notes) == ["images"]
+    assert [one.kind for one in found.findings] == ["unreadable images", "too few images"] and [*found.notes] == ["images", "near duplicates"]
 
 
 def test_check_refuses_what_training_refuses(tmp_path, capsys):

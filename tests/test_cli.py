@@ -364,7 +364,7 @@ def test_config_prints_what_a_run_would_store(ic, first):
     assert code == 0 and out == (first / "config.yaml").read_text()
     assert json.loads(ic("config", "--json")[1])["data"]["name"] == "digits"
     assert "hyperparameters: default, fast" in ic("config", "--groups")[1]
-    assert "hyperparameters.num_epochs  (default 50; an integer >= 1)" in ic("config", "keys")[1]
+    assert "hyperparameters.num_epochs  (default 50; auto or an integer >= 1)" in ic("config", "keys")[1]
     models = json.loads(ic("models", "--json")[1])["models"]
     assert {"simple_cnn", "resnet", "resnet18"} <= set(models)
 
@@ -427,7 +427,7 @@ def test_a_wrong_argument_gets_a_suggestion(ic, words, fragments):
 
 BAD_OVERRIDES = {  # bad_inputs.md, 6b
     "unknown key": (["hyperparameters.learning_rat=1"], ["unknown key hyperparameters.learning_rat", "did you mean hyperparameters.learning_rate"]),
-    "text for a number": (["hyperparameters.num_epochs=ten"], ["needs an integer, got 'ten'"]),
+    "text for a number": (["hyperparameters.num_epochs=ten"], ["needs auto or an integer, got 'ten'"]),
     "negative": (["epochs=-1"], ["must be >= 1"]),
     "nan": (["lr=nan"], ["must be", "finite number > 0"]),
     "infinite": (["lr=inf"], ["must be", "finite number > 0"]),

@@ -43,13 +43,13 @@ def test_mistyped_key_suggests_the_right_one():
     assert "did you mean hyperparameters.dropout?" in refused("dropout=0.1")
 
 def test_wrong_type_is_named_with_what_was_given():
-    assert refused("epochs=ten") == "epochs needs an integer, got 'ten' (hyperparameters.num_epochs)"
+    assert refused("epochs=ten") == "epochs needs auto or an integer, got 'ten' (hyperparameters.num_epochs)"
     assert "data.download needs true or false, got 'yes'" in refused("data.download=yes")
     assert "seed needs an integer, got null" in refused("seed=null")
-    assert "hyperparameters.num_epochs needs an integer, got '1.5'" in refused("hyperparameters.num_epochs=1.5")
+    assert "hyperparameters.num_epochs needs auto or an integer, got '1.5'" in refused("hyperparameters.num_epochs=1.5")
 
 def test_negative_epochs_are_refused():
-    assert "epochs must be >= 1, got -1" in refused("epochs=-1")
+    assert "epochs must be auto or an integer >= 1, got -1" in refused("epochs=-1")
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400", "0", "-1"])
 def test_learning_rate_is_finite_and_positive(value):
@@ -315,8 +315,8 @@ def wrong(**parameters):
     return str(caught.value)
 
 def test_parameters_of_wrong_type_are_refused():
-    assert wrong(epochs="abc").startswith("epochs needs an integer, got 'abc'")
-    assert "epochs must be >= 1" in wrong(epochs=-3)
+    assert wrong(epochs="abc").startswith("epochs needs auto or an integer, got 'abc'")
+    assert "epochs must be auto or an integer >= 1" in wrong(epochs=-3)
     assert "learning_rate must be a finite number > 0" in wrong(learning_rate=float("nan"))
     assert "learning_rate needs a number, got dict" in wrong(learning_rate={"a": 1})
     assert "learning_rate needs a number, got true" in wrong(learning_rate=True)

@@ -129,6 +129,14 @@ def test_a_batch_size_not_divisible_by_the_processes_is_refused(tmp_path):
     process = launched(["-m", "image_classifier.cli", "train", *WORDS[:-2], "batch_size=101", "--out", str(tmp_path / "run")])
     out, err = process.communicate(timeout=120)
     assert process.returncode != 0 and "batch_size=101 cannot be shared by 2 processes" in err and "use batch_size=100" in err
+    assert err.count("error: batch_size=101") == 1, "one of the processes says it"
+
+
+@pytest.mark.parametrize("words, line", [(["data=digitz"], "error: unknown data"), (["data=./absent"], "error: no folder ./absent")])
+def test_an_error_of_all_processes_is_printed_once(tmp_path, words, line):
+    process = launched(["-m", "image_classifier.cli", "train", *words, "device=cpu", "--out", str(tmp_path / "run")])
+    out, err = process.communicate(timeout=120)
+    assert process.returncode != 0 and err.count(line) == 1, err
 
 
 def test_accelerate_launch_of_a_single_process_gives_a_warning(tmp_path):

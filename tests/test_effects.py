@@ -347,6 +347,14 @@ def same_name_is_another_network(key, folder):
     assert type(ours).__module__.startswith("torchvision") and type(theirs).__module__.startswith("timm")
 
 
+@experiment("model.weights")
+def training_starts_from_the_weights_of_a_run(key, folder):
+    first = ran(folder / "first", seed=1)
+    frozen = [ran(folder / str(number), learning_rate=1e-30, weights=weights) for number, weights in enumerate((None, str(first.path)))]
+    equal = [torch.allclose(vector(run.classifier().model), vector(first.classifier().model)) for run in frozen]
+    assert equal == [False, True]
+
+
 @experiment("device")
 def device_is_used_or_refused(key, folder):
     assert plain().train_inputs[0].device.type == "cpu"

@@ -129,6 +129,39 @@ def test_no_network_predicts_a_patient_it_was_trained_on(digits):
         assert not {*groups[fold.train], *groups[fold.valid]} & {*groups[fold.held_out]}
 
 
+def scenes(changes):
+    "Return splits of 60 blurred random scenes of 24 pixels, each followed by a changed copy in another place."
+    rng = np.random.default_rng(0)
+    pictures = [Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8)).resize((24, 24), Image.Resampling.BICUBIC) for _ in range(60)]
+    copies = [changes[number % len(changes)](picture) for number, picture in enumerate(pictures)]
+    images = np.stack([np.asarray(picture).transpose(2, 0, 1) for picture in pictures + copies])
+    ids = [f"{kind} {number}" for kind in ("scene", "copy") for number in range(60)]
+    order = rng.permutation(120)
+    made = Dataset(images[order], np.tile(np.arange(60) % 3, 2)[order], ("a", "b", "c"), tuple(ids[row] for row in order))
+    return cut(made, Preprocess(24, 3, "crop", *statistics(images)))
+
+
+COPIES = [lambda image: image.rotate(4, Image.Resampling.BILINEAR), lambda image: image.convert("L").convert("RGB"),
+          lambda image: image.point(lambda value: value * 0.8), lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+
+
+def test_no_network_predicts_a_near_duplicate_of_an_image_it_was_trained_on():
+    splits = scenes(COPIES)
+    ids = np.array(all_images(splits).ids)
+    for fold in plan_folds(splits, 5):
+        trained, held_out = ({id.split()[1] for id in ids[rows]} for rows in (np.r_[fold.train, fold.valid], fold.held_out))
+        assert not trained & held_out
+
+
+def test_a_film_of_one_scene_can_still_be_divided():
+    frame = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 6, 3), np.uint8)).resize((24, 24), Image.Resampling.BICUBIC)
+    rng = np.random.default_rng(1)
+    images = np.stack([np.clip(np.asarray(frame).transpose(2, 0, 1) + rng.integers(-2, 3, (3, 24, 24)), 0, 255) for _ in range(60)])
+    film = Dataset(images.astype(np.uint8), np.arange(60) % 2, ("a", "b"), tuple(map(str, range(60))))
+    folds = plan_folds(cut(film, Preprocess(24, 3, "crop", *statistics(film.images))), 5)
+    assert len(folds) == 5 and max(len(fold.held_out) for fold in folds) <= 16
+
+
 def test_folds_have_equal_shares_of_each_class(digits):
     targets = all_images(digits).targets
     counts = np.array([np.bincount(targets[fold.held_out], minlength=10) for fold in plan_folds(digits, 5)])

@@ -7,8 +7,9 @@ from folders import every_id, folder, pets, picture, refused, save, warned  # no
 
 from image_classifier.cli.app import main
 from image_classifier.config import compose, REGISTERED_DATA
-from image_classifier.core import ConfigError, own_folder
+from image_classifier.core import ArtifactError, ConfigError, own_folder
 from image_classifier.data import load_data, load_evaluation_set, READERS, register_reader
+from image_classifier.metrics import align_classes
 
 
 def tree(root, *folders, count=6, first=0):
@@ -129,6 +130,13 @@ def test_folders_of_folders_are_refused_until_the_level_is_given(tmp_path, folde
     assert splits.classes == tuple(sorted({name.split("/")[level - 1] for name in folders}))
 
 
+def test_a_project_with_splits_inside_one_folder_names_that_folder(tmp_path):
+    tree(tmp_path, "Assets", *(f"Dataset/{part}/{name}" for part in ("train", "dev") for name in ("cat", "dog")))
+    line = refused(tmp_path, f"name one folder, e.g. data={tmp_path / 'Dataset'}")
+    assert "class_level" not in line
+    assert load_data(folder(tmp_path / "Dataset")).classes == ("cat", "dog")
+
+
 def test_the_given_level_makes_nested_folders_the_classes(tmp_path):
     splits = load_data(folder(tree(tmp_path, "animals/cat", "animals/dog", "plants/oak"), class_level=2))
     assert splits.classes == ("cat", "dog", "oak")
@@ -159,6 +167,14 @@ def test_class_names_that_differ_in_spaces_or_accents_are_one_class(tmp_path, na
 def test_accents_of_train_and_test_folders_are_the_same_class(tmp_path):
     tree(tmp_path, "train/caf\u00e9", "train/bar", "test/cafe\u0301", "test/bar")
     assert len(load_data(folder(tmp_path)).test) == 12
+
+
+def test_evaluation_knows_classes_by_the_same_rule(tmp_path):
+    tree(tmp_path / "same", "cafe\u0301 ", "bar")
+    dataset = align_classes(load_evaluation_set(folder(tmp_path / "same")), ("bar", "caf\u00e9"))
+    assert dataset.counts() == {"bar": 6, "caf\u00e9": 6}
+    with pytest.raises(ArtifactError, match="unknown to it: Bar"):
+        align_classes(load_evaluation_set(folder(tree(tmp_path / "other", "caf\u00e9", "Bar"))), ("bar", "caf\u00e9"))
 
 
 # files

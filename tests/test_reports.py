@@ -50,8 +50,8 @@ def refused(capsys, tmp_path):
 
 @pytest.mark.parametrize("words, says", [
     (["epoch=3"], ["unknown key epoch", "epochs"]),
-    (["epochs=abc"], ["epochs needs an integer, got 'abc'"]),
-    (["epochs=-3"], ["must be >= 1"]),
+    (["epochs=abc"], ["epochs needs auto or an integer, got 'abc'"]),
+    (["epochs=-3"], ["must be auto or an integer >= 1"]),
     (["lr=nan"], ["must be", "finite"]),
     (["data=folder"], ["data.root is required"]),
     (["data=./not/there"], ["no folder", "the nearest existing parent is"]),

@@ -390,6 +390,23 @@ def test_other_configuration_must_be_allowed(whole, tmp_path):
         train(configured("epochs=3", "seed=1", "allow=[change]"), folder, splits=digits())
 
 
+@pytest.mark.parametrize("rename, said", [(lambda names: sorted(["zebra", *names[1:]]), "gone 0; new zebra"), (lambda names: names[:-1], "gone 9"),
+                                          (lambda names: [*names, "ten"], "new ten"), (lambda names: names[::-1], "another order")])
+def test_other_classes_are_refused_even_if_changes_are_allowed(tmp_path, rename, said):
+    folder = stopped(tmp_path / "run", 30)
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    parts = {name: replace(getattr(digits(), name), classes=tuple(rename(list(digits().classes)))) for name in ("train", "valid", "test")}
+    other = replace(digits(), **parts, fingerprint="f00d")
+    again = [lambda: train(configured("allow=[change]"), folder, splits=other)]
+    if len(other.classes) == 10:
+        again.append(lambda: fitted(other, configured("allow=[change]"), folder / "checkpoints"))
+    for attempt in again:
+        with pytest.raises(DataError, match=f"the classes have changed since the run was made: {said}"):
+            attempt()
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    assert train(configured(), folder, splits=digits()).finished
+
+
 def test_a_setting_missing_from_a_checkpoint_had_its_default(whole, tmp_path):
     folder = only(whole[0], tmp_path / "run", 30)
     made_with = json.loads((folder / "checkpoints" / "step_00000030" / "state.json").read_text())["made_with"]

@@ -277,3 +277,117 @@ def test_equal_test_images_count_once_in_the_intervals():
     for end in ("low", "high"):
         assert two["accuracy"][end] == pytest.approx(one["accuracy"][end], abs=0.01)
         assert two["recall_macro"][end] == pytest.approx(one["recall_macro"][end], abs=0.03)
+
+
+# more epochs, and a start from earlier weights
+
+
+def weights(run):
+    return (run.path / "classifier" / "model.safetensors").read_bytes()
+
+
+def settled(run):
+    return {name: value for name, value in run.metrics.items() if name != "time"}
+
+
+def continued(folder, *words):
+    return train(compose([f"resume={folder}", *words]))
+
+
+def begin(folder, *words):
+    return train(compose(["epochs=2", "batch_size=256", "device=cpu", "seed=3", "early_stopping_patience=0", *words]), folder)
+
+
+def test_a_finished_run_continues_with_more_epochs_as_if_it_had_them_from_the_start(tmp_path):
+    first, whole = begin(tmp_path / "run"), train(compose(["epochs=4", "batch_size=256", "device=cpu", "seed=3", "early_stopping_patience=0"]), tmp_path / "whole")
+    created = first.metrics
+    run = continued(tmp_path / "run", "epochs=4")
+    assert run.path == tmp_path / "run" and (created["epochs"], run.metrics["epochs"]) == (2, 4)
+    assert settled(run) == settled(whole) and weights(run) == weights(whole)
+    assert run.status_message.startswith("the finished run was continued from step ")
+    assert continued(tmp_path / "run", "epochs=4").reused and run.config == whole.config
+
+
+def test_a_continued_run_that_is_killed_is_unfinished_and_resumes(tmp_path):
+    class Kill(Callback):
+        def on_epoch_start(self, state):
+            if state.epoch == 3:
+                raise RuntimeError("killed")
+    begin(tmp_path / "run")
+    with pytest.raises(RuntimeError):
+        train(compose([f"resume={tmp_path / 'run'}", "epochs=4"]), callbacks=[Kill()])
+    assert not Run(tmp_path / "run").finished
+    assert continued(tmp_path / "run", "epochs=4").metrics["epochs"] == 4
+
+
+@pytest.mark.parametrize("words, line", [(["epochs=1"], "num_epochs 2 there, 1 now"), (["epochs=4", "seed=9"], "seed 3 there, 9 now"),
+                                         (["lr=0.1"], "learning_rate 0.001 there, 0.1 now")])
+def test_only_more_epochs_continue_a_finished_run(tmp_path, words, line):
+    run = begin(tmp_path / "run")
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match=line):
+        continued(run.path, *words)
+    with pytest.raises(ConfigError, match="num_epochs 2 there, 4 now.*or continue this run with resume=FOLDER"):
+        begin_again = compose(["epochs=4", "batch_size=256", "device=cpu", "seed=3", "early_stopping_patience=0"])
+        train(begin_again, run.path)
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_stopped_early_says_what_more_epochs_need(tmp_path):
+    class Spoiler(Callback):
+        def on_epoch_start(self, state):
+            for weight in state.model.parameters() if state.epoch else []:
+                weight.data.mul_(0)
+    run = train(compose(["epochs=9", "batch_size=256", "early_stopping_patience=2"]), tmp_path / "run", callbacks=[Spoiler()])
+    assert len(run.history) == 3
+    with pytest.raises(ConfigError, match="2 epochs brought no lower validation loss.*also set early_stopping_patience=0"):
+        continued(run.path, "epochs=20")
+    assert len(continued(run.path, "epochs=10", "early_stopping_patience=4").history) >= 4
+
+
+def test_a_run_without_checkpoints_is_not_started_over(tmp_path):
+    run = begin(tmp_path / "run")
+    shutil.rmtree(run.path / "checkpoints")
+    with pytest.raises(ArtifactError, match="no checkpoint to continue from.*start from its weights instead, with model.weights"):
+        continued(run.path, "epochs=4")
+    assert run.finished
+
+
+def test_a_run_cut_short_by_its_budget_continues(tmp_path):
+    class Late(Callback):
+        def on_step_end(self, state):
+            if state.step == 8:
+                state.schedule = replace(state.schedule, deadline=0.0)
+    run = train(compose(["epochs=2", "batch_size=256", "device=cpu", "max_minutes=9", "checkpoint.every_steps=8"]), tmp_path / "run", callbacks=[Late()])
+    assert [epoch.step for epoch in run.history] == [6, 8]
+    more = continued(run.path, "epochs=4", "max_minutes=0")
+    assert [epoch.step for epoch in more.history] == [6, 8, 18, 24]
+
+
+def test_training_starts_from_the_weights_of_a_run_and_keeps_its_head_for_the_same_classes_only(tmp_path):
+    first = train(compose(["epochs=3", "seed=3"]), tmp_path / "first")
+    frozen = ["epochs=1", "lr=1e-30", "hyperparameters.weight_decay=0", "hyperparameters.optimizer=sgd"]
+    same = train(compose([*frozen, f"model.weights={first.path}"]), tmp_path / "same")
+    own, given = (run.classifier().model.state_dict() for run in (same, first))
+    assert all(torch.allclose(own[name], given[name]) for name in given if "running" not in name and "num_batches" not in name)
+    assert json.loads((same.path / "environment.json").read_text())["initial_weights"]
+    with pytest.raises(ConfigError, match="the weights are those of simple_cnn, the network is resnet.*use model=simple_cnn"):
+        train(compose([*frozen, "model=resnet", f"model.weights={first.path}"]), tmp_path / "other")
+
+
+def test_weights_that_saw_the_test_images_are_refused(tmp_path):
+    first = begin(tmp_path / "first")
+    words = ["epochs=1", "batch_size=256", "data.split_seed=7", f"model.weights={first.path}"]
+    with pytest.raises(DataError, match=r"\d+ of 3\d\d test images were used to train the initial weights.*allow=\[leaks\]"):
+        train(compose(words), tmp_path / "run")
+    assert train(compose([*words, "allow=[leaks]"]), tmp_path / "run").finished
+
+
+def test_a_run_is_not_reused_if_its_initial_weights_were_replaced(tmp_path):
+    first = begin(tmp_path / "first")
+    words = ["epochs=1", "batch_size=256", f"model.weights={first.path / 'classifier'}"]
+    train(compose(words), tmp_path / "run")
+    assert train(compose(words), tmp_path / "run").reused
+    continued(first.path, "epochs=3")
+    with pytest.raises(ConfigError, match="the weights that the run started with have changed"):
+        train(compose(words), tmp_path / "run")

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from image_classifier.config import compose
-from image_classifier.core import DivergedError
+from image_classifier.config import compose, Hyperparameters
+from image_classifier.core import ConfigError, DivergedError
 from image_classifier.data import load_data
 from image_classifier.inference import Classifier
 from image_classifier.models import Architecture, build_model, seeded_init
-from image_classifier.training import Callback, epoch_order, fit, snapshot, training_arguments
+from image_classifier.training import Callback, Checkpoints, epoch_order, fit, snapshot, TimeEstimate, training_arguments
 
 
 @cache
@@ -210,6 +210,80 @@ def test_ordinary_statistics_and_frozen_ones_stay_as_training_left_them(monkeypa
             patch.setattr("image_classifier.training.loop.refresh_norms", lambda *args: seen.append(args))
             fit(plain, load_data("digits"), **training_arguments(configured("epochs=1")))
         assert seen and all(torch.equal(tensor, plain.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
+# a time budget
+
+
+class Slow(Callback):
+    "Makes the clock pass: each step takes some seconds more, from a given epoch on."
+    def __init__(self, monkeypatch, seconds):
+        self.now, self.seconds, self.plans = 0.0, seconds, []
+        monkeypatch.setattr("image_classifier.training.loop.time.perf_counter", lambda: self.now)
+
+    def on_step_end(self, state):
+        self.now += self.seconds(state.epoch)
+
+    def on_epoch_end(self, state):
+        self.plans.append(state.schedule.epochs)
+
+
+def budgeted(monkeypatch, first_guess, seconds, minutes=1.0, epochs="auto", folder=None, callbacks=(), **more):
+    "Train under a time budget with a clock of our own; the first estimate is `first_guess` seconds an epoch of three steps."
+    guess = TimeEstimate(3, 1, first_guess / 3, 0.0, 8, 0)
+    monkeypatch.setattr("image_classifier.training.loop.time_training", lambda *args, **options: guess)
+    slow = Slow(monkeypatch, seconds)
+    hyper = Hyperparameters(num_epochs=epochs, batch_size=32, scheduler_type="cosine", min_lr=0.0)
+    history = fit(network(), digits(), hyper, device="cpu", max_minutes=minutes, callbacks=[*callbacks, slow], early_stopping_patience=0,
+                  checkpoints=Checkpoints(folder) if folder else None, **more)
+    return history, slow
+
+
+def test_a_budget_is_used_although_the_first_estimate_was_far_too_slow(monkeypatch):
+    history, slow = budgeted(monkeypatch, first_guess=40.0, seconds=lambda epoch: 1.0)  # 3 seconds an epoch, 57 seconds
+    assert len(history) == 19 and slow.plans[0] == 19 and slow.now == 57.0
+    assert history[-1].lr < 0.05 * history[0].lr
+
+
+def test_a_budget_is_kept_although_the_first_estimate_was_far_too_fast(monkeypatch):
+    history, slow = budgeted(monkeypatch, first_guess=1.0, seconds=lambda epoch: 3.0)
+    assert len(history) == 6 and slow.plans[0] == 6 and slow.now == 54.0 and history[-1].lr < 0.2 * history[0].lr
+
+
+def test_a_machine_that_becomes_slower_or_faster_changes_the_plan(monkeypatch):
+    history, slow = budgeted(monkeypatch, first_guess=3.0, seconds=lambda epoch: 1.0 if epoch < 4 else 3.0)
+    assert slow.plans[0] == 19 and 8 <= len(history) <= 9 and 50 < slow.now <= 60
+    history, slow = budgeted(monkeypatch, first_guess=9.0, seconds=lambda epoch: 3.0 if epoch < 2 else 0.5)
+    assert slow.plans[0] == 6 and 20 < len(history) and 50 < slow.now <= 60
+
+
+def test_configured_epochs_still_limit_a_budget(monkeypatch):
+    history, slow = budgeted(monkeypatch, first_guess=40.0, seconds=lambda epoch: 1.0, epochs=4)
+    assert len(history) == 4 and slow.now == 12.0
+
+
+def test_a_resumed_training_continues_with_the_plan_it_had(monkeypatch, tmp_path):
+    "The plan changes after the first epoch; the training is killed in the second, and the next process has a faster machine."
+    def kill(state):
+        raise RuntimeError("killed")
+    rates = {}
+    record = Steps()
+    record.on_step_end = lambda state: rates.setdefault(state.step, state.lr)
+    with pytest.raises(RuntimeError):
+        budgeted(monkeypatch, 40.0, lambda epoch: 3.0, folder=tmp_path, callbacks=[record, At(kill, step=5)])
+    saved = Checkpoints(tmp_path).latest()
+    assert (saved.step, saved.state["epochs"]) == (3, 6)
+    again = Steps()
+    again.on_step_end = lambda state: rates.__setitem__(("again", state.step), state.lr)
+    budgeted(monkeypatch, 1.0, lambda epoch: 3.0, folder=tmp_path, callbacks=[again])
+    assert [rates["again", step] for step in (4, 5)] == [rates[step] for step in (4, 5)]
+
+
+def test_auto_epochs_need_a_budget():
+    with pytest.raises(ConfigError, match="epochs=auto needs a time budget"):
+        fit(network(), digits(), epochs="auto")
+    with pytest.raises(ConfigError, match="epochs=auto needs a time budget"):
+        training_arguments(compose(["epochs=auto"]))
 
 
 @pytest.mark.parametrize("n, batch_size, parts", [(33, 31, 2), (34, 31, 2), (65, 31, 4), (18, 16, 8)])

@@ -271,6 +271,8 @@ def is_first_to_say(text: str,  # an error
 def main(words: Sequence[str] | None = None,  # arguments without the command `ic` itself; None: this process's
         ) -> int:  # the exit code
     "Run `ic` and return its exit code."
+    if "torch" not in sys.modules:  # it is read when torch is loaded
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     words, stop = move_global_flags(sys.argv[1:] if words is None else words) or ["--help"], Stop(write_stderr)
     prepare_streams()
     try:

@@ -8,6 +8,8 @@ __all__ = ['check_command', 'run_check', 'refusal', 'check_options', 'require_fo
            'find_cache', 'choose_entries', 'describe_entry', 'format_bytes', 'align_columns']
 
 # %% ../../nbs/cli/50_data_commands.ipynb #71c421b0
+import os
+import stat
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +19,7 @@ import click
 
 from .common import absolute_path, command, CommandResult, compose_overrides
 from .common import out_option, overrides_argument, shown_path
-from ..core import ConfigError, DataError, quoted, suggestion
+from ..core import ConfigError, DataError, quoted, require, suggestion
 
 # %% ../../nbs/cli/50_data_commands.ipynb #9ebff3ff
 @command
@@ -42,6 +44,8 @@ def check_command(overrides: tuple[str, ...], file: str | None, out: str | None,
     The exit code is 3 if training would refuse the data, or if an expectation is not met. Results are cached: a second check
     of the same files is fast."""
     check_options(out=out, suite=suite, docs=docs, alert=alert)
+    if suite:
+        require("pandas", "expectations"), require("great_expectations", "expectations")
     config, target = compose_overrides(overrides, file), absolute_path(out)
     check_list_target(target)
     require_folders(absolute_path(docs), suite and absolute_path(suite).parent)
@@ -109,9 +113,14 @@ def check_list_target(path: Path | None,  # of the list to write; None: no list
     if not path:
         return
     try:
-        content = path.read_bytes()[:len(LIST_HEAD)] if path.exists() else None
         if not path.parent.is_dir():
             raise ConfigError("no such folder", path.parent, "name a file in an existing folder")
+        content = None
+        if os.path.lexists(path):
+            if not stat.S_ISREG(path.lstat().st_mode) and not path.is_dir():
+                raise ConfigError("cannot write the list: not a regular file", path, "name a new file")
+            with open(path, "rb") as found:
+                content = found.read(len(LIST_HEAD.encode()))
     except OSError as problem:
         reason = (problem.strerror or str(problem)).lower()
         raise ConfigError(f"cannot write the list: {reason}", path, "name a new file") from problem
@@ -160,6 +169,7 @@ def labels_review_command(overrides: tuple[str, ...], file: str | None, out: str
     Needs the extra labels."""
     if not out:
         raise ConfigError("an option has an empty value", todo="give it a value or leave it out")
+    require("cleanlab.count", "labels")
     config, folder = compose_overrides(overrides, file), absolute_path(out)
     require_folders(folder)
     _, result = run_check(config)
@@ -175,12 +185,10 @@ def review_labels(config: Any,  # a Config
                   folder: Path,  # for the lists and the gallery
                  ) -> dict:
     "Train the networks, write the lists and the gallery, and return the label issues."
-    from image_classifier.core import require
     from image_classifier.data import load_data
     from image_classifier.quality import all_images, cross_val_probabilities, describe_cost, label_issues, likely_label_errors
     from image_classifier.quality import save_label_errors
     from image_classifier.training import CountProgress, make_progress
-    require("cleanlab.count", "labels")
     splits = load_data(config.data, allow=config.allow)
     click.echo(describe_cost(splits, config), err=True)
     images, progress = all_images(splits), [CountProgress("network"), make_progress()]

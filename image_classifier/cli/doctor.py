@@ -44,7 +44,8 @@ def check_packages() -> list[Diagnosis]:
     try:
         about = metadata.metadata(DISTRIBUTION)
     except metadata.PackageNotFoundError:
-        return [*found, Diagnosis(DISTRIBUTION, False, f"not installed, so that its requirements are unknown; pip install {DISTRIBUTION}")]
+        detail = f"not installed, so its requirements are unknown; pip install {DISTRIBUTION}"
+        return [*found, Diagnosis(DISTRIBUTION, False, detail)]
     needs = [Requirement(text) for text in about.get_all("Requires-Dist") or []]
     for need in needs:
         if not need.marker:

@@ -206,7 +206,11 @@ def notebook_arguments(notebook: str,  # a name, or a path
             raise ConfigError(*problem.args) from None
     if file:
         raise ConfigError("this notebook takes no configuration", notebook, "leave out --config")
-    pairs = [word.partition("=")[::2] for word in words]
+    pairs, given = [word.partition("=")[::2] for word in words], {}
+    for (name, _), word in zip(pairs, words):
+        if name in given:
+            raise ConfigError(f"{quoted(name)} is given twice: {quoted(given[name])} and {quoted(word)}", todo="give it once")
+        given[name] = word
     return {"parameters": {name: parse_value(text, source.parameters.get(name)) for name, text in pairs}}
 
 # %% ../../nbs/cli/30_run_commands.ipynb #5dbedade

@@ -185,8 +185,12 @@ def _contradictions(config: Config) -> Iterator[ConfigError]:
         yield problem
     if not data.formats:
         yield ConfigError("data.formats is empty", todo=f"name some of {', '.join(IMAGE_FORMATS)}")
-    if (warmup := hyper.warmup_epochs) > hyper.num_epochs:
-        yield ConfigError(f"hyperparameters.warmup_epochs must be <= num_epochs ({hyper.num_epochs}), got {warmup:g}")
+    epochs, warmup = hyper.num_epochs, hyper.warmup_epochs
+    if epochs != "auto" and warmup > epochs:
+        yield ConfigError(f"hyperparameters.warmup_epochs must be <= num_epochs ({epochs}), got {warmup:g}")
+    if (parts := hyper.gradient_accumulation) > hyper.batch_size:
+        yield ConfigError(f"hyperparameters.gradient_accumulation must be <= batch_size ({hyper.batch_size}), got {parts}",
+                          todo="a part of a batch needs at least one image")
     if warmup and hyper.scheduler_type == "onecycle":
         yield ConfigError("hyperparameters.warmup_epochs has no effect with scheduler_type=onecycle, which has its own warm-up",
                           todo="leave it at 0")

@@ -191,6 +191,12 @@ def _combine(layer: _Layer, stored: Mapping[str, Any] = MappingProxyType({})) ->
     return check_config(build({**_presets(*(f"{group}={name}" for group, name in sorted(chosen.items()))), **given}))
 
 # %% ../../nbs/config/30_composing.ipynb #7e98d9a5
+def _stored(layer: _Layer, base: Path) -> dict[str, Any]:
+    "Return the values of the run that `resume` names, so that they need not be given again; nothing without one."
+    resume = layer.values.get("resume")
+    path = base / os.path.expanduser(resume or "") / "config.yaml"
+    return _read_file(path) if resume not in (None, "auto", "never") and path.is_file() else {}
+
 def compose(overrides: Sequence[str] = (),  # e.g. ["data=mnist", "epochs=3"]
             file: Optional[str | Path] = None,  # a YAML file below the overrides, e.g. a run's config.yaml
            ) -> Config:
@@ -199,7 +205,7 @@ def compose(overrides: Sequence[str] = (),  # e.g. ["data=mnist", "epochs=3"]
         raise ConfigError("overrides need a list of texts, got one text", todo=f"write [{quoted(overrides)!r}]")
     check_type(overrides, Iterable, "overrides", 'pass a list of texts, e.g. ["epochs=3"]')
     layer = _read_pairs([_override(text) for text in overrides], Path())
-    return _combine(layer, _read_file(file) if file is not None else {})
+    return _combine(layer, _read_file(file) if file is not None else _stored(layer, Path()))
 
 # %% ../../nbs/config/30_composing.ipynb #cf996b1b
 def describe_augment(augment: AugmentConfig) -> str:
@@ -283,4 +289,5 @@ def from_parameters(data: Optional[str] = None,  # a data set, or a folder
         above = _read_pairs([_override(text) for text in _split_words(overrides)], base)
     except DataError as problem:
         raise ConfigError(*problem.args) from None
-    return resolve_paths(_combine(_Layer(below.choices | above.choices, below.values | above.values)), base)
+    layer = _Layer(below.choices | above.choices, below.values | above.values)
+    return resolve_paths(_combine(layer, _stored(layer, base)), base)

@@ -70,8 +70,8 @@ class DataConfig:
 class ModelConfig:
     "Which network to train."
     library: str = _key("auto", "where to find the name; auto: registered, then torchvision's", choices=("auto", "timm"))
-    name: str = _key("simple_cnn", "name of the network; it starts with random weights", "resnet18",
-                     pattern=(NAME_PATTERN, "a plain name such as resnet18"))
+    name: str = _key("simple_cnn", "name of the network", "resnet18", pattern=(NAME_PATTERN, "a plain name such as resnet18"))
+    weights: Optional[str] = _key(None, "run or classifier folder whose weights the network starts with; null: random weights")
 
 # %% ../../nbs/config/10_schema.ipynb #7bbff4c6
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ class AugmentConfig:
 class Hyperparameters:
     "How to train: optimizer, schedule, regularization and length."
     learning_rate: float = _key(1e-3, "maximum learning rate", gt=0)
-    weight_decay: float = _key(1e-4, "weight decay, except for norms and biases; muon ignores it", ge=0)
+    weight_decay: float = _key(1e-4, "weight decay of filters and matrices; muon ignores it", ge=0)
     momentum: float = _key(0.9, "sgd: momentum", ge=0, lt=1)
     precision: str = _key("auto", "auto: bfloat16 on GPUs that support it; fast: on CPUs as well; else float32",
                           choices=("auto", "float32", "bfloat16", "fast"))
@@ -97,7 +97,7 @@ class Hyperparameters:
     nesterov: bool = _key(False, "sgd: use Nesterov momentum")
     optimizer: str = _key("adam", "optimizer, or one that you registered",
                           choices=("adam", "adamw", "sgd", "muon"), pattern=_REGISTERED)
-    num_epochs: int = _key(50, "maximum number of epochs", ge=1)
+    num_epochs: int | str = _key(50, "maximum number of epochs; auto: as many as fit into max_minutes", ge=1)
     batch_size: int = _key(64, "images per optimizer step, over all processes", ge=1)
     scheduler_type: str = _key("step", "learning-rate schedule",
                                choices=("step", "cosine", "linear", "plateau", "onecycle", "none"))
@@ -138,7 +138,7 @@ class Config:
     threads: int = _key(0, "number of CPU threads; 0: torch's default, one per core", ge=0, le=1024)
     deterministic: bool = _key(False, "use deterministic operations only; fail where there is none")
     check_near_duplicates: bool = _key(True, "look for nearly identical images before training")
-    max_minutes: float = _key(0.0, "time budget: train as many epochs as fit; 0: no limit", ge=0)
+    max_minutes: float = _key(0.0, "time budget: train as many epochs as fit, planned again after each; 0: no limit", ge=0)
     early_stopping_patience: int = _key(10, "epochs without a lower valid_loss before stopping; 0: never stop", ge=0)
     resume: str = _key("auto", "auto: continue an unfinished run, reuse a finished one; never: new folder only; or a run folder")
     allow: list[str] = _key([], "leaks: across splits; corrupt: skip bad images; links: may lead outside; "
@@ -184,7 +184,8 @@ def unknown_key(name: str,  # the key as the user wrote it
         return ConfigError(f"{special[1]} is not accepted: configurations do not run code", name, "choose model=<name>")
     options, tail = [*keys(), *ALIASES, *SECTIONS], name.rpartition(".")[2]
     same_tail = [option for option in options if option.rpartition(".")[2] == tail]
-    near = same_tail or nearest(name, options, 1) or nearest(tail, options, 1)
+    same_word = [option for option in options if tail in option.rpartition(".")[2].split("_")][:3]
+    near = same_tail or same_word or nearest(name, options, 1) or nearest(tail, options, 1)
     top_level = "top-level keys are " + ", ".join(entry.name for entry in fields(Config))
     return ConfigError(f"unknown key {quoted(name)}", todo=f"did you mean {' or '.join(near)}?" if near else top_level)
 
@@ -209,8 +210,8 @@ def to_dict(config: Config,  # a configuration
     return asdict(config)
 
 # %% ../../nbs/config/10_schema.ipynb #0e8a1392
-PATH_KEYS = ("data.root", "data.exclude", "data.cache_dir", "resume")
-NON_RESULT_KEYS = (*PATH_KEYS, "data.cache_limit", "check_near_duplicates",
+PATH_KEYS = ("data.root", "data.exclude", "data.cache_dir", "model.weights", "resume")
+NON_RESULT_KEYS = ("data.root", "data.exclude", "data.cache_dir", "resume", "data.cache_limit", "check_near_duplicates",
                    "checkpoint.every_steps", "checkpoint.every_minutes", "checkpoint.keep")
 
 # %% ../../nbs/config/10_schema.ipynb #3e2a14d9

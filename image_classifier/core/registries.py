@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from .errors import ConfigError, ImageClassifierError, quoted
 from .io import FULL_DISK_ERRORS
+from .user_code import code_place
 
 # %% ../../nbs/core/12_registries.ipynb #66b7e494
 NAME_PATTERN = r"[A-Za-z_][\w.-]{0,199}"  # of registered names, ASCII
@@ -60,4 +61,4 @@ def registered_code(what: str,  # what fails, e.g. "the reader my_data failed"
     except Exception as problem:
         if _OF_TORCH.search(str(problem)) or getattr(problem, "errno", None) in FULL_DISK_ERRORS:
             raise
-        raise ConfigError(f"{what}: {summarize(problem)}", where, todo) from problem
+        raise ConfigError(f"{what}: {summarize(problem)}", code_place(problem) or where, todo) from problem

@@ -58,6 +58,18 @@ def _check_kind(data: bytes, path: Path) -> None:
     if data[:4] == b"PK\x03\x04":
         raise ArtifactError("not a safetensors file (a zip archive, which may hold code)", path, _EXPORT)
 
+
+_MAX_TENSORS, _MAX_HEADER = 50_000, 16 << 20  # far more than networks and optimizers have; reading more takes long
+
+
+def _check_size(data: bytes, path: Path) -> None:
+    "Refuse a header that describes very many tensors, before it is parsed."
+    length = int.from_bytes(data[:8], "little")
+    count = data.count(b'"dtype"', 8, 8 + min(length, _MAX_HEADER))
+    if _MAX_HEADER < length <= len(data) or count > _MAX_TENSORS:
+        raise ArtifactError(f"more than {_MAX_TENSORS:,} tensors, or a header of more than {_MAX_HEADER >> 20} MB", path,
+                            "no network is stored like this")
+
 # %% ../../nbs/core/70_tensors.ipynb #94294743
 def _check_unique(data: bytes, path: Path) -> None:
     "Refuse a header with a duplicate name."
@@ -82,6 +94,7 @@ def load_tensors(path: str | Path,  # a safetensors file
     path = Path(path)
     data = read_bytes(path, limit)
     _check_kind(data, path)
+    _check_size(data, path)
     try:
         tensors = load(data)
     except KeyError as problem:  # the library knows more data types than torch

@@ -85,13 +85,15 @@ def _inner_splits(dirs: Collection[tuple[str, ...]],  # folders that hold images
 def _check_level(dirs: Collection[tuple[str, ...]], found: Layout, root: object) -> Layout:
     "Return the layout if every class folder holds images itself; raise a `DataError` that names the possible levels otherwise."
     level, here = found.class_level, _names(dirs, found.class_level)
-    if {steps[level] for steps in dirs if len(steps) == level + 1} >= set(here):
+    nested = sorted({*here} - {steps[level] for steps in dirs if len(steps) == level + 1})
+    if not nested:
         return found
     first, inside = len(found.wrapper) + level + 1, _names(dirs, level + 1)
-    raise DataError(f"folders inside of folders: are the classes {join_problems(here, 3)} (level {first}) "
-                    f"or {join_problems(inside, 3)} (level {first + 1})?",
-                    root, f"set data.class_level={first} or data.class_level={first + 1}, or name one folder, "
-                    f"e.g. data={os.path.join(str(root), *found.wrapper, here[0])}")
+    todo = f"name one folder, e.g. data={os.path.join(str(root), *found.wrapper, nested[0])}"
+    if not any(map(split_of, inside)):
+        todo = f"set data.class_level={first} or data.class_level={first + 1}, or {todo}"
+    raise DataError(f"folders inside of folders: the images are in {join_problems(here, 3)} (level {first}) "
+                    f"and in {join_problems(inside, 3)} (level {first + 1}): which are the classes?", root, todo)
 
 # %% ../../nbs/data/46_image_folder.ipynb #1390f115
 def _given_layout(dirs: Collection[tuple[str, ...]],  # folders that hold images, as steps from the root

@@ -220,7 +220,6 @@ def load_evaluation_set(config: DataConfig | Config | str | Path = "digits",  # 
                         preprocess: Optional[Preprocess] = None,  # a classifier's: how pixels are read; None: as `config` says
                        ) -> Dataset:
     "Return the source's own test images, or all of its images if it has none."
-    allow = allow or getattr(config, "allow", ())
     found, like = _to_config(config), preprocess and preprocess.limits
     if preprocess:
         found.size, found.channels, found.resize = preprocess.size, preprocess.channels, preprocess.resize

@@ -147,7 +147,8 @@ def stratified_sample(targets: np.ndarray,  # (N,)
     share, members = class_shares(targets, fraction), _members(units, targets)
     priority = dict(zip(units.tolist(), priorities.tolist()))
     members = {unit: members[unit] for unit in sorted(members, key=priority.get)}
-    if not any(n > max(1, share[target] * _LARGE) for counts in members.values() for target, n in counts.items()):
+    largest = {target: max(1, n * _LARGE) for target, n in share.items()}
+    if all(n <= largest[target] for counts in members.values() for target, n in counts.items()):
         return np.isin(units, [*_take_in_order(members, share)])
     counts = np.array([[counts[target] for target in sorted(share)] for counts in members.values()])
     drawn = draw_units(counts, fraction, np.array([priority[unit] for unit in members], np.uint64))

@@ -1,4 +1,4 @@
-from .factory import build_model as build_model, check_model as check_model, count_parameters as count_parameters, find_builder as find_builder, model_names as model_names, nearest_valid_size as nearest_valid_size, seeded_init as seeded_init, try_model as try_model
+from .factory import activation_bytes as activation_bytes, build_model as build_model, check_model as check_model, count_parameters as count_parameters, find_builder as find_builder, model_names as model_names, nearest_valid_size as nearest_valid_size, seeded_init as seeded_init, try_model as try_model
 from .registry import Architecture as Architecture, ENTRY_POINT_GROUP as ENTRY_POINT_GROUP, MODELS as MODELS, register_model as register_model
 from .resnets import resnet as resnet
 from .simple import simple_cnn as simple_cnn

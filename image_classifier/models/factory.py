@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CANDIDATE_SIZES', 'model_names', 'check_model', 'find_builder', 'seeded_init', 'meta_forward', 'try_model',
-           'can_forward', 'nearest_valid_size', 'build_model', 'count_parameters']
+           'can_forward', 'activation_bytes', 'nearest_valid_size', 'build_model', 'count_parameters']
 
 # %% ../../nbs/models/70_factory.ipynb #e340d06b
 import contextlib
@@ -100,6 +100,25 @@ def can_forward(builder: Callable[[Architecture], nn.Module],
             return builder(architecture).eval()(torch.zeros(shape)).ndim == 2
     except Exception:
         return False
+
+# %% ../../nbs/models/70_factory.ipynb #d0c0b002
+def activation_bytes(architecture: Architecture,
+                     images: int,  # computed together
+                    ) -> int:  # 0 if unknown
+    "Return about how many bytes of float32 a model keeps for the backward pass."
+    shape, sizes = (2, architecture.channels, architecture.size, architecture.size), []
+    def _count(layer, inputs, output):
+        if isinstance(output, torch.Tensor) and not any(layer.children()):
+            sizes.append(output.numel() * 4 // 2)
+    try:
+        with seeded_rng(torch.device("cpu"), 0), torch.device("meta"):
+            model = find_builder(architecture.name, architecture.library)(architecture).eval()
+            for layer in model.modules():
+                layer.register_forward_hook(_count)
+            model(torch.zeros(shape))
+    except Exception:  # `build_model` reports it
+        return 0
+    return images * sum(sizes)
 
 # %% ../../nbs/models/70_factory.ipynb #f319355f
 CANDIDATE_SIZES = (8, 16, 28, 32, 48, 64, 80, 96, 128, 160, 192, 224, 256, 299, 384, 448, 512)  # in pixels

@@ -23,12 +23,12 @@ from ..core import (check_type, DataError, escaped, ImageClassifierError, join_p
                                    read_json, write_json)
 from ..data import (cache_folder, ImageFacts, load_or_decode, load_source, log_layout, missing_classes, PARTS,
                                    pixels_key, Source, SourceImages, split_groups, split_source, Splits)
-from .duplicates import thumbnails
+from .duplicates import MIN_SIDE, thumbnails
 from .findings import (DataReport, equal_images, Finding, ImageIndex, ImageTable, imbalanced_classes,
                                                near_images, NO_FINDINGS)
 
 # %% ../../nbs/quality/30_checks.ipynb #ef657188
-_FORMAT = 2  # of stored reports
+_FORMAT = 3  # of stored reports; also raised when the search for near duplicates changes
 
 
 def _are_printable(values: object) -> bool:
@@ -66,6 +66,15 @@ def _store_report(path: Path, report: DataReport) -> DataReport:
     return report
 
 # %% ../../nbs/quality/30_checks.ipynb #9831ae09
+def _near_note(index: ImageIndex,
+               near_duplicates: bool,  # whether they were searched
+              ) -> dict[str, str]:
+    "Return what the search for near duplicates can say."
+    side = index.thumbnails.shape[-1]
+    text = "found, not all: larger crops and turns are missed" if side >= MIN_SIDE else f"not searched below {MIN_SIDE} pixels"
+    return {"near duplicates": text} if near_duplicates else {}
+
+
 def _check_images(index: ImageIndex,
                   near_duplicates: bool,
                  ) -> Iterator[Finding]:
@@ -98,7 +107,7 @@ def check_splits(splits: Splits,
     index = ImageIndex([id for part in parts for id in part.ids], targets, np.repeat(PARTS, [len(part) for part in parts]),
                        splits.classes, digests, images)
     counts = ", ".join(f"{len(part):,} {name}" for name, part in zip(PARTS, parts))
-    notes = {"images": f"{counts}; {len(splits.classes)} classes"}
+    notes = {"images": f"{counts}; {len(splits.classes)} classes", **_near_note(index, near_duplicates)}
     return _store_report(path, DataReport(splits.name, tuple(_check_images(index, near_duplicates)), notes))
 
 # %% ../../nbs/quality/30_checks.ipynb #97a15bbc
@@ -212,5 +221,5 @@ def check_source(config: DataConfig,
                        decoded.thumbnails)
     findings = (*_source_findings(source, decoded.problems), *_split_findings(readable, decoded.hashes, config),
                 *_check_images(index, near_duplicates))
-    notes = _notes(source, list(decoded.facts.values()))
+    notes = {**_notes(source, list(decoded.facts.values())), **_near_note(index, near_duplicates)}
     return _store_report(path, DataReport(config.name, findings, notes, _image_table(source, decoded)))

@@ -20,9 +20,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..config import Config, project_root, to_yaml
+from ..config import check_config, Config, convert, project_root, Setting, to_yaml
 from ..core import atomic_write, ConfigError, FULL_DISK_ERRORS, ImageClassifierError, missing_path_hint
-from ..core import own_folder, own_folder_kind, path_to_text, quoted, require, ResourceError
+from ..core import own_folder, own_folder_kind, path_to_text, quoted, require, ResourceError, summarize
 from .html import REPORT_FILES, to_html
 from .report_parameters import check_parameters, inspect_report, KERNEL, read_notebook
 from .report_parameters import report_config, ReportNotebook
@@ -178,6 +178,8 @@ def run_report(notebook: str | Path = "train",  # a name, or a path
               ) -> Report:
     "Run a report notebook and write its page; raise what a failing cell raised."
     source = inspect_report(notebook)
+    if time_limit is not None:
+        time_limit = convert(Setting("time_limit", float, limits={"gt": 0}), time_limit)
     values = check_parameters(source.parameters, parameters or {})
     run_dir = run_dir or values.pop("run_dir", None)
     for module in ("papermill", "nbconvert"):
@@ -185,7 +187,7 @@ def run_report(notebook: str | Path = "train",  # a name, or a path
     if config and (values or not source.trains):
         raise ConfigError("config goes with no other parameter, and with a notebook that reports a run", source.path)
     if source.trains:
-        config = config or report_config(**values)
+        config = check_config(config) if config else report_config(**values)
         folder = own_folder(check_report_run(config, run_dir), "run")
         atomic_write(folder / REPORT_FILES.config, to_yaml(config))
         values = {"config_file": path_to_text(folder / REPORT_FILES.config)}
@@ -213,6 +215,14 @@ def _report_folder(notebook: Path, run_dir: object) -> Path:
     return (project_root() / str(run_dir or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{notebook.stem}")).absolute()
 
 # %% ../../nbs/runs/70_report_execution.ipynb #b0b2e175
+def _read_executed(output: Path, stopped: BaseException) -> dict:
+    "Return a notebook that stopped, or raise an error with the reason if it could not be written."
+    try:
+        return read_notebook(output)
+    except ConfigError:
+        raise ImageClassifierError(f"the executed notebook could not be written: {summarize(stopped)}") from stopped
+
+
 def _run_and_render(source: ReportNotebook, folder: Path, values: Mapping[str, object], time_limit: float | None,
                     imports: Sequence[str | Path]) -> None:
     "Run the notebook, put notebook and page into `folder`, and raise what went wrong, if anything did."
@@ -223,7 +233,7 @@ def _run_and_render(source: ReportNotebook, folder: Path, values: Mapping[str, o
         except BaseException as stopped:
             if not output.exists():
                 raise
-            failed, problem = cell_failure(stopped, read_notebook(output)), stopped
+            failed, problem = cell_failure(stopped, _read_executed(output, stopped)), stopped
         where = f"cell {failed.cell} failed: {failed.text}" if failed else ""
         keep_notebook(output, folder / REPORT_FILES.notebook, source.path)
         to_html(folder / REPORT_FILES.notebook, folder / REPORT_FILES.page, where)

@@ -42,6 +42,36 @@ def find_notebook(notebook: str | Path,  # a name such as "train", or a path
         raise ConfigError(f"no notebook {quoted(text, 200)}", todo=missing_path_hint(Path(text)))
     return Path(text).absolute()
 
+# %% ../../nbs/runs/60_report_parameters.ipynb #05c59965
+def _cell_problem(cell: object) -> str:
+    "Return what is malformed in a cell, or an empty text."
+    if not isinstance(cell, dict) or cell.get("cell_type") not in ("code", "markdown", "raw"):
+        return "it is neither code nor text"
+    metadata, source = cell.get("metadata"), cell.get("source")
+    if not isinstance(metadata, dict) or not isinstance(cell.get("outputs", []), list):
+        return "its metadata or outputs are malformed"
+    lines, tags = [source] if isinstance(source, str) else source, metadata.get("tags", [])
+    for name, texts in (("source", lines), ("tags", tags)):
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            return f"its {name} must be a list of texts"
+    return ""
+
+
+def _malformed(notebook: dict) -> str:
+    "Return what is malformed in a notebook of format 4, or an empty text."
+    metadata = notebook.get("metadata")
+    parts = [metadata.get(name) or {} for name in ("kernelspec", "language_info")] if isinstance(metadata, dict) else [None]
+    if not all(isinstance(part, dict) for part in parts):
+        return "its metadata are malformed"
+    for number, cell in enumerate(notebook["cells"], 1):
+        if problem := _cell_problem(cell):
+            return f"cell {number}: {problem}"
+    try:
+        json.dumps(notebook, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "it contains half a character (a lone surrogate)"
+    return ""
+
 # %% ../../nbs/runs/60_report_parameters.ipynb #e2863541
 def read_notebook(path: str | Path,  # a notebook file
                  ) -> dict:
@@ -57,6 +87,8 @@ def read_notebook(path: str | Path,  # a notebook file
         raise ConfigError(f"not a notebook: {quoted(Path(path).name)} line 1", path, "name an .ipynb file")
     if found["nbformat"] != 4 or not isinstance(found.get("cells"), list):
         raise ConfigError(f"notebook format {quoted(found['nbformat'])}, 4 is needed", path, "open it in JupyterLab and save it")
+    if problem := _malformed(found):
+        raise ConfigError(f"not a valid notebook: {problem}", path, "open it in JupyterLab and save it")
     return found
 
 # %% ../../nbs/runs/60_report_parameters.ipynb #b0ffd3fd
@@ -156,6 +188,7 @@ def convert_value(name: str,  # a declared name
         return convert(Setting(name, kind, None, "", "", {}), value)
     try:
         written = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        written.encode()  # fails for half a character
     except (TypeError, ValueError, RecursionError):
         raise ConfigError(f"{name} cannot be {shown(value)}",
                           todo="use text, finite numbers, true, false, null, or lists and dicts of them") from None

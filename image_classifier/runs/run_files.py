@@ -11,6 +11,7 @@ import json
 import math
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ from ..metrics import save_predictions
 from ..models import count_parameters
 from ..quality import DataReport, leaked_test_images
 from .environment import describe_environment
+from .initial_weights import weights_hash
 from .run_warnings import mirror_warning, result_warnings
 from .seen_images import IMAGES_FILE, image_hashes
 from ..training import Callback, Checkpoints, History, TrainState, epoch_images, shrink_batch_size
@@ -41,8 +43,11 @@ def write_setup(run_dir: Path,
     own_folder(run_dir, "run")
     for folder in (run_dir, run_dir / "predictions", run_dir / "checkpoints"):
         remove_stale_temp(folder)
-    atomic_write(run_dir / "config.yaml", to_yaml(config))
-    write_json(run_dir / "environment.json", describe_environment(device, splits.fingerprint, augment))
+    atomic_write(run_dir / "config.yaml", to_yaml(replace(config, resume="auto")))  # a new run from this file must not resume it
+    weights = weights_hash(config.model.weights) if config.model.weights else None
+    environment = describe_environment(device, splits.fingerprint, augment)
+    environment |= {"classes": list(splits.classes), "initial_weights": weights}
+    write_json(run_dir / "environment.json", environment)
     save_tensors(run_dir / IMAGES_FILE, image_hashes(splits))
 
 # %% ../../nbs/runs/28_run_files.ipynb #7f67a7f0

@@ -26,9 +26,10 @@ class Run:
                  path: str | os.PathLike,
                  reused: bool = False,  # the run was already finished; nothing was trained
                  resumed: int = 0,  # step of the checkpoint that training resumed from, 0: trained from the start
+                 extended: bool = False,  # whether it was finished, and has been continued
                 ):
         check_type(path, (str, os.PathLike), "path", "name a run's folder")
-        self.path, self.reused, self.resumed = Path(path), reused, resumed
+        self.path, self.reused, self.resumed, self.extended = Path(path), reused, resumed, extended
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -41,6 +42,8 @@ class Run:
         "Return a sentence about training that was skipped, empty if there was none."
         if self.reused:
             return "an equal run was already finished; nothing was trained again"
+        if self.extended:
+            return f"the finished run was continued from step {self.resumed}"
         return f"the run was interrupted before; resumed from step {self.resumed}" if self.resumed else ""
 
     @property

@@ -6,7 +6,7 @@ from .compute import Compute as Compute, resolve_compute as resolve_compute
 from .distributed import DistributedContext as DistributedContext, broadcast_text as broadcast_text, init_distributed as init_distributed
 from .distributed import peer_failure as peer_failure
 from .ema import make_ema as make_ema
-from .estimation import TimeEstimate as TimeEstimate, estimate as estimate
+from .estimation import TimeEstimate as TimeEstimate, epochs_within as epochs_within, estimate as estimate
 from .history import EpochResult as EpochResult, History as History, format_epoch as format_epoch
 from .loop import fit as fit, train_epoch as train_epoch, validate_epoch as validate_epoch
 from .muon import Muon as Muon, muon_groups as muon_groups, newton_schulz as newton_schulz
@@ -14,7 +14,7 @@ from .optimizers import OPTIMIZERS as OPTIMIZERS, check_optimizer as check_optim
 from .optimizers import parameter_groups as parameter_groups, register_optimizer as register_optimizer
 from .progress_bar import BarProgress as BarProgress, CountProgress as CountProgress, LineProgress as LineProgress, NotebookProgress as NotebookProgress
 from .progress_bar import make_progress as make_progress
-from .resuming import CheckpointCallback as CheckpointCallback, make_checkpoint as make_checkpoint, resume as resume
+from .resuming import CheckpointCallback as CheckpointCallback, check_classes as check_classes, is_longer as is_longer, make_checkpoint as make_checkpoint, resume as resume
 from .schedulers import SCHEDULES as SCHEDULES, Schedule as Schedule, lr_at_step as lr_at_step
 from .setup import epoch_images as epoch_images, epoch_order as epoch_order, shrink_batch_size as shrink_batch_size, setup_training as setup_training, training_arguments as training_arguments
 from .state import TrainSetup as TrainSetup, TrainState as TrainState, snapshot as snapshot

@@ -178,7 +178,7 @@ class Checkpoints:
 
     def list_steps(self) -> list[int]:
         "Return the steps of all checkpoints in the folder, intact or not, in order."
-        names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
+        names = [path.name for path in self.folder.iterdir() if path.is_dir()] if self.folder.is_dir() else []
         return sorted(int(found[1]) for name in names if (found := _NAME.fullmatch(name)))
 
     def _prune(self, newest: Checkpoint) -> None:

@@ -7,13 +7,14 @@ __all__ = ['Compute', 'resolve_compute']
 
 # %% ../../nbs/training/25_compute.ipynb #09872ee0
 import contextlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
 from ..config import Config, Hyperparameters, check_config, convert, settings
-from ..core import check_type, choose_device, choose_precision, deterministic, keep_freed_memory, threads
+from ..core import available_cores, check_type, choose_device, choose_precision, deterministic, keep_freed_memory, threads
 from ..core import translate_torch_errors
 from .distributed import DistributedContext, init_distributed
 
@@ -55,5 +56,8 @@ def resolve_compute(device: str | torch.device = "auto",  # auto, cpu, cuda, cud
     wanted = check_config(Config(device=device, compile=compile, threads=threads, deterministic=deterministic,
                                  hyperparameters=Hyperparameters(precision=precision)))
     distributed, found = init_distributed(wanted.device), choose_device(wanted.device)
-    precision = choose_precision(wanted.hyperparameters.precision, found)
+    precision, cores = choose_precision(wanted.hyperparameters.precision, found), available_cores()
+    if (count := wanted.threads * distributed.world_size) > cores and distributed.is_main:
+        warnings.warn(f"{count} threads on {cores} core{'s' * (cores != 1)} make each step slower: use threads="
+                      f"{max(1, cores // distributed.world_size)}", UserWarning)
     return Compute(found, distributed, precision, wanted.compile, wanted.threads, wanted.deterministic)

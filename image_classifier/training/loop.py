@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['max_abs_weight', 'epoch_batches', 'over_time', 'train_epoch', 'validate_epoch', 'fit_time_budget', 'plan_epochs',
-           'leaving_best_weights', 'run_epochs', 'fit']
+           'replan_epochs', 'leaving_best_weights', 'run_epochs', 'fit']
 
 # %% ../../nbs/training/75_loop.ipynb #72ef9063
 import contextlib
@@ -28,12 +28,12 @@ from .callbacks import Callback, check_callbacks, run_callbacks
 from .checkpoint import Checkpoints
 from .compute import Compute, resolve_compute
 from .distributed import all_gather, all_reduce_max, all_reduce_sum, assert_same_across_ranks
-from .estimation import epochs_within, seconds_within, time_training, trial_copy
+from .estimation import epochs_within, replanned_epochs, time_training, trial_copy
 from .history import EpochResult, History
 from .norm_statistics import refresh_norms
 from .resuming import CheckpointCallback, resume
 from .schedulers import Schedule
-from .setup import check_settings, epoch_order, merge_hyperparameters, setup_training, zero_totals
+from .setup import check_length, check_settings, epoch_order, merge_hyperparameters, setup_training, zero_totals
 from .state import TrainState, check_diverged, divergence_error, snapshot
 from .step import train_step
 
@@ -58,9 +58,10 @@ def epoch_batches(state: TrainState,
 def over_time(state: TrainState) -> bool:
     "Return whether the time budget is used up, in any of the processes."
     distributed = state.setup.compute.distributed
-    if state.schedule.deadline == math.inf or (distributed.world_size > 1 and not state.should_sync):
+    schedule = state.schedule
+    if schedule.deadline == math.inf or (distributed.world_size > 1 and not state.should_sync):
         return False
-    return bool(all_reduce_max(distributed, int(state.elapsed > state.schedule.deadline)))
+    return bool(all_reduce_max(distributed, int(state.elapsed + schedule.valid_seconds > schedule.deadline)))
 
 # %% ../../nbs/training/75_loop.ipynb #b4c1f5b8
 def train_epoch(state: TrainState) -> EpochResult:
@@ -109,10 +110,12 @@ def fit_time_budget(state: TrainState,
     "Time a few steps, for about a tenth of the minutes at most, and plan as many epochs as fit into the rest."
     began, hyper, distributed = time.perf_counter(), state.setup.hyperparameters, state.setup.compute.distributed
     expected = time_training(trial_copy(state), seconds=min(3.0, minutes * 60 / 30))
-    left = minutes - (time.perf_counter() - began) / 60
-    epochs = -all_reduce_max(distributed, -epochs_within(expected, left))
-    state.schedule = replace(state.schedule, epochs=epochs, deadline=seconds_within(expected, left))
-    if distributed.is_main and hyper.scheduler_type == "step" and epochs * hyper.step_size < hyper.num_epochs:
+    left = max(0.0, 60 * minutes - (time.perf_counter() - began))
+    epochs = -all_reduce_max(distributed, -epochs_within(expected, left / 60, hyper.num_epochs))
+    state.schedule = replace(state.schedule, epochs=state.epoch + epochs, deadline=state.elapsed + left,
+                             valid_seconds=expected.valid_seconds)
+    short = hyper.num_epochs != "auto" and epochs * hyper.step_size < hyper.num_epochs
+    if distributed.is_main and hyper.scheduler_type == "step" and short:
         warnings.warn(f"{epochs} of {hyper.num_epochs} epochs fit into max_minutes, and the learning rate is cut as often as it "
                       "would be in all of them: ask for about as many epochs as fit, or use "
                       "hyperparameters.scheduler_type=onecycle", UserWarning)
@@ -122,11 +125,20 @@ def plan_epochs(state: TrainState,
                 max_minutes: float,  # 0: no limit
                ) -> None:
     "Decide how many epochs to train; a resumed training keeps its plan."
+    hyper = state.setup.hyperparameters
     if not max_minutes:
-        hyper = state.setup.hyperparameters
         state.schedule = Schedule(hyper, state.setup.steps_per_epoch, hyper.num_epochs)
     elif state.schedule.deadline == math.inf:
         fit_time_budget(state, max_minutes)
+
+
+def replan_epochs(state: TrainState) -> None:  # after an epoch
+    "Plan again how many epochs fit into the time budget, and note whether that has changed the plan."
+    distributed, planned = state.setup.compute.distributed, state.schedule.epochs
+    if state.schedule.deadline < math.inf and not state.stop:
+        planned = all_reduce_max(distributed, replanned_epochs(state) if distributed.is_main else 0)
+    state.replanned = planned != state.schedule.epochs
+    state.schedule = replace(state.schedule, epochs=planned)
 
 # %% ../../nbs/training/75_loop.ipynb #19b0e853
 @contextlib.contextmanager
@@ -148,6 +160,7 @@ def run_epochs(state: TrainState,
     while state.epoch < state.schedule.epochs and state.history.epochs_since_best() < patience and not state.stop:
         run_callbacks(state, "on_epoch_start")
         state.history.append(train_epoch(state))
+        replan_epochs(state)
         run_callbacks(state, "on_epoch_end")
         state.stop = bool(all_reduce_max(state.setup.compute.distributed, int(state.stop)))
     if state.epoch < state.schedule.epochs and not state.stop:
@@ -158,7 +171,7 @@ def fit(model: nn.Module,  # any network from (B,C,S,S) float32 inputs to (B,K) 
         splits: Splits,
         hyperparameters: Hyperparameters | None = None,  # None: the defaults, with the three that follow
         *,
-        epochs: int | None = None,  # num_epochs
+        epochs: int | str | None = None,  # num_epochs; auto: as many as fit into max_minutes
         batch_size: int | None = None,  # images per optimizer step, over all processes
         lr: float | None = None,  # highest learning rate
         augment: AugmentConfig | Callable | Sequence | None = None,  # a configuration, a function of a uint8 batch, or both
@@ -179,6 +192,7 @@ def fit(model: nn.Module,  # any network from (B,C,S,S) float32 inputs to (B,K) 
     check_type(checkpoints, (Checkpoints, type(None)), "checkpoints", "pass Checkpoints(folder)")
     check_type(stop, (Stop, type(None)), "stop", "pass Stop()")
     hyper, stop, callbacks = checked.hyperparameters, stop or Stop(), check_callbacks(callbacks)
+    check_length(hyper, max_minutes)
     compute = compute or resolve_compute(device, hyper.precision)
     with compute.active(hyper.batch_size):
         state = setup_training(model, splits, hyper, augment, checked.seed, compute)

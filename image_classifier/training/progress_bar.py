@@ -33,8 +33,10 @@ class LineProgress(Callback):
         "Write the augmentation, and if fewer epochs are planned than configured."
         self._write(f"augmentation: {describe_augment(state.setup.augment)}")
         planned, configured = state.schedule.epochs, state.setup.hyperparameters.num_epochs
-        if planned < configured:
-            self._write(f"{planned} of {configured} epochs fit into max_minutes")
+        if configured == "auto":
+            self._write(f"about {planned} epoch{'s' * (planned != 1)} fit into max_minutes")
+        elif planned < configured:
+            self._write(f"about {planned} of {configured} epochs fit into max_minutes")
 
     def on_epoch_end(self, state: TrainState) -> None:
         "Write the epoch's result."

@@ -10,7 +10,7 @@ __all__ = ['PCT_START', 'DIV_FACTOR', 'SCHEDULES', 'FULL_SIZE_FRACTION', 'GROWTH
 # %% ../../nbs/training/15_schedulers.ipynb #b6815892
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..config import Hyperparameters
 from ..core import ConfigError, quoted, suggestion
@@ -126,8 +126,9 @@ class Schedule:
     "Learning rate and image size of every step, over the planned epochs."
     hyperparameters: Hyperparameters
     steps_per_epoch: int
-    epochs: int  # planned: `num_epochs`, or fewer under a time budget
-    deadline: float = math.inf  # seconds of training after which the current epoch is cut short
+    epochs: int  # planned: `num_epochs`, or as many as fit into a time budget
+    deadline: float = math.inf  # seconds of training by which it must have ended; the current epoch is cut short for it
+    valid_seconds: float = 0.0  # reserved for the last validation
 
     def lr(self,
            step: int,  # optimizer steps made before it
@@ -135,6 +136,8 @@ class Schedule:
           ) -> float:
         "Return the learning rate of a step."
         h = self.hyperparameters
+        if h.num_epochs == "auto":
+            h = replace(h, num_epochs=self.epochs)
         return lr_at_step(h, step, self.steps_per_epoch * self.epochs / h.num_epochs, history)
 
     def image_size(self,

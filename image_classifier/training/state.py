@@ -56,6 +56,7 @@ class TrainState:
     seconds: float = 0.0  # of the current epoch so far
     stop: bool = False  # a callback may set it to end the training after this epoch
     ended_by: str = ""  # why it ended before the planned epochs: "patience" or "time"
+    replanned: bool = False  # whether the last epoch has changed the number of planned epochs
     history: History = field(default_factory=History)
     callbacks: list = field(default_factory=list)
 

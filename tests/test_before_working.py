@@ -1,0 +1,105 @@
+"What a user waits for in vain: wrong requests are refused or named before any work begins."
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+from torch import nn
+
+from image_classifier.cli import main
+from image_classifier.config import compose
+from image_classifier.core import ArtifactError, ConfigError, load_tensors, ResourceError
+from image_classifier.core import errors as core_errors
+from image_classifier.data import load_data
+from image_classifier.runs import estimate_run, train
+from image_classifier.training import fit, resolve_compute
+
+
+@pytest.mark.parametrize("words, module", [(["labels", "review"], "cleanlab"), (["check", "--suite", "suite.json"], "great_expectations")])
+def test_missing_extra_is_named_before_data_is_read_or_folders_are_made(words, module, tmp_path, monkeypatch, capsys):
+    real = core_errors.importlib.import_module
+
+    def missing(name):
+        if name.startswith(module):
+            raise ModuleNotFoundError(name=name.partition(".")[0])
+        return real(name)
+    monkeypatch.setattr(core_errors.importlib, "import_module", missing)
+    monkeypatch.setattr("image_classifier.data.load_source", None)
+    monkeypatch.setattr("image_classifier.quality.check_source", None)
+    assert main([*words, "--out", str(tmp_path / "out")]) == 2
+    assert f"{module}" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "link to a device", "folder", "another file"])
+def test_list_of_check_is_not_written_over_something_else(kind, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "list.txt"
+    {"fifo": os.mkfifo, "link to a device": lambda path: path.symlink_to("/dev/zero"), "folder": os.mkdir,
+     "another file": lambda path: path.write_text("mine"), "device": lambda path: None}[kind](path)
+    monkeypatch.setattr("image_classifier.quality.check_source", None)
+    began = time.monotonic()
+    assert main(["check", "--out", "/dev/zero" if kind == "device" else str(path)]) == 2
+    assert time.monotonic() - began < 5 and "error: " in capsys.readouterr().err
+    assert kind != "another file" or path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("header", ["many tensors", "long header"])
+def test_safetensors_file_with_a_huge_header_is_refused_at_once(header, tmp_path):
+    if header == "many tensors":
+        entry = '"{0}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}'
+        text = "{" + ",".join(entry.format(number) for number in range(200_000)) + "}"
+    else:
+        text = json.dumps({"__metadata__": {"text": "x" * (17 << 20)}})
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text.encode())
+    began = time.monotonic()
+    with pytest.raises(ArtifactError, match="50,000 tensors, or a header of more than 16 MB"):
+        load_tensors(path)
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("work", [lambda config, folder: train(config, folder / "run"), lambda config, folder: estimate_run(config)])
+@pytest.mark.parametrize("model", ["simple_cnn", "resnet18"])
+def test_images_too_large_for_the_memory_are_refused_before_they_are_decoded(work, model, tmp_path, monkeypatch):
+    monkeypatch.setattr("image_classifier.runs.running.load_data", None)
+    monkeypatch.setattr("image_classifier.runs.running.available_memory", lambda device: 16_000_000_000)
+    with pytest.raises(ResourceError, match="at 4096 px needs about .* GB of memory, 16 GB are there"):
+        work(compose(["data.size=4096", f"model={model}", f"data.cache_dir={tmp_path}"]), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_threads_than_cores_are_named():
+    with pytest.warns(UserWarning, match=r"1000 threads on \d+ cores? make each step slower: use threads=\d+"):
+        resolve_compute("cpu", threads=1000)
+
+
+def test_more_parts_than_images_in_a_batch_are_refused():
+    with pytest.raises(ConfigError, match=r"gradient_accumulation must be <= batch_size \(64\), got 1000"):
+        compose(["hyperparameters.gradient_accumulation=1000"])
+
+
+@pytest.mark.parametrize("parts, said", [(64, "sees 1 image at a time"), (16, "sees 4 images at a time"), (8, ""), (1, "")])
+def test_batch_normalization_of_small_parts_is_named(parts, said, recwarn):
+    config = compose(["epochs=1", f"hyperparameters.gradient_accumulation={parts}"])
+    splits = load_data("digits")
+    splits = replace(splits, train=splits.train.select(range(128)))
+    for norm, expected in ((nn.BatchNorm1d(8), said), (nn.LayerNorm(8), "")):
+        recwarn.clear()
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), norm, nn.Linear(8, 10))
+        if parts == 64 and expected:
+            with pytest.raises(ConfigError, match="too small for batch normalization"):
+                fit(model, splits, config.hyperparameters)
+        else:
+            fit(model, splits, config.hyperparameters)
+        lines = [str(warning.message) for warning in recwarn if "batch normalization" in str(warning.message)]
+        assert bool(lines) == bool(expected) and all(expected in line for line in lines)
+
+
+@pytest.mark.parametrize("before, given, after", [("", "", "passive"), ("", "active", "active"), ("import torch; ", "", "None")])
+def test_threads_wait_passively_on_shared_cores_unless_the_user_says_otherwise(before, given, after):
+    code = before + "import os; from image_classifier.cli import main; main(['config']); print(os.environ.get('OMP_WAIT_POLICY'))"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | ({"OMP_WAIT_POLICY": given} if given else {})
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout.splitlines()[-1] == after
