@@ -428,7 +428,7 @@ def test_a_wrong_argument_gets_a_suggestion(ic, words, fragments):
 BAD_OVERRIDES = {  # bad_inputs.md, 6b
     "unknown key": (["hyperparameters.learning_rat=1"], ["unknown key hyperparameters.learning_rat", "did you mean hyperparameters.learning_rate"]),
     "text for a number": (["hyperparameters.num_epochs=ten"], ["needs auto or an integer, got 'ten'"]),
-    "negative": (["epochs=-1"], ["must be >= 1"]),
+    "negative": (["epochs=-1"], ["must be auto or an integer >= 1"]),
     "nan": (["lr=nan"], ["must be", "finite number > 0"]),
     "infinite": (["lr=inf"], ["must be", "finite number > 0"]),
     "too large for a float": (["lr=1e400"], ["must be", "finite number > 0"]),

@@ -101,7 +101,7 @@ def vector(model):
 def trained(splits=None, fully=False, **changes):
     "Train a small network with fixed initial weights; `fully`: a convolutional one, for images of any size."
     with seeded_init(0):
-        model = (nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)) if fully else
+        model = (nn.Sequential(nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)) if fully else
                  nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10)))
     recorder = Recorder()
     history = fit(model, splits or digits(), **training_arguments(configured(**changes)), callbacks=[recorder])

@@ -184,7 +184,8 @@ def unknown_key(name: str,  # the key as the user wrote it
         return ConfigError(f"{special[1]} is not accepted: configurations do not run code", name, "choose model=<name>")
     options, tail = [*keys(), *ALIASES, *SECTIONS], name.rpartition(".")[2]
     same_tail = [option for option in options if option.rpartition(".")[2] == tail]
-    same_word = [option for option in options if tail in option.rpartition(".")[2].split("_")][:3]
+    ours = "." not in name or name.split(".")[0] in SECTIONS
+    same_word = [option for option in options if ours and tail in option.rpartition(".")[2].split("_")][:3]
     near = same_tail or same_word or nearest(name, options, 1) or nearest(tail, options, 1)
     top_level = "top-level keys are " + ", ".join(entry.name for entry in fields(Config))
     return ConfigError(f"unknown key {quoted(name)}", todo=f"did you mean {' or '.join(near)}?" if near else top_level)

@@ -129,7 +129,7 @@ def _members(units: np.ndarray,  # (N,)
 def _take_in_order(members: dict[int, Counter],  # unit in hash order: number of images of each class
                    share: dict[int, int],  # class: number of images
                   ) -> set[int]:
-    "Return the units that fit into the shares, each as long as there is room."
+    "Return the units that fit into the shares, the first ones first."
     chosen, taken = set(), Counter()
     for unit, counts in members.items():
         if all(taken[target] + n <= share[target] for target, n in counts.items()):

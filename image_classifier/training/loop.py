@@ -201,8 +201,7 @@ def fit(model: nn.Module,  # any network from (B,C,S,S) float32 inputs to (B,K) 
         if checkpoints:
             check_storable(model.state_dict(), type(model).__name__)
         found = checkpoints.latest() if checkpoints else None
-        step = found.step if found else 0
-        assert_same_across_ranks(compute.distributed, f"data {splits.fingerprint}, step {step}")  # before any of them writes
+        assert_same_across_ranks(compute.distributed, f"data {splits.fingerprint}, step {found.step if found else 0}")
         if found:
             resume(state, found, checked.allow)
         plan_epochs(state, checked.max_minutes)
