@@ -49,6 +49,8 @@ def pytest_configure(config):
         os.environ[variable] = str(folder)
     tempfile.tempdir = os.environ["TMPDIR"]
     (config.session_home / "work").mkdir()
+    if isinstance(getattr(config.option, "cov_config", None), str):
+        config.option.cov_config = str(ROOT / config.option.cov_config)  # nbval looks for it from the working folder
     config.fork_servers = warm_kernels(nbval.kernel) if hasattr(os, "pidfd_open") else []
 
 

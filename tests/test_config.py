@@ -327,7 +327,7 @@ def test_parameters_of_wrong_type_are_refused():
     assert "is longer than 64 KB. pass a file path" in wrong(data="x" * 5_000_000)
     assert "is longer than 64 KB. pass a file path" in wrong(overrides="x" * 5_000_000)
     assert "no closing quotation" in wrong(overrides="data.root='x")
-    assert "epochs must be >= 1" in wrong(epochs=0) and "seed must be" in wrong(seed=-1)
+    assert "epochs must be auto or an integer >= 1" in wrong(epochs=0) and "seed must be" in wrong(seed=-1)
 
 def test_falsy_parameters_are_not_ignored():
     assert "data is empty" in wrong(data="") and "resume is empty" in wrong(resume="")

@@ -130,7 +130,7 @@ def test_error_in_registered_code_names_its_file_and_is_no_internal_error(mine, 
     mine.write_text(MINE.replace("return pixels * (1", "return pixels[::0] * (1"))
     assert main(["train", "--import", "mine.py", *WORDS, "--out", "run"]) == 2
     error = capfd.readouterr().err
-    assert "the augmentation fade failed: ValueError: slice step cannot be zero (mine_" in error and "internal error" not in error
+    assert "the augmentation fade failed: ValueError: slice step cannot be zero (mine.py line " in error and "internal error" not in error
 
 
 def test_two_files_of_the_same_name_do_not_replace_each_others_networks(mine):

@@ -435,7 +435,7 @@ def test_signal_saves_and_prints_the_command_to_resume(tmp_path, number, code):
     words = ["train", "epochs=1000000", "early_stopping_patience=0", "hyperparameters=fast", "--out", str(tmp_path / "run")]
     process = subprocess.Popen([IC, *words], stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     try:
-        process.stderr.readline()
+        assert any(line.startswith("epoch ") for line in iter(process.stderr.readline, ""))
         process.send_signal(number)
         rest = process.communicate(timeout=120)[1].splitlines()
     finally:
@@ -502,7 +502,7 @@ def test_second_process_is_refused_and_a_dead_one_holds_no_lock(tmp_path, capsys
     words = ["train", "epochs=1000000", "early_stopping_patience=0", "hyperparameters=fast", "--out", str(tmp_path / "run")]
     process = subprocess.Popen([IC, *words], stderr=subprocess.PIPE, text=True)
     try:
-        process.stderr.readline()
+        assert any(line.startswith("epoch ") for line in iter(process.stderr.readline, ""))
         assert main(words) == 2
         assert f"locked by process {process.pid}" in capsys.readouterr().err
     finally:

@@ -430,7 +430,7 @@ def test_signature_contains_no_path(folder):
 def test_signature_is_not_written_through_a_link(folder, home):
     (folder / SIGNATURE).unlink()
     (folder / SIGNATURE).symlink_to(folder / "README.md")
-    with pytest.raises(ConfigError, match="not a regular file"):
+    with pytest.raises(ArtifactError, match="links are not followed"):
         sign(folder, home / "ours" / PRIVATE)
     assert "How to use it" in (folder / "README.md").read_text()
 

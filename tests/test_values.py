@@ -61,7 +61,7 @@ def test_a_run_uses_and_stores_converted_values(splits, tmp_path):
 @pytest.mark.parametrize("settings, message", [
     (dict(early_stopping_patience=-1), "early_stopping_patience must be >= 0, got -1"), (dict(early_stopping_patience=NAN), "needs an integer, got nan"),
     (dict(max_minutes=-1), "max_minutes must be a finite number >= 0"), (dict(max_minutes=NAN), "max_minutes must be"),
-    (dict(epochs=1.5), "num_epochs needs an integer, got 1.5"), (dict(lr=NAN), "learning_rate must be a finite number > 0"),
+    (dict(epochs=1.5), "num_epochs needs auto or an integer, got 1.5"), (dict(lr=NAN), "learning_rate must be a finite number > 0"),
     (dict(seed=None), "seed needs an integer, got null"), (dict(allow=["chnge"]), "did you mean change"), (dict(allow=None), "allow needs a list"),
     (dict(augment={}), "augment must be an AugmentConfig, a function"), (dict(augment=AugmentConfig(rotation="x")), "augment.rotation needs a number"),
     (dict(epochs=None, hyperparameters={}), "hyperparameters must be of type Hyperparameters, got dict"),

@@ -111,8 +111,9 @@ def calibration_error(probabilities: np.ndarray,  # (N,K), each row adds up to 1
     table = reliability(probabilities, targets, bins, units)
     if table.count.sum() < 2:
         return Interval(np.nan, 0.0, 1.0)
-    if table.effect > 1:
-        table = table._replace(count=np.ceil(table.count / table.effect).astype(np.int64))
+    tables = [table]
+    if table.effect > 1:  # as many bins, fewer images in each: the interval must hold for both
+        tables.append(table._replace(count=np.ceil(table.count / table.effect).astype(np.int64)))
     rng = np.random.default_rng(seed)
-    few, many = (invert_ece(table, shape, rng, draws) for shape in gap_shapes(table))
-    return Interval((few.value + many.value) / 2, min(few.low, many.low), max(few.high, many.high))
+    found = [invert_ece(one, shape, rng, draws) for one in tables for shape in gap_shapes(one)]
+    return Interval((found[0].value + found[1].value) / 2, min(one.low for one in found), max(one.high for one in found))
