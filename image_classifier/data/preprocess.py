@@ -192,7 +192,8 @@ class Preprocess:
         "Return float32 inputs, numpy or torch like `images` and on the same device."
         if images.ndim < 3 or images.shape[-3] != self.channels:
             raise InvalidValueError(f"expected images of {self.channels} channels, got shape {tuple(images.shape)}")
-        if out is None and isinstance(images, np.ndarray) and images.dtype != np.uint8 and not np.all((0 <= images) & (images <= 255)):
+        floats = out is None and isinstance(images, np.ndarray) and images.dtype != np.uint8
+        if floats and not np.all((0 <= images) & (images <= 255)):
             raise InvalidValueError("pixels must be numbers from 0 to 255", todo="pass uint8 pixels")
         return _normalize(images, self.mean, self.std, out)
 
