@@ -79,7 +79,7 @@ def test_a_healthy_result_raises_none(case):
 
 
 def test_a_healthy_run_raises_none(tmp_path):
-    # 20 runs of five kinds (Adam, SGD, AdamW, Muon; constant, step, cosine, onecycle and linear schedules) raised none either
+    # 20 runs of five kinds (Adam, SGD, AdamW, Muon; constant, step, cosine, onecycle and linear schedules): 19 raised none, and the check that one raised (ended_early) was tightened after that
     config = compose(["hyperparameters=fast", "epochs=8", "batch_size=32", "threads=1"])
     assert train(config, tmp_path / "run").metrics["warnings"] == []
 
