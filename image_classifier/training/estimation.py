@@ -28,6 +28,8 @@ from .augmenting import batch_augment
 from .compute import Compute, resolve_compute
 from .distributed import DistributedContext, all_reduce_max
 from .ema import make_ema
+from .freezing import train_mode
+from .optimizers import optimizer_weights
 from .setup import check_settings, epoch_order, merge_hyperparameters, setup_training, wrap_model
 from .state import TrainState
 from .step import train_step
@@ -154,7 +156,9 @@ def time_training(trial: TrainState,  # changed by the steps: use `trial_copy`
     epochs = (batches(data.train, data.preprocess, batch_size // distributed.world_size, rows, augment, device, reuse=True)
               for _ in itertools.count())
     endless = itertools.chain.from_iterable(epochs)
-    trial.model.train()
+    for weight in optimizer_weights(trial.optimizer):  # the longest step: with all layers
+        weight.requires_grad_(True)
+    train_mode(trial.model)
     step = seconds_per_step(trial, lambda: train_step(trial, next(endless)), seconds)
     share = len(data.valid) / distributed.world_size
     few = range(max(1, min(1024, int(share))))

@@ -29,12 +29,13 @@ from .checkpoint import Checkpoints
 from .compute import Compute, resolve_compute
 from .distributed import all_gather, all_reduce_max, all_reduce_sum, assert_same_across_ranks
 from .estimation import epochs_within, replanned_epochs, time_training, trial_copy
+from .freezing import FineTuning, set_trainable, train_mode
 from .history import EpochResult, History
 from .norm_statistics import refresh_norms
+from .optimizers import optimizer_weights
 from .resuming import CheckpointCallback, resume
-from .schedulers import Schedule
 from .setup import check_length, check_settings, epoch_order, merge_hyperparameters, setup_training
-from .setup import zero_totals
+from .setup import wrap_model, zero_totals
 from .state import TrainState, check_diverged, divergence_error, snapshot
 from .step import train_step
 
@@ -70,7 +71,9 @@ def train_epoch(state: TrainState) -> EpochResult:
     setup, distributed, began = state.setup, state.setup.compute.distributed, time.perf_counter() - state.seconds
     batch_size = setup.hyperparameters.batch_size
     order = epoch_order(len(setup.splits.train), batch_size, setup.seed, state.epoch)
-    state.model.train()
+    if set_trainable(state.model, setup.plan, optimizer_weights(state.optimizer), state.epoch):
+        state.compiled_model = wrap_model(state.model, setup.compute)
+    train_mode(state.model)
     for batch in epoch_batches(state, order[state.steps_done * batch_size:]):
         rows = min(batch_size, len(order) - state.steps_done * batch_size)  # of all processes
         train_step(state, batch, counts=distributed.is_main or rows == batch_size or distributed.can_shard(rows))
@@ -128,7 +131,7 @@ def plan_epochs(state: TrainState,
     "Decide how many epochs to train; a resumed training keeps its plan."
     hyper = state.setup.hyperparameters
     if not max_minutes:
-        state.schedule = Schedule(hyper, state.setup.steps_per_epoch, hyper.num_epochs)
+        state.schedule = replace(state.schedule, epochs=hyper.num_epochs, deadline=math.inf, valid_seconds=0.0)
     elif state.schedule.deadline == math.inf:
         fit_time_budget(state, max_minutes)
 
@@ -151,6 +154,8 @@ def leaving_best_weights(state: TrainState) -> Iterator[None]:
     finally:
         load_state(state.model, state.best)
         state.model.eval()
+        for weight in optimizer_weights(state.optimizer):
+            weight.requires_grad_(True)
         run_callbacks(state, "on_fit_end")
 
 
@@ -179,6 +184,7 @@ def fit(model: nn.Module,  # any network from (B,C,S,S) float32 inputs to (B,K) 
         seed: int = 42,  # of order, augmentation and dropout
         device: str = "auto",  # auto, cpu, cuda, cuda:N, mps
         compute: Compute | None = None,  # instead of `device`: processes, precision, threads and the rest, resolved
+        plan: FineTuning | None = None,  # which layers are trained when, and how fast; None: all alike
         early_stopping_patience: int = 10,  # epochs without a lower validation loss before stopping; 0: never
         max_minutes: float = 0.0,  # time budget: train as many epochs as fit; 0: no limit
         callbacks: Iterable[Callback] = (),
@@ -191,12 +197,13 @@ def fit(model: nn.Module,  # any network from (B,C,S,S) float32 inputs to (B,K) 
                              early_stopping_patience=early_stopping_patience, max_minutes=max_minutes)
     check_type(compute, (Compute, type(None)), "compute", "pass device=..., or what resolve_compute returns")
     check_type(checkpoints, (Checkpoints, type(None)), "checkpoints", "pass Checkpoints(folder)")
+    check_type(plan, (FineTuning, type(None)), "plan", "pass FineTuning(head)")
     check_type(stop, (Stop, type(None)), "stop", "pass Stop()")
     hyper, stop, callbacks = checked.hyperparameters, stop or Stop(), check_callbacks(callbacks)
     check_length(hyper, max_minutes)
     compute = compute or resolve_compute(device, hyper.precision)
     with compute.active(hyper.batch_size):
-        state = setup_training(model, splits, hyper, augment, checked.seed, compute)
+        state = setup_training(model, splits, hyper, augment, checked.seed, compute, plan)
         state.callbacks = [*callbacks, CheckpointCallback(checkpoints, stop)]
         if checkpoints:
             check_storable(model.state_dict(), type(model).__name__)

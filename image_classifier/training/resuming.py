@@ -43,11 +43,12 @@ def environment_snapshot(state: TrainState) -> dict:
             "deterministic": compute.deterministic, "precision": str(compute.precision),
             "data": setup.splits.fingerprint, "classes": list(setup.splits.classes),
             "augment function": augment_source(setup.augment_function, setup.augment.extra),
+            "plan": asdict(setup.plan) if setup.plan else None,
             "image_classifier": image_classifier.__version__, "torch": str(torch.__version__), "threads": torch.get_num_threads(),
             "processes": compute.distributed.world_size, "device": device}
 
 # %% ../../nbs/training/65_resuming.ipynb #15781df1
-_DEFAULTS = {**_settings(Hyperparameters(), AugmentConfig()), "compile": False, "deterministic": False}  # of keys added later
+_DEFAULTS = {**_settings(Hyperparameters(), AugmentConfig()), "compile": False, "deterministic": False, "plan": None}  # of keys added later
 
 
 EPOCHS_KEY = "hyperparameters.num_epochs"

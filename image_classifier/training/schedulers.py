@@ -129,6 +129,7 @@ class Schedule:
     epochs: int  # planned: `num_epochs`, or as many as fit into a time budget
     deadline: float = math.inf  # seconds of training by which it must have ended; the current epoch is cut short for it
     valid_seconds: float = 0.0  # reserved for the last validation
+    first_epochs: int = 0  # a first phase of so many epochs has a course of the learning rate of its own; 0: one course
 
     def lr(self,
            step: int,  # optimizer steps made before it
@@ -138,7 +139,10 @@ class Schedule:
         h = self.hyperparameters
         if h.num_epochs == "auto":
             h = replace(h, num_epochs=self.epochs)
-        return lr_at_step(h, step, self.steps_per_epoch * self.epochs / h.num_epochs, history)
+        epochs, first = self.epochs, self.first_epochs * self.steps_per_epoch
+        if 0 < self.first_epochs < self.epochs:
+            step, epochs = (step, self.first_epochs) if step < first else (step - first, epochs - self.first_epochs)
+        return lr_at_step(h, step, self.steps_per_epoch * epochs / h.num_epochs, history)
 
     def image_size(self,
                    step: int,  # optimizer steps made before it

@@ -27,7 +27,8 @@ from .augmenting import check_augment, split_augment
 from .compute import Compute, resolve_compute
 from .distributed import check_batch_divisible, wrap_ddp
 from .ema import make_ema
-from .optimizers import make_optimizer
+from .freezing import FineTuning, layer_rates, set_trainable, split_rates
+from .optimizers import make_optimizer, optimizer_weights
 from .schedulers import Schedule
 from .state import TrainSetup, TrainState, snapshot
 
@@ -247,6 +248,7 @@ def setup_training(model: nn.Module,  # moved to the device, in place
                    augment: AugmentConfig | Callable | Sequence | None = None,  # a configuration, a function, or both
                    seed: int = 42,  # of order, augmentation and dropout
                    compute: Compute = Compute(),
+                   plan: FineTuning | None = None,  # which layers are trained when, and how fast; None: all alike
                   ) -> TrainState:
     "Return the state before the first step, or raise a `ConfigError` if model, data and settings do not fit together."
     check_module(model)
@@ -261,15 +263,19 @@ def setup_training(model: nn.Module,  # moved to the device, in place
         model.to(device, memory_format=torch.channels_last)
         splits = replace(splits, train=to_device(splits.train, device), valid=to_device(splits.valid, device))
         optimizer = make_optimizer(model, hyperparameters)
+        if plan:
+            split_rates(optimizer, layer_rates(model, plan))
         init_from_data(model, splits, seed, device)
         steps = math.ceil(epoch_images(len(splits.train), hyperparameters.batch_size) / hyperparameters.batch_size)
         ema = make_ema(model, hyperparameters.ema_decay) if hyperparameters.ema_decay else None
         auto = hyperparameters.num_epochs == "auto"
-        schedule = Schedule(hyperparameters, steps, 1 if auto else hyperparameters.num_epochs)  # auto: planned by `fit`
-        state = TrainState(TrainSetup(splits, hyperparameters, augment, seed, compute, steps, function), schedule, model, model,
-                           optimizer, ema, snapshot(model), running_totals=zero_totals(device),
+        schedule = Schedule(hyperparameters, steps, 1 if auto else hyperparameters.num_epochs,  # auto: planned by `fit`
+                            first_epochs=plan.first_epochs if plan else 0)
+        setup = TrainSetup(splits, hyperparameters, augment, seed, compute, steps, function, plan)
+        state = TrainState(setup, schedule, model, model, optimizer, ema, snapshot(model), running_totals=zero_totals(device),
                            diverged=torch.tensor(-1, device=device))
         check_outputs(state)
         check_augment(state)
+        set_trainable(model, plan, optimizer_weights(optimizer), epoch=0)
         state.compiled_model = wrap_model(model, compute)
     return state

@@ -18,6 +18,7 @@ from ..config import AugmentConfig, Hyperparameters
 from ..core import DivergedError
 from ..data import Splits
 from .compute import Compute
+from .freezing import FineTuning
 from .history import History
 from .schedulers import Schedule
 
@@ -32,6 +33,7 @@ class TrainSetup:
     compute: Compute
     steps_per_epoch: int
     augment_function: Callable | None = None  # of the user: uint8 batch -> uint8 batch
+    plan: FineTuning | None = None  # which layers are trained when; None: all, always
 
 # %% ../../nbs/training/40_state.ipynb #2592bdd2
 SYNC_EVERY = 50  # steps between two reads from a GPU
