@@ -70,7 +70,8 @@ class DataConfig:
 class ModelConfig:
     "Which network to train."
     library: str = _key("auto", "where to find the name; auto: registered, then torchvision's", choices=("auto", "timm"))
-    name: str = _key("simple_cnn", "name of the network", "resnet18", pattern=(NAME_PATTERN, "a plain name such as resnet18"))
+    name: str = _key("auto", "name of the network; auto: for the size of the images and the time", "resnet18",
+                     pattern=(NAME_PATTERN, "a plain name such as resnet18"))
     weights: Optional[str] = _key(None, "run or classifier folder whose weights the network starts with; null: random weights")
 
 # %% ../../nbs/config/10_schema.ipynb #7bbff4c6
@@ -131,6 +132,9 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    finetune: str = _key("auto", "with pretrained weights: probe fits the last layer to features, head trains it, gradual then "
+                                 "trains all layers, all does from the start; auto: probe, then all if that helps",
+                         choices=("auto", "probe", "head", "gradual", "all"))
     seed: int = _key(42, "random seed of weights, order, augmentation and dropout", ge=0, le=2**63 - 1)
     device: str = _key("auto", "device to compute on: auto, cpu, cuda, cuda:1, mps",
                        pattern=(r"auto|cpu|mps|cuda(:\d{1,3})?", "auto, cpu, mps, cuda or cuda:N"))

@@ -1,3 +1,4 @@
+from .choices import adopt_preprocess as adopt_preprocess, choose_settings as choose_settings
 from .environment import git_commit as git_commit
 from .html import to_html as to_html
 from .report_execution import Report as Report, run_report as run_report

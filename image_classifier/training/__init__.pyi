@@ -7,6 +7,7 @@ from .distributed import DistributedContext as DistributedContext, broadcast_tex
 from .distributed import peer_failure as peer_failure
 from .ema import make_ema as make_ema
 from .estimation import TimeEstimate as TimeEstimate, epochs_within as epochs_within, estimate as estimate
+from .fine_tuning import FineTuned as FineTuned, fine_tune as fine_tune
 from .freezing import FineTuning as FineTuning, train_mode as train_mode
 from .history import EpochResult as EpochResult, History as History, format_epoch as format_epoch
 from .loop import fit as fit, train_epoch as train_epoch, validate_epoch as validate_epoch
