@@ -101,7 +101,7 @@ def test_override_never_runs_code(tmp_path, monkeypatch):
     assert not (tmp_path / "ran").exists()
 
 def test_added_key_is_refused_with_the_keys_that_exist():
-    assert refused("+x.y=1") == ("unknown key x.y. top-level keys are data, model, augment, hyperparameters, checkpoint, seed, device, compile, "
+    assert refused("+x.y=1") == ("unknown key x.y. top-level keys are data, model, augment, hyperparameters, checkpoint, finetune, seed, device, compile, "
                                  "threads, deterministic, check_near_duplicates, max_minutes, early_stopping_patience, resume, allow")
 
 @pytest.mark.parametrize("text", ["a=${oc.env:AWS_SECRET}", "data.root=${oc.env:AWS_SECRET}", "data=${oc.env:AWS_SECRET,x}", "seed=${oc.decode:${oc.env:AWS_SECRET}}",
@@ -246,7 +246,7 @@ def test_random_text_is_stored_exactly(tmp_path):
 OTHER = {int: "7", float: "0.5", bool: "false", str: "other", Optional[str]: "other", int | str: "3"}
 CHANGED = {"data.name": "mnist", "data.resize": "pad", "data.formats": "[png]", "model.library": "timm", "augment.horizontal_flip": "true", "hyperparameters.optimizer": "sgd",
            "hyperparameters.scheduler_type": "cosine", "hyperparameters.dropout": "0.4", "hyperparameters.precision": "bfloat16", "hyperparameters.nesterov": "true",
-           "augment.tta": "flip", "augment.extra": "[erase:0.4]", "compile": "true", "device": "cpu", "deterministic": "true", "allow": "[links,corrupt]"}
+           "augment.tta": "flip", "finetune": "probe", "augment.extra": "[erase:0.4]", "compile": "true", "device": "cpu", "deterministic": "true", "allow": "[links,corrupt]"}
 
 @pytest.mark.parametrize("key", keys())
 def test_every_key_can_be_set_from_text_and_makes_another_run_unless_results_do_not_depend_on_it(key):

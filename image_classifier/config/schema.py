@@ -132,8 +132,7 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    finetune: str = _key("auto", "with pretrained weights: probe fits the last layer to features, head trains it, gradual then "
-                                 "trains all layers, all does from the start; auto: probe, then all if that helps",
+    finetune: str = _key("auto", "pretrained weights: linear probe, train the head, head then all layers, or all; auto: as helps",
                          choices=("auto", "probe", "head", "gradual", "all"))
     seed: int = _key(42, "random seed of weights, order, augmentation and dropout", ge=0, le=2**63 - 1)
     device: str = _key("auto", "device to compute on: auto, cpu, cuda, cuda:1, mps",

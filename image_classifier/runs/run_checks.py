@@ -15,6 +15,7 @@ from ..core import LOCK, MARKER, ArtifactError, ConfigError, DataError, check_fr
 from ..core import read_json
 from ..data import Splits
 from .html import REPORT_FILES
+from .choices import choose_settings
 from .run_folder import Run
 from .initial_weights import weights_hash
 from .seen_images import IMAGES_FILE, first_difference
@@ -43,7 +44,7 @@ def check_run_dir(run_dir: Path,
         return False
     if resume == "never":
         raise ConfigError("the run folder is not empty", run_dir, "choose another folder, or resume=auto")
-    before = load_config(run_dir / "config.yaml")
+    before, config = load_config(run_dir / "config.yaml"), choose_settings(config, run_dir)
     changed, more = differences(before, config), asks_for_more(before, config)
     if changed and not (more and resume != "auto") and (Run(run_dir).finished or CHANGE not in config.allow):
         problems = join_problems([f"{key} {old} there, {new} now" for key, old, new in changed])

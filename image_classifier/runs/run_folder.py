@@ -103,7 +103,8 @@ def default_run_dir(config: Config) -> Path:
     if not runs.exists():
         own_folder(runs, "outputs")
     writable_folder(runs)
-    name = f"{datetime.now():%Y%m%d-%H%M%S}-{config.data.name}-{config.model.name}"
+    parts = [f"{datetime.now():%Y%m%d-%H%M%S}", config.data.name, config.model.name]
+    name = "-".join(part for part in parts if part != "auto")
     for suffix in ["", *(f"-{n}" for n in range(2, 1000))]:
         with contextlib.suppress(FileExistsError):
             (runs / f"{name}{suffix}").mkdir()
