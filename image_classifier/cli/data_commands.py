@@ -201,13 +201,13 @@ def review_labels(config: Any,  # a Config
 @command
 @click.argument("overrides", nargs=-1, metavar="[data.cache_dir=FOLDER]")
 def cache_command(overrides: tuple[str, ...]) -> CommandResult:
-    """List the cache: images, archives, downloads, check results.
+    """List the cache: images, archives, downloads, pretrained weights, check results.
 
     \b
     Examples:
       ic cache
       ic cache data.cache_dir=/scratch/cache           another cache folder
-      ic cache clear                                   remove all but downloads
+      ic cache clear                                   remove all but downloads and weights
 
     Everything in the cache is made again when it is needed. Images are cached if decoding them takes seconds: a few hundred
     small images are not."""
@@ -225,19 +225,19 @@ def cache_command(overrides: tuple[str, ...]) -> CommandResult:
 @command
 @click.argument("names", nargs=-1, metavar="[NAME | data.cache_dir=FOLDER]...")
 def cache_clear_command(names: tuple[str, ...]) -> CommandResult:
-    """Remove cache entries; without a name, all but downloads.
+    """Remove cache entries; without a name, all but downloads and pretrained weights.
 
     \b
     Examples:
-      ic cache clear                                   all but downloads
+      ic cache clear                                   all but downloads and weights
       ic cache clear 3f0c8a51b2de mnist                these two
 
     Entries in use are never removed. `ic cache` lists the names."""
-    from image_classifier.data import cache_entries, DOWNLOAD, remove_entry
+    from image_classifier.data import cache_entries, DOWNLOAD, remove_entry, WEIGHTS
     overrides, names = [word for word in names if "=" in word], [word for word in names if "=" not in word]
     folder = find_cache(overrides)
     entries = cache_entries(folder)
-    chosen = choose_entries(entries, names) if names else [entry for entry in entries if entry.kind != DOWNLOAD]
+    chosen = choose_entries(entries, names) if names else [entry for entry in entries if entry.kind not in (DOWNLOAD, WEIGHTS)]
     removed = [entry for entry in chosen if remove_entry(entry)]
     kept = [entry.name for entry in chosen if entry not in removed]
     size = sum(entry.bytes for entry in removed)
