@@ -165,13 +165,15 @@ def labels_review_command(overrides: tuple[str, ...], file: str | None, out: str
     Example:
       ic labels review data=./photos --out runs/labels
 
-    A few small networks are trained for it. The data is checked first; the exit code is 3 if training would refuse it.
+    A few small networks, or classifiers on features of a pretrained one, are trained for it. The data is checked first; the exit code is 3 if training would refuse it.
     Needs the extra labels."""
     if not out:
         raise ConfigError("an option has an empty value", todo="give it a value or leave it out")
     require("cleanlab.count", "labels")
     config, folder = compose_overrides(overrides, file), absolute_path(out)
     require_folders(folder)
+    from image_classifier.runs import choose_settings
+    config = choose_settings(config)
     _, result = run_check(config)
     if result.error:
         result.error.what += "; labels were not reviewed"
@@ -189,7 +191,8 @@ def review_labels(config: Any,  # a Config
     from image_classifier.quality import all_images, cross_val_probabilities, describe_cost, label_issues, likely_label_errors
     from image_classifier.quality import save_label_errors
     from image_classifier.training import CountProgress, make_progress
-    splits = load_data(config.data, allow=config.allow)
+    from image_classifier.runs import adopt_preprocess
+    splits = adopt_preprocess(config, load_data(config.data, allow=config.allow))
     click.echo(describe_cost(splits, config), err=True)
     images, progress = all_images(splits), [CountProgress("network"), make_progress()]
     errors = likely_label_errors(cross_val_probabilities(splits, config, callbacks=progress), images.targets)

@@ -13,7 +13,7 @@ from .loader import Batch as Batch, batches as batches, to_device as to_device
 from .loading import channel_mean_std as channel_mean_std, compute_fingerprint as compute_fingerprint, load_data as load_data, load_evaluation_set as load_evaluation_set, median_side as median_side, statistics as statistics
 from .preprocess import Preprocess as Preprocess, resize as resize
 from .readers import READERS as READERS, check_reader as check_reader, read_source as read_source, register_reader as register_reader
-from .source import File as File, log_layout as log_layout, PARTS as PARTS, Source as Source, raise_problems as raise_problems
+from .source import File as File, log_layout as log_layout, PARTS as PARTS, Source as Source, raise_problems as raise_problems, log as log
 from .source_images import DecodedImages as DecodedImages, SourceImages as SourceImages
 from .split_checks import missing_classes as missing_classes, repeated_images as repeated_images, split_groups as split_groups
 from .splitting import connected_groups as connected_groups, hash_priorities as hash_priorities, pixel_digests as pixel_digests, split_source as split_source, stratified_sample as stratified_sample

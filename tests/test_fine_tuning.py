@@ -1,0 +1,109 @@
+"Fine-tuning: frozen layers stay as they are, an interrupted fine-tuning ends with the same weights, bad settings get one line."
+import random
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from torch import nn
+
+from image_classifier.config import Hyperparameters, compose
+from image_classifier.core import ConfigError, Stop
+from image_classifier.data import load_data
+from image_classifier.models import build_model, find_classifier
+from image_classifier.runs import choose_settings, train
+from image_classifier.training import Callback, Checkpoints, FineTuning, fine_tune, fit
+
+MODES = ("auto", "head", "gradual", "all")
+
+
+@cache
+def digits():
+    "Splits with 160 training digits: ten steps of sixteen."
+    splits = load_data("digits")
+    return replace(splits, train=splits.train.select(range(160)), valid=splits.valid.select(range(40)), test=splits.test.select(range(40)))
+
+
+class StopAt(Callback):
+    "Requests a stop after a step."
+    def __init__(self, step, stop):
+        self.step, self.stop = step, stop
+
+    def on_step_end(self, state):
+        if state.step == self.step:
+            self.stop.requested = KeyboardInterrupt()
+
+
+def tuned(mode, cache_dir, folder=None, step=None):
+    "Fine-tune a network, stop after a step if one is given, and return network and result."
+    network, stop = build_model("simple_cnn", classes=10, channels=1, size=8, dropout=0.3, seed=3), Stop()
+    callbacks = [StopAt(step, stop)] if step else []
+    hyper = Hyperparameters(optimizer="adamw", learning_rate=5e-3, num_epochs=3, batch_size=16, scheduler_type="onecycle")
+    result = fine_tune(network, digits(), mode, hyperparameters=hyper, callbacks=callbacks, stop=stop, cache_dir=str(cache_dir),
+                       checkpoints=folder and Checkpoints(folder))
+    return network, result
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_fine_tuning_that_is_stopped_at_any_step_ends_with_the_same_weights(tmp_path, mode):
+    whole, result = tuned(mode, tmp_path / "cache")
+    last = result.history[-1].step if mode != "auto" or result.about["kept"] != "probe" else 10
+    for number, step in enumerate(random.Random(mode).sample(range(1, last), 5)):
+        with pytest.raises(KeyboardInterrupt):
+            tuned(mode, tmp_path / "cache", tmp_path / f"{number}", step)
+        resumed, again = tuned(mode, tmp_path / "cache", tmp_path / f"{number}")
+        assert again.about == result.about
+        assert [replace(row, seconds=0) for row in again.history] == [replace(row, seconds=0) for row in result.history]
+        for name, tensor in whole.state_dict().items():
+            assert torch.equal(tensor, resumed.state_dict()[name]), (mode, step, name)
+
+
+def test_statistics_of_frozen_layers_do_not_move_even_with_an_average_of_the_weights(tmp_path):
+    network = build_model("simple_cnn", classes=10, channels=1, size=8, seed=3)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    fine_tune(network, digits(), "head", hyperparameters=Hyperparameters(num_epochs=2, batch_size=16, ema_decay=0.9))
+    head = find_classifier(network)
+    changed = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {f"{head}.weight", f"{head}.bias"}
+
+
+def test_a_normalization_that_the_user_froze_stays_frozen_in_fit():
+    network = build_model("simple_cnn", classes=10, channels=1, size=8, seed=3)
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for weight in norms[0].parameters():
+        weight.requires_grad_(False)
+    before = [{name: buffer.clone() for name, buffer in norm.named_buffers()} for norm in norms]
+    fit(network, digits(), epochs=1, batch_size=16)
+    same = [all(torch.equal(buffer, then[name]) for name, buffer in norm.named_buffers()) for norm, then in zip(norms, before)]
+    assert same == [True] + [False] * (len(norms) - 1)
+    assert not any(weight.requires_grad for weight in norms[0].parameters())
+
+
+def test_layers_without_a_rate_of_their_own_and_networks_without_a_head_are_refused():
+    network = build_model("simple_cnn", classes=10, channels=1, size=8, seed=3)
+    with pytest.raises(ConfigError, match="no layer fc"):
+        fit(network, digits(), epochs=1, plan=FineTuning("fc"))
+    with pytest.raises(ConfigError, match="linear layer"):
+        fine_tune(build_model("squeezenet1_1", classes=10, channels=1, size=32), digits(), "probe", hyperparameters=Hyperparameters())
+
+
+@pytest.mark.parametrize("words, line", [
+    (["model=resnet", "finetune=probe"], "finetune=probe needs pretrained weights"),
+    (["model=resnet", "finetune=gradual"], "add model.weights=DEFAULT"),
+    (["model=simple_cnn", "model.weights=DEFAULT"], "no pretrained weights"),
+    (["finetune=probes"], "did you mean probe"),
+])
+def test_settings_that_have_nothing_to_fine_tune_are_refused_before_work(tmp_path, words, line):
+    with pytest.raises(ConfigError, match=line):
+        train(compose(["data=digits", *words]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_time_budget_for_small_images_chooses_the_fast_network_and_keeps_what_was_set():
+    config = compose(["data=digits", "max_minutes=1", "lr=0.1"])
+    splits = load_data("digits")
+    assert choose_settings(config, splits=splits).model.name == "simple_cnn"  # 8 pixels are too few
+    large = replace(splits, preprocess=replace(splits.preprocess, size=32))
+    found = choose_settings(config, splits=large)
+    assert (found.model.name, found.hyperparameters.learning_rate, found.hyperparameters.num_epochs) == ("speednet", 0.1, "auto")
+    assert choose_settings(found, splits=large) == found
