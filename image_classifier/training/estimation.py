@@ -158,7 +158,7 @@ def time_training(trial: TrainState,  # changed by the steps: use `trial_copy`
     endless = itertools.chain.from_iterable(epochs)
     for weight in optimizer_weights(trial.optimizer):  # the longest step: with all layers
         weight.requires_grad_(True)
-    train_mode(trial.model)
+    train_mode(trial.model, setup.plan)
     step = seconds_per_step(trial, lambda: train_step(trial, next(endless)), seconds)
     share = len(data.valid) / distributed.world_size
     few = range(max(1, min(1024, int(share))))

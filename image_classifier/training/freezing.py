@@ -23,6 +23,7 @@ class FineTuning:
     first_epochs: int = 1  # length of the first phase
     frozen: bool = True  # whether only the head is trained in the first phase
     body_rate: float = 1.0  # learning rate of the first half of the body, relative to that of the head
+    frozen_norms: bool = True  # whether batch normalization keeps the statistics of the pretraining
 
     def __post_init__(self):
         if self.first_epochs < 0 or not 0 < self.body_rate <= 1:
@@ -60,13 +61,17 @@ def set_trainable(model: nn.Module,
     return bool(changed)
 
 # %% ../../nbs/training/37_freezing.ipynb #6af807fc
-def train_mode(model: nn.Module) -> None:
-    "Call `model.train()`, but leave batch normalizations whose weights are all frozen in evaluation mode."
+def train_mode(model: nn.Module,
+               plan: FineTuning | None = None,
+              ) -> None:
+    "Call `model.train()`, but leave batch normalizations in evaluation mode if the plan or their weights are frozen."
     model.train()
     for layer in model.modules():
-        weights = list(layer.parameters(recurse=False))
-        if isinstance(layer, nn.modules.batchnorm._NormBase) and weights and not any(weight.requires_grad for weight in weights):
-            layer.eval()
+        if isinstance(layer, nn.modules.batchnorm._NormBase):
+            weights = list(layer.parameters(recurse=False))
+            frozen = weights and not any(weight.requires_grad for weight in weights)
+            if frozen or (plan and plan.frozen_norms):
+                layer.eval()
 
 # %% ../../nbs/training/37_freezing.ipynb #ff617f02
 def layer_rates(model: nn.Module,

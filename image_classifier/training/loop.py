@@ -73,7 +73,7 @@ def train_epoch(state: TrainState) -> EpochResult:
     order = epoch_order(len(setup.splits.train), batch_size, setup.seed, state.epoch)
     if set_trainable(state.model, setup.plan, optimizer_weights(state.optimizer), state.epoch):
         state.compiled_model = wrap_model(state.model, setup.compute)
-    train_mode(state.model)
+    train_mode(state.model, setup.plan)
     for batch in epoch_batches(state, order[state.steps_done * batch_size:]):
         rows = min(batch_size, len(order) - state.steps_done * batch_size)  # of all processes
         train_step(state, batch, counts=distributed.is_main or rows == batch_size or distributed.can_shard(rows))
