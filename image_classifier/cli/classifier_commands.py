@@ -68,10 +68,10 @@ def evaluate_command(classifier: str, overrides: tuple[str, ...], out: str | Non
     from image_classifier.inference import Classifier
     from image_classifier.metrics import classification_report, evaluate
     folder, target = find_artifact(classifier), absolute_path(out)
-    found = Classifier.load(folder)
-    config, own = evaluation_config(folder, overrides, found.preprocess.limits)
     if target:
         check_target(target)
+    found = Classifier.load(folder)
+    config, own = evaluation_config(folder, overrides, found.preprocess.limits)
     device = choose_device(config.device)
     dataset = evaluation_images(found, config, own)
     metrics = evaluate(found.model.to(device), dataset, found.preprocess, found.tta, found.temperature).metrics

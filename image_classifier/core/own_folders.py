@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MARKER', 'SIGNATURE', 'own_folder_kind', 'remove_files', 'check_free', 'own_folder', 'own_folder_if_done',
-           'unlisted_names', 'atomic_folder', 'existing_folder', 'remove_stale_temp']
+           'check_own_folder', 'unlisted_names', 'atomic_folder', 'existing_folder', 'remove_stale_temp']
 
 # %% ../../nbs/core/27_own_folders.ipynb #55f8f1bc
 import contextlib
@@ -126,6 +126,24 @@ def own_folder_if_done(folder: str | Path,  # parents are created too
             if os.listdir(path) == [MARKER]:
                 remove_files(path, [MARKER])
         raise
+
+# %% ../../nbs/core/27_own_folders.ipynb #273676a0
+class _Undo(Exception):
+    "Ends the block of `own_folder_if_done`, so that the folder is removed again."
+
+
+def check_own_folder(folder: str | Path,
+                     kind: str,  # what it is for, in a word
+                    ) -> None:
+    "Raise the `ConfigError` that `own_folder` would raise, and leave everything as it was."
+    folder = Path(folder)
+    if not os.path.lexists(folder):
+        with contextlib.suppress(_Undo), own_folder_if_done(folder, kind):
+            raise _Undo
+        return
+    with writing_to(folder):
+        check_free(folder, kind)
+    writable_folder(folder)
 
 # %% ../../nbs/core/27_own_folders.ipynb #28f58d69
 def unlisted_names(folder: str | Path) -> list[str]:

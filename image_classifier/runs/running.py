@@ -18,7 +18,7 @@ from typing import Optional
 from torch import nn
 
 from ..config import Config, Setting, check_config, convert, settings
-from ..core import ArtifactError, ConfigError, DivergedError, ResourceError, Stop, available_memory
+from ..core import ArtifactError, ConfigError, DivergedError, ResourceError, Stop, available_memory, check_own_folder
 from ..core import check_type, choose_device, locked, own_folder_if_done, threads, writable_folder
 from ..data import Splits, check_reader, load_data, parse_extra
 from ..inference import Classifier
@@ -72,10 +72,14 @@ def new_model(config: Config,
 # %% ../../nbs/runs/30_running.ipynb #079c76c9
 def estimate_run(config: Config,
                  splits: Splits | None = None,  # the data of `config.data`, if loaded already
+                 run_dir: str | Path | None = None,  # that the training would use; it is checked, and nothing is written
                 ) -> TimeEstimate:
     "Return an estimate of the training time on this machine."
     config = check_run_config(config)
     arguments = training_arguments(config)
+    if (path := _requested_folder(run_dir, config.resume)) and arguments["compute"].distributed.is_main:
+        check_run_dir(path, config, config.resume)
+        check_own_folder(path, "run")
     splits = splits or load_data(config.data, allow=config.allow)
     used = {name: arguments[name] for name in ("hyperparameters", "augment", "seed", "compute")}
     found = estimate(new_model(config, splits), splits, **used)
