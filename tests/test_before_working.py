@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import replace
 
 import pytest
@@ -165,3 +166,19 @@ def test_labels_review_says_which_network_of_how_many_is_trained(pets, tmp_path,
     assert main(["labels", "review", f"data={pets}", "epochs=1", f"data.cache_dir={tmp_path}/cache", "--out", str(tmp_path / "out")]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("network ")]
     assert lines == [f"network {number} of 5" for number in range(1, 6)]
+
+
+def test_estimate_of_a_large_archive_ends_at_once_when_it_is_terminated(tmp_path):
+    save(tmp_path / "one.png", picture(1))
+    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
+        for number in range(20_000):
+            archive.writestr(f"{'cat' if number % 2 else 'dog'}/{number}.png", (tmp_path / "one.png").read_bytes())
+    words = ["estimate", f"data={tmp_path / 'pets.zip'}", f"data.cache_dir={tmp_path / 'cache'}"]
+    process = subprocess.Popen([sys.executable, "-m", "image_classifier.cli", *words], stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list(tmp_path.glob("cache/archives/.*/*/*.png")):  # it is being unpacked
+        time.sleep(0.05)
+    began = time.monotonic()
+    process.terminate()
+    assert "interrupted" in process.communicate(timeout=60)[1] and process.returncode == 143
+    assert time.monotonic() - began < 10 and not list(tmp_path.glob("cache/archives/*.png"))
+    assert not list(tmp_path.glob("cache/archives/*.ic-tmp"))

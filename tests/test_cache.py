@@ -395,7 +395,7 @@ def test_ic_cache_suggests_the_nearest_name_and_removes_nothing(ic, mapped):
     (["mnist"], "error: mnist is not KEY=VALUE. to remove entries, write ic cache clear mnist\n"),
     (["epochs=3"], "error: epochs=3 has no meaning here. only data.cache_dir=FOLDER has\n"),
     (["clear", "../../etc"], "error: nothing in the cache is called ../../etc. the cache is empty\n"),
-    (["--clear"], "error: unknown option --clear. choose one of --debug, --help, --json\n")])
+    (["--clear"], "error: unknown option --clear. did you mean ic cache clear?\n")])
 def test_ic_cache_rejects_wrong_arguments_with_one_line(ic, words, line):
     code, out, err = ic(*words)
     assert (code, out, err) == (2, "", line)

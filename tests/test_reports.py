@@ -15,7 +15,7 @@ from image_classifier.cli import main
 from image_classifier.config import compose
 from image_classifier.core import ConfigError, DataError, html_table, ImageClassifierError, own_folder, ResourceError
 from image_classifier.data import load_data
-from image_classifier.runs import check_parameters, inspect_report, run_report, to_html
+from image_classifier.runs import check_parameters, inspect_report, report_config, run_report, to_html
 
 PAPERMILL = [sys.executable, "-m", "papermill"]
 
@@ -61,6 +61,23 @@ def refused(capsys, tmp_path):
 ])
 def test_a_wrong_parameter_of_a_run_starts_no_kernel(refused, words, says):
     refused(2, *words, says=says)
+
+
+@pytest.mark.parametrize("parameters, epochs, size", [
+    ({"epochs": "auto", "overrides": "max_minutes=5"}, "auto", "auto"), ({"epochs": "3"}, 3, "auto"),
+    ({"epochs": 3, "overrides": "data.size=auto"}, 3, "auto"), ({"overrides": "epochs=auto max_minutes=5 data.size=32"}, "auto", 32)])
+def test_report_notebook_takes_auto_where_the_configuration_does(parameters, epochs, size):
+    values = check_parameters(inspect_report("train").parameters, parameters)
+    config = report_config(**values)
+    assert (config.hyperparameters.num_epochs, config.data.size) == (epochs, size)
+
+
+@pytest.mark.parametrize("parameters, line", [
+    ({"epochs": "abc"}, "epochs needs auto or an integer, got 'abc'"), ({"epochs": True}, "epochs needs auto or an integer, got true"),
+    ({"batch_size": "auto"}, "batch_size needs an integer, got 'auto'"), ({"seed": "auto"}, "seed needs an integer, got 'auto'")])
+def test_report_notebook_refuses_other_words(parameters, line):
+    with pytest.raises(ConfigError, match=line):
+        report_config(**check_parameters(inspect_report("train").parameters, parameters))
 
 
 TOY = "epochs: int = 3\nlr: float = 0.1\nname: str = 'a'\ndata_dir: str = ''"

@@ -264,6 +264,7 @@ def expand_images(images: Sequence[str],  # paths; "-" is stdin
                  ) -> tuple[list[tuple[str, str | bytes]], list[tuple[str, str]]]:  # (name, path or bytes), (name, error)
     "Return each image with its name; a folder becomes the images in it, by the rule of training."
     from image_classifier.data import list_files, report_skipped, suffixes_of
+    from image_classifier.inference import classifier_words
     named: list[tuple[str, str | bytes]] = []
     errors = []
     for image in images:
@@ -271,7 +272,7 @@ def expand_images(images: Sequence[str],  # paths; "-" is stdin
             named.append(("stdin", sys.stdin.buffer.read(limits.max_bytes + 1)))
         elif os.path.isdir(image):
             listing = list_files(image, limits.formats)
-            report_skipped(listing)
+            report_skipped(listing, classifier_words)
             named += [(path, path) for path in (os.path.join(image, file.id) for file in listing.files)]
             errors += [(os.path.join(image, id), reason) for id, reason in listing.problems]
             if not (listing.files or listing.problems):
@@ -310,7 +311,7 @@ def unreadable_error(errors: Sequence[tuple[str, str]],  # (name, error)
     if not errors:
         return None
     which = join_problems([f"{quoted(name)}: {error}" for name, error in errors])
-    return DataError(f"{len(errors)} of {count} images could not be read: {which}", todo="repair or leave out those")
+    return DataError(f"{len(errors)} of {count} images could not be read: {which}", todo="repair, convert or leave out those")
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #cec41682
 def read_password(variable: str | None,  # the name of an environment variable

@@ -177,6 +177,13 @@ ALIASES = {
 }
 
 # %% ../../nbs/config/10_schema.ipynb #8a836236
+_OTHER_NAMES = {"accumulate": "hyperparameters.gradient_accumulation", "first_size": "hyperparameters.progressive_resizing_start",
+                "mirror": "augment.tta", "shift": "augment.translate", "hflip": "augment.horizontal_flip",
+                "quarantine": "data.exclude", "image_size": "data.size", "img_size": "data.size",
+                "save_steps": "checkpoint.every_steps", "save_minutes": "checkpoint.every_minutes",
+                "max_epochs": "epochs", "optim": "hyperparameters.optimizer"}  # of other libraries, or former ones
+
+
 def unknown_key(name: str,  # the key as the user wrote it
                ) -> ConfigError:
     "Return the error for a key that does not exist."
@@ -186,7 +193,8 @@ def unknown_key(name: str,  # the key as the user wrote it
     same_tail = [option for option in options if option.rpartition(".")[2] == tail]
     ours = "." not in name or name.split(".")[0] in SECTIONS
     same_word = [option for option in options if ours and tail in option.rpartition(".")[2].split("_")][:3]
-    near = same_tail or same_word or nearest(name, options, 1) or nearest(tail, options, 1)
+    other = [_OTHER_NAMES[tail]] if tail in _OTHER_NAMES else []
+    near = same_tail or other or same_word or nearest(name, options, 1) or nearest(tail, options, 1)
     top_level = "top-level keys are " + ", ".join(entry.name for entry in fields(Config))
     return ConfigError(f"unknown key {quoted(name)}", todo=f"did you mean {' or '.join(near)}?" if near else top_level)
 
