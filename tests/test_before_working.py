@@ -20,14 +20,17 @@ from image_classifier.training import fit, resolve_compute
 from folders import pets, picture, save  # noqa: F401
 
 
-@pytest.mark.parametrize("words, module", [(["labels", "review"], "cleanlab"), (["check", "--suite", "suite.json"], "great_expectations")])
+@pytest.mark.parametrize("words, module", [
+    (["labels", "review"], "cleanlab"), (["check", "--suite", "suite.json"], "great_expectations"), (["report"], "papermill"),
+    (["report"], "nbconvert"), (["keygen"], "cryptography"), (["train", "model.library=timm", "model=resnet10t"], "timm"),
+    (["estimate", "model.library=timm", "model=resnet10t"], "timm"), (["labels", "review", "model.library=timm", "model=resnet10t"], "timm")])
 def test_missing_extra_is_named_before_data_is_read_or_folders_are_made(words, module, tmp_path, monkeypatch, capsys):
     real = core_errors.importlib.import_module
 
-    def missing(name):
+    def missing(name, *package):
         if name.startswith(module):
             raise ModuleNotFoundError(name=name.partition(".")[0])
-        return real(name)
+        return real(name, *package)
     monkeypatch.setattr(core_errors.importlib, "import_module", missing)
     monkeypatch.setattr("image_classifier.data.load_source", None)
     monkeypatch.setattr("image_classifier.quality.check_source", None)

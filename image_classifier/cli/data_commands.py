@@ -177,7 +177,8 @@ def labels_review_command(overrides: tuple[str, ...], file: str | None, out: str
     if not out:
         raise ConfigError("an option has an empty value", todo="give it a value or leave it out")
     require("cleanlab.count", "labels")
-    config, folder = compose_overrides(overrides, file), absolute_path(out)
+    from image_classifier.runs import check_run_config
+    config, folder = check_run_config(compose_overrides(overrides, file)), absolute_path(out)
     check_own_folder(folder, "report")
     _, result = run_check(config)
     if result.error:

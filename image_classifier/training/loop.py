@@ -169,7 +169,8 @@ def run_epochs(state: TrainState,
 
 # %% ../../nbs/training/75_loop.ipynb #8903c0b3
 _FIT_ADVICE = {field.name: f"write hyperparameters=Hyperparameters({field.name}=...)" for field in fields(Hyperparameters)}
-_FIT_ADVICE |= {"learning_rate": "write lr=...", "num_epochs": "write epochs=...", "patience": "write early_stopping_patience=..."}
+_FIT_ADVICE |= {"learning_rate": "write lr=...", "num_epochs": "write epochs=...",
+                "patience": "write early_stopping_patience=..."}
 
 
 @suggest_keywords(_FIT_ADVICE)
@@ -193,9 +194,10 @@ def fit(model: nn.Module,  # any network from (B,C,S,S) float32 inputs to (B,K) 
        ) -> History:
     "Train `model`, leave it with the weights of its best epoch (lowest validation loss), and return the history."
     if early_stopping_patience is None:
-        raise ConfigError("early_stopping_patience=None says nothing", todo="0 never stops early, 10 is the default")
+        raise ConfigError("early_stopping_patience=None may mean two things", todo="0 never stops early, 10 is the default")
     checked = check_settings(merge_hyperparameters(hyperparameters, epochs, batch_size, lr), augment, seed=seed, allow=allow,
-                             early_stopping_patience=early_stopping_patience, max_minutes=0.0 if max_minutes is None else max_minutes)
+                             early_stopping_patience=early_stopping_patience,
+                             max_minutes=0.0 if max_minutes is None else max_minutes)
     check_type(compute, (Compute, type(None)), "compute", "pass device=..., or what resolve_compute returns")
     check_type(checkpoints, (Checkpoints, type(None)), "checkpoints", "pass Checkpoints(folder)")
     check_type(stop, (Stop, type(None)), "stop", "pass Stop()")
