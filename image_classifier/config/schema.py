@@ -73,8 +73,8 @@ def data_name(config: DataConfig) -> str:
     if config.root is None or config.name not in ("folder", "csv"):
         return config.name
     name = unicodedata.normalize("NFC", os.path.basename(os.path.abspath(os.path.expanduser(config.root))))
-    plain = "".join(char if char.isalnum() or char in "._-" or unicodedata.category(char) in ("Mn", "Mc") else "_" for char in name)
-    return plain[:40].strip("._-") or config.name
+    plain = [char if char.isalnum() or char in "._-" or unicodedata.category(char) in ("Mn", "Mc") else "_" for char in name]
+    return "".join(plain[:40]).strip("._-") or config.name
 
 # %% ../../nbs/config/10_schema.ipynb #463c84df
 @dataclass(slots=True)
