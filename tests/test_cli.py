@@ -271,7 +271,7 @@ def test_every_image_of_other_data_is_measured_as_the_classifier_sees_it(ic, fir
     code, out, err = ic("evaluate", first, f"data={digits_folder(tmp_path / 'd', map(str, range(10)))}", "--json")
     assert code == 0, err
     answer = json.loads(out)
-    assert answer["data"] == {"name": "folder", "test": 200, "learned_from": 0} and answer["metrics"]["accuracy"]["value"] > 0.3
+    assert answer["data"] == {"name": "d", "test": 200, "learned_from": 0} and answer["metrics"]["accuracy"]["value"] > 0.3
 
 
 @pytest.fixture

@@ -1,31 +1,19 @@
 "Values given in Python are those of a configuration: text and numbers of numpy count as the number, wrong ones end in one line before any work."
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from small_training import network, splits  # noqa: F401
 
 from image_classifier.config import AugmentConfig, compose, Config, DataConfig, Hyperparameters
 from image_classifier.core import ConfigError
 from image_classifier.data import load_data
-from image_classifier.models import Architecture, build_model
 from image_classifier.runs import Run, train
 from image_classifier.training import Callback, Checkpoints, Compute, estimate, fit, resolve_compute
 
 NAN = math.nan
-
-
-@pytest.fixture(scope="module")
-def splits():
-    "320 training digits: five steps of 64."
-    digits = load_data("digits")
-    return replace(digits, train=digits.train.select(range(320)), valid=digits.valid.select(range(64)))
-
-
-def network():
-    return build_model(Architecture("simple_cnn", channels=1, classes=10, size=8), seed=1)
 
 
 def trained(splits, **settings):

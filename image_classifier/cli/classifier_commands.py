@@ -64,6 +64,7 @@ def evaluate_command(classifier: str, overrides: tuple[str, ...], out: str | Non
 
     Other data are evaluated on their test images, or on all images if they have no test split. Every metric comes with its
     95 % interval."""
+    from image_classifier.config import data_name
     from image_classifier.core import choose_device, write_json
     from image_classifier.inference import Classifier
     from image_classifier.metrics import classification_report, evaluate
@@ -77,10 +78,10 @@ def evaluate_command(classifier: str, overrides: tuple[str, ...], out: str | Non
     metrics = evaluate(found.model.to(device), dataset, found.preprocess, found.tta, found.temperature).metrics
     if target:
         write_json(target, metrics)
-    seen = None if own else images_seen(folder.parent, dataset)
-    lines = [classification_report(metrics) + describe_images(dataset, config.data.name, own, seen)]
+    seen, name = None if own else images_seen(folder.parent, dataset), data_name(config.data)
+    lines = [classification_report(metrics) + describe_images(dataset, name, own, seen)]
     lines += [f"written to {shown_path(target)}"] if target else []
-    facts = {"name": config.data.name, "test": len(dataset), "learned_from": seen}
+    facts = {"name": name, "test": len(dataset), "learned_from": seen}
     return CommandResult("\n".join(lines), {"classifier": str(folder), "data": facts, "metrics": metrics})
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #cd8f6964

@@ -41,11 +41,19 @@ def _listed_kind(folder: Path) -> Optional[str]:
     files = manifest_files(folder)
     return next((kind for name, kind in _MANIFEST_KINDS.items() if name in files), None)
 
+
+def _unmarked_run(folder: Path) -> Optional[str]:
+    "Return \"run\" for a folder with the two files that every run starts with, or None."
+    found = read_json(folder / "environment.json", limit=1 << 20)
+    versions = found.get("versions") if isinstance(found, dict) and "data_fingerprint" in found else None
+    ours = isinstance(versions, dict) and "image_classifier" in versions
+    return "run" if ours and (folder / "config.yaml").is_file() else None
+
 # %% ../../nbs/core/27_own_folders.ipynb #d9320f64
 def own_folder_kind(folder: str | Path,
                    ) -> Optional[str]:  # e.g. "run", "cache", "report", "classifier", "checkpoint"
     "Return what the library made a folder for, or None if it did not make it."
-    for find in (_marked_kind, _listed_kind):
+    for find in (_marked_kind, _listed_kind, _unmarked_run):
         with contextlib.suppress(ArtifactError, OSError):  # no marker, no manifest, or not one of ours; not readable
             if kind := find(Path(folder)):
                 return kind

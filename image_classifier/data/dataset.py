@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ..config import DataConfig
-from ..core import html_table, quoted
+from ..core import DataError, html_table, quoted
 from .preprocess import Preprocess
 from .source import PARTS
 from .splitting import pixel_digests
@@ -120,6 +120,14 @@ class Splits:
         return table + self.train.thumbnails()
 
 # %% ../../nbs/data/70_dataset.ipynb #0891fc1e
+def _check_mapped(array: np.ndarray) -> None:
+    "Raise a `DataError` if the file behind a memory map is shorter than it was when it was mapped."
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and mapped.size() < len(mapped):
+        raise DataError(f"the file of decoded images was cut from {len(mapped)} to {mapped.size()} bytes while it was in use",
+                        array.filename, "start again: the images are decoded again")
+
+
 class IndexedArrayView:
     "Selected rows of one or several arrays, read on access."
     dtype, ndim = np.dtype(np.uint8), 4
@@ -153,6 +161,8 @@ class IndexedArrayView:
              mode: str = "raise",  # passed by `np.take`; indices out of range always raise
             ) -> np.ndarray:  # (B,C,H,W) uint8
         "Copy these rows into an array."
+        for array in self.arrays:
+            _check_mapped(array)
         rows, start = self.rows[indices], 0
         images = np.empty((len(rows), *self.shape[1:]), np.uint8) if out is None else out
         if len(self.arrays) == 1:
