@@ -115,8 +115,9 @@ class Splits:
 
     def _repr_html_(self) -> str:
         counts = {part: getattr(self, part).counts().values() for part in PARTS}
+        ranges = {part: " to ".join(map(str, sorted({min(numbers), max(numbers)}))) for part, numbers in counts.items()}
         table = html_table(["split", "images", f"per class ({len(self.classes)} classes)"],
-                           [(part, sum(numbers), f"{min(numbers)} to {max(numbers)}") for part, numbers in counts.items()])
+                           [(part, sum(numbers), ranges[part]) for part, numbers in counts.items()])
         return table + self.train.thumbnails()
 
 # %% ../../nbs/data/70_dataset.ipynb #0891fc1e
