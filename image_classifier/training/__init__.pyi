@@ -7,6 +7,7 @@ from .distributed import DistributedContext as DistributedContext, broadcast_tex
 from .distributed import peer_failure as peer_failure
 from .ema import make_ema as make_ema
 from .estimation import TimeEstimate as TimeEstimate, epochs_within as epochs_within, estimate as estimate
+from .features import body_hash as body_hash, compute_features as compute_features, extract_features as extract_features
 from .fine_tuning import FineTuned as FineTuned, fine_tune as fine_tune
 from .freezing import FineTuning as FineTuning, train_mode as train_mode
 from .history import EpochResult as EpochResult, History as History, format_epoch as format_epoch
@@ -14,6 +15,7 @@ from .loop import fit as fit, train_epoch as train_epoch, validate_epoch as vali
 from .muon import Muon as Muon, muon_groups as muon_groups, newton_schulz as newton_schulz
 from .optimizers import OPTIMIZERS as OPTIMIZERS, check_optimizer as check_optimizer, make_optimizer as make_optimizer
 from .optimizers import parameter_groups as parameter_groups, register_optimizer as register_optimizer
+from .probe import Probe as Probe, StrengthResult as StrengthResult, choose_neighbors as choose_neighbors, fit_probe as fit_probe, nearest_neighbors as nearest_neighbors, refit as refit, set_head as set_head
 from .progress_bar import BarProgress as BarProgress, CountProgress as CountProgress, LineProgress as LineProgress, NotebookProgress as NotebookProgress
 from .progress_bar import make_progress as make_progress
 from .resuming import CheckpointCallback as CheckpointCallback, check_classes as check_classes, is_longer as is_longer, make_checkpoint as make_checkpoint, resume as resume
