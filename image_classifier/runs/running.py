@@ -21,7 +21,7 @@ from ..config import Config, Setting, check_config, convert, settings
 from ..core import ArtifactError, ConfigError, DivergedError, ResourceError, Stop, available_memory
 from ..core import check_type, choose_device, locked, own_folder_if_done, threads, writable_folder
 from ..data import Splits, check_reader, load_data, parse_extra
-from ..inference import Classifier
+from ..inference import Classifier, load_teacher
 from ..models import activation_bytes, Architecture, build_model, check_model
 from ..quality import check_splits
 from .initial_weights import check_test_unseen, load_initial_weights
@@ -69,6 +69,12 @@ def new_model(config: Config,
         load_initial_weights(model, config.model.weights, splits.classes)
     return model
 
+
+def _teacher(config: Config, splits: Splits) -> nn.Module | None:
+    "Return the classifier named by `hyperparameters.distill`, None without one."
+    folder = config.hyperparameters.distill
+    return load_teacher(folder, splits) if folder else None
+
 # %% ../../nbs/runs/30_running.ipynb #079c76c9
 def estimate_run(config: Config,
                  splits: Splits | None = None,  # the data of `config.data`, if loaded already
@@ -78,7 +84,7 @@ def estimate_run(config: Config,
     arguments = training_arguments(config)
     splits = splits or load_data(config.data, allow=config.allow)
     used = {name: arguments[name] for name in ("hyperparameters", "augment", "seed", "compute")}
-    found = estimate(new_model(config, splits), splits, **used)
+    found = estimate(new_model(config, splits), splits, **used, teacher=_teacher(config, splits))
     if config.max_minutes:
         found = replace(found, epochs=epochs_within(found, config.max_minutes, config.hyperparameters.num_epochs))
     return found
@@ -119,8 +125,9 @@ def _train_main(config: Config, run_dir: str | Path | None, resume: str, callbac
         data = splits or load_data(config.data, allow=config.allow)
     run = Run(path or default_run_dir(config))
     with locked(run.path):
-        if config.model.weights:
-            check_test_unseen(config.model.weights, data, config.allow)
+        for folder, role in ((config.model.weights, "initial weights"), (config.hyperparameters.distill, "teacher")):
+            if folder:
+                check_test_unseen(folder, data, config.allow, role)
         extended = False
         if check_run_dir(run.path, config, resume):
             check_existing_run(run, data, config.allow, _augment_source(arguments))
@@ -176,7 +183,7 @@ def _train(config: Config, run: Run, splits: Splits, callbacks: Iterable[Callbac
     recording = run_arguments(run.path, config, callbacks)
     timer, model = recording["callbacks"][0], new_model(config, splits)
     try:
-        history = fit(model, splits, **arguments, **recording)
+        history = fit(model, splits, **arguments, **recording, teacher=_teacher(config, splits))
     except (DivergedError, ResourceError, KeyboardInterrupt) as problem:
         if (run.path / "history.jsonl").exists() and run.history:
             Classifier(model, splits.preprocess, splits.classes, tta=config.augment.tta).save(run.path / "classifier")
@@ -195,6 +202,7 @@ def _train_worker(config: Config, splits: Splits | None, callbacks: Iterable[Cal
     if message == "finished":
         return Run(path, reused=True)
     splits = splits or load_data(config.data, allow=config.allow)
-    fit(new_model(config, splits), splits, **arguments, **run_arguments(Path(path), config, callbacks))
+    recording = run_arguments(Path(path), config, callbacks)
+    fit(new_model(config, splits), splits, **arguments, **recording, teacher=_teacher(config, splits))
     broadcast_text(distributed)  # wait until the main process has written the results
     return Run(path)

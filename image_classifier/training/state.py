@@ -19,6 +19,7 @@ from ..core import DivergedError
 from ..data import Splits
 from .compute import Compute
 from .history import History
+from .losses import Loss
 from .schedulers import Schedule
 
 # %% ../../nbs/training/40_state.ipynb #08d0652d
@@ -32,6 +33,8 @@ class TrainSetup:
     compute: Compute
     steps_per_epoch: int
     augment_function: Callable | None = None  # of the user: uint8 batch -> uint8 batch
+    loss: Loss = Loss()
+    teacher: nn.Module | None = None  # its predictions are learned as well
 
 # %% ../../nbs/training/40_state.ipynb #2592bdd2
 SYNC_EVERY = 50  # steps between two reads from a GPU
