@@ -246,7 +246,8 @@ def test_random_text_is_stored_exactly(tmp_path):
 OTHER = {int: "7", float: "0.5", bool: "false", str: "other", Optional[str]: "other", int | str: "3"}
 CHANGED = {"data.name": "mnist", "data.resize": "pad", "data.formats": "[png]", "model.library": "timm", "augment.horizontal_flip": "true", "hyperparameters.optimizer": "sgd",
            "hyperparameters.scheduler_type": "cosine", "hyperparameters.dropout": "0.4", "hyperparameters.precision": "bfloat16", "hyperparameters.nesterov": "true",
-           "augment.tta": "flip", "finetune": "probe", "augment.extra": "[erase:0.4]", "compile": "true", "device": "cpu", "deterministic": "true", "allow": "[links,corrupt]"}
+           "augment.tta": "flip", "finetune": "probe", "augment.extra": "[erase:0.4]", "augment.trivial": "true", "hyperparameters.class_weights": "[cat:2]", "hyperparameters.distill_weight": "0.3",
+           "hyperparameters.balanced_sampling": "true", "compile": "true", "device": "cpu", "deterministic": "true", "allow": "[links,corrupt]"}
 
 @pytest.mark.parametrize("key", keys())
 def test_every_key_can_be_set_from_text_and_makes_another_run_unless_results_do_not_depend_on_it(key):

@@ -240,6 +240,63 @@ def labels_are_smoothed_in_training_only(key, folder):
     assert not torch.allclose(trained(label_smoothing=0.5).step, plain().step)
 
 
+@experiment("hyperparameters.class_weights")
+def class_without_weight_teaches_nothing(key, folder):
+    "With weights of 1 for one class and almost 0 for all others, the step is that of the images of this class alone."
+    whole = replace(digits(), train=digits().train.select(range(32)))
+    sevens = np.flatnonzero(whole.train.targets == 7)
+    light = [f"{name}:1e-9" for name in whole.classes if name != "7"]
+    weighted, alone = trained(whole, class_weights=light), trained(replace(whole, train=whole.train.select(sevens)), batch_size=len(sevens))
+    torch.testing.assert_close(weighted.step, alone.step, rtol=1e-3, atol=1e-6)
+    assert not torch.allclose(trained(class_weights=["balanced"]).step, plain().step)
+    assert trained(class_weights=["7:5"], learning_rate=1e-30).history[0].valid_loss == trained(learning_rate=1e-30).history[0].valid_loss
+
+
+@experiment("hyperparameters.focal_gamma")
+def loss_of_easy_images_is_reduced(key, folder):
+    losses = [trained(focal_gamma=gamma, learning_rate=1e-30).history[0].train_loss for gamma in (0.0, 1.0, 3.0)]
+    assert losses[0] > losses[1] > losses[2] > 0 and not torch.allclose(trained(focal_gamma=2.0).step, plain().step)
+
+
+@experiment("hyperparameters.balanced_sampling")
+def small_classes_are_seen_as_often_as_large_ones(key, folder):
+    rows = [*np.flatnonzero(digits().train.targets == 0)[:4], *np.flatnonzero(digits().train.targets == 1)[:1]]
+    splits = replace(digits(), train=digits().train.select([*rows * 4]))  # 16 images of one class, 4 of another
+    single = splits.preprocess.normalize(splits.train.images[4:5])[0]
+    counts = {wanted: sum(int(np.array_equal(image.numpy(), single)) for inputs in trained(splits, balanced_sampling=wanted, batch_size=10).train_inputs
+                          for image in inputs) for wanted in (False, True)}
+    assert counts == {False: 4, True: 10}
+
+
+def taught(teacher_seed=7, **changes):
+    "Return the weights and the first step of a training that learns from a network with random weights."
+    with seeded_init(teacher_seed):
+        teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    with seeded_init(0):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+    fit(model, digits(), **training_arguments(configured(**changes)), callbacks=[recorder := Recorder()], teacher=teacher)
+    return recorder.weights[1] - recorder.weights[0]
+
+
+@experiment("hyperparameters.distill")
+def network_learns_from_the_classifier_that_is_named(key, folder):
+    first = ran(folder / "first", seed=1)
+    plain_run, taught_run = (ran(folder / str(number), distill=teacher) for number, teacher in enumerate((None, str(first.path))))
+    assert weights_of(plain_run) != weights_of(taught_run)
+    assert not torch.allclose(taught(1), taught(2))
+
+
+@experiment("hyperparameters.distill_weight")
+def step_is_a_mean_of_two_steps(key, folder):
+    only_teacher, quarter = taught(distill_weight=1.0), taught(distill_weight=0.25)
+    torch.testing.assert_close(quarter, 0.75 * plain().step + 0.25 * only_teacher, rtol=1e-3, atol=1e-6)
+
+
+@experiment("hyperparameters.distill_temperature")
+def softer_predictions_are_compared(key, folder):
+    assert not torch.allclose(taught(distill_temperature=1.0), taught(distill_temperature=8.0))
+
+
 @experiment("hyperparameters.clip_grad_norm")
 def step_length_is_limited(key, folder):
     assert plain().step.norm() > 0.1 * 0.01
@@ -258,6 +315,19 @@ def images_are_augmented_in_training_only(key, folder):
         unchanged, flipped = (torch.stack([(image == other).all() for image, other in zip(changed.train_inputs[0], given)])
                           for given in (plain().train_inputs[0], plain().train_inputs[0].flip(-1)))
         assert (unchanged | flipped).all() and unchanged.any() and flipped.any()
+
+
+@experiment("augment.mixup", "augment.cutmix")
+def training_images_are_mixed_in_pairs(key, folder):
+    mixed, frozen = (trained(**{key: alpha}, learning_rate=1e-30) for alpha in (1.0, 0.0))
+    assert same(mixed.eval_inputs, plain().eval_inputs) and not torch.allclose(trained(**{key: 1.0}).step, plain().step)
+    given, found = frozen.train_inputs[0].flatten(1), mixed.train_inputs[0].flatten(1)
+    pairs = [(image - given).abs() < 1e-6 for image in found]
+    if key == "cutmix":  # each pixel is that of the image itself or of its partner
+        assert all((equal[number] | equal).all(1).any() for number, equal in enumerate(pairs))
+    rest = found - given  # mixup: the change points to the partner
+    towards = torch.nn.functional.normalize(rest, dim=1)[:, None] * torch.nn.functional.normalize(given - given[:, None], dim=2)
+    assert key == "cutmix" or (towards.sum(2).amax(1) > 0.999).all()
 
 
 @experiment("augment.extra")

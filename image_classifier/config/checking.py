@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional
 
 from .schema import (
-    ALIASES, build, Config, DataConfig, flat, IMAGE_FORMATS, keys, SECTIONS, Setting, settings)
+    ALIASES, build, Config, DataConfig, flat, Hyperparameters, IMAGE_FORMATS, keys, SECTIONS, Setting, settings)
 from ..core import ConfigError, join_problems, nearest, quoted
 
 # %% ../../nbs/config/15_checking.ipynb #1420d6a0
@@ -173,6 +173,22 @@ def _pattern_problem(data: DataConfig) -> Optional[ConfigError]:
         return ConfigError(f"data.group_pattern is no regular expression: {problem}", todo="e.g. data.group_pattern=person[0-9]+")
 
 
+def _loss_problems(hyper: Hyperparameters) -> Iterator[ConfigError]:
+    "Yield the errors of class weights that contradict each other or balanced sampling."
+    words = hyper.class_weights
+    names = [word.rpartition(":")[0] for word in words]
+    if "balanced" in words and len(words) > 1:
+        yield ConfigError("hyperparameters.class_weights has balanced and weights of classes", todo="give one of them")
+    if twice := next((name for name in names if name and names.count(name) > 1), None):
+        yield ConfigError(f"hyperparameters.class_weights names {quoted(twice)} twice", todo="give each class one weight")
+    if zero := next((name for name, word in zip(names, words) if name and float(word.rpartition(":")[2]) == 0), None):
+        yield ConfigError(f"hyperparameters.class_weights must be > 0, got 0 for {quoted(zero)}",
+                          todo="leave its images out instead")
+    if hyper.balanced_sampling and "balanced" in words:
+        yield ConfigError("hyperparameters.balanced_sampling and class_weights=balanced both make the classes count the same",
+                          todo="use one of them")
+
+
 def _contradictions(config: Config) -> Iterator[ConfigError]:
     "Yield the errors of a configuration whose values are valid one by one."
     data, hyper = config.data, config.hyperparameters
@@ -194,6 +210,7 @@ def _contradictions(config: Config) -> Iterator[ConfigError]:
     if warmup and hyper.scheduler_type == "onecycle":
         yield ConfigError("hyperparameters.warmup_epochs has no effect with scheduler_type=onecycle, which has its own warm-up",
                           todo="leave it at 0")
+    yield from _loss_problems(hyper)
 
 # %% ../../nbs/config/15_checking.ipynb #2765d02b
 def raise_all(problems: Sequence[ConfigError],  # the problems found, perhaps none

@@ -226,7 +226,8 @@ def describe_augment(augment: AugmentConfig) -> str:
     parts = [("flips of half of the images", augment.horizontal_flip),
              (f"shifts up to {augment.translate:.3g} of the side", augment.translate),
              (f"rotations up to {augment.rotation:g} degrees", augment.rotation),
-             (f"brightness, contrast and saturation changed by up to {augment.color_jitter:.0%}", augment.color_jitter)]
+             (f"brightness, contrast and saturation changed by up to {augment.color_jitter:.0%}", augment.color_jitter),
+             (f"MixUp ({augment.mixup:g})", augment.mixup), (f"CutMix ({augment.cutmix:g})", augment.cutmix)]
     used = "; ".join(text for text, strength in parts if strength) or "none"
     return used + ("; predictions are averaged over a flip" if augment.tta == "flip" else "")
 

@@ -38,7 +38,9 @@ SOURCES = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "folder", 
 REGISTERED_DATA: set[str] = set()  # names of the readers that a user registered
 IMAGE_FORMATS = ("png", "jpeg", "webp", "bmp", "gif", "tiff")
 _REGISTERED = (NAME_PATTERN, "a registered name")
-_WITH_STRENGTH = (NAME_PATTERN + r"(:\d+\.?\d*([eE][+-]?\d+)?)?", "a list of registered names, each as NAME or NAME:STRENGTH")
+_NUMBER = r"\d+\.?\d*([eE][+-]?\d+)?"
+_WITH_STRENGTH = (NAME_PATTERN + f"(:{_NUMBER})?", "a list of registered names, each as NAME or NAME:STRENGTH")
+_WITH_WEIGHT = (f"balanced|.+:{_NUMBER}", "balanced, or a list of classes with weights such as [cat:2,dog:1]")
 
 # %% ../../nbs/config/10_schema.ipynb #6adecfbb
 @dataclass(slots=True)
@@ -93,6 +95,8 @@ class AugmentConfig:
     translate: float = _key(0.0, "maximum shift, as a fraction of the side", ge=0, le=1)
     rotation: float = _key(0.0, "maximum rotation in either direction, in degrees", ge=0, le=180)
     color_jitter: float = _key(0.0, "maximum change of brightness, contrast and saturation, as a fraction", ge=0, le=1)
+    mixup: float = _key(0.0, "MixUp: blend images in pairs; alpha of the beta distribution of the shares; 0: off", ge=0, le=100)
+    cutmix: float = _key(0.0, "CutMix: paste a part of another image; alpha of the beta distribution; 0: off", ge=0, le=100)
     extra: list[str] = _key([], "augmentations that you registered, applied last, e.g. [erase:0.4]", pattern=_WITH_STRENGTH)
     tta: str = _key("none", "test-time augmentation; flip: average the logits over a flip", choices=("none", "flip"))
 
@@ -119,6 +123,12 @@ class Hyperparameters:
     min_lr: float = _key(1e-6, "step, cosine, linear, plateau: minimum learning rate; onecycle: the last one", ge=0)
     dropout: float = _key(0.5, "dropout probability before the classification head", ge=0, lt=1)
     label_smoothing: float = _key(0.0, "probability spread evenly over all classes", ge=0, lt=1)
+    class_weights: list[str] = _key([], "weights of classes in the loss; balanced: all count the same", pattern=_WITH_WEIGHT)
+    focal_gamma: float = _key(0.0, "focal loss: exponent that reduces the loss of easy images; 0: off", ge=0, le=10)
+    balanced_sampling: bool = _key(False, "visit all classes equally often, images of small classes repeatedly")
+    distill: Optional[str] = _key(None, "run or classifier folder whose predictions the network also learns; null: none")
+    distill_weight: float = _key(0.5, "distill: share of the loss that compares with these predictions", gt=0, le=1)
+    distill_temperature: float = _key(2.0, "distill: temperature that softens both predictions", gt=0, le=100)
     clip_grad_norm: float = _key(1.0, "maximum norm of the gradient; 0: no clipping", ge=0)
     ema_decay: float = _key(0.0, "decay of the moving average of the weights; 0: no average", ge=0, lt=1)
     gradient_accumulation: int = _key(1, "parts of a batch, computed one after the other to save memory", ge=1)
@@ -233,7 +243,7 @@ def to_dict(config: Config,  # a configuration
     return asdict(config)
 
 # %% ../../nbs/config/10_schema.ipynb #0e8a1392
-PATH_KEYS = ("data.root", "data.exclude", "data.cache_dir", "model.weights", "resume")
+PATH_KEYS = ("data.root", "data.exclude", "data.cache_dir", "model.weights", "hyperparameters.distill", "resume")
 NON_RESULT_KEYS = ("data.root", "data.exclude", "data.cache_dir", "resume", "data.cache_limit", "check_near_duplicates",
                    "checkpoint.every_steps", "checkpoint.every_minutes", "checkpoint.keep")
 

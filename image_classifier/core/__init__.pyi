@@ -5,7 +5,7 @@ from .io import FULL_DISK_ERRORS as FULL_DISK_ERRORS, WriteRetries as WriteRetri
 from .locks import LOCK as LOCK, acquire_lock as acquire_lock, locked as locked
 from .manifest import MANIFEST as MANIFEST, check_format as check_format, check_manifest as check_manifest, manifest_files as manifest_files, sha256_of as sha256_of, write_manifest as write_manifest
 from .own_folders import MARKER as MARKER, SIGNATURE as SIGNATURE, atomic_folder as atomic_folder, check_free as check_free, check_own_folder as check_own_folder, existing_folder as existing_folder, own_folder as own_folder, own_folder_if_done as own_folder_if_done, own_folder_kind as own_folder_kind, remove_files as remove_files, remove_stale_temp as remove_stale_temp, unlisted_names as unlisted_names
-from .random import hash_parts as hash_parts, permutation as permutation, uniform as uniform
+from .random import hash64 as hash64, hash_parts as hash_parts, permutation as permutation, uniform as uniform
 from .registries import NAME_PATTERN as NAME_PATTERN, registered_code as registered_code, registration as registration, summarize as summarize
 from .signals import Stop as Stop, Terminated as Terminated, install_handlers as install_handlers
 from .tables import html_table as html_table

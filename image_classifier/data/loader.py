@@ -24,7 +24,7 @@ class Batch(NamedTuple):
     "The tensors of one training step."
     inputs: torch.Tensor  # (B,C,S,S) float32 on the device, channels last
     targets: torch.Tensor  # (B,) int64 on the device
-    indices: torch.Tensor  # (B,) int64 on the device: row numbers in the dataset
+    indices: torch.Tensor  # (B,) int64 on the device: row numbers in the dataset, plus its length for each repetition
 
 # %% ../../nbs/data/80_loader.ipynb #211b48fc
 _CHUNK = 1 << 18  # values per chunk
@@ -108,7 +108,7 @@ def _pixels(dataset: Dataset,
            ) -> torch.Tensor:  # (B,C,S,S) float32 0..255, channels last
     "Return the pixels of a batch on the device of `indices`, augmented."
     resident = isinstance(dataset.images, torch.Tensor)
-    pixels = dataset.images[indices] if resident else _send(dataset.images, indices.device, rows)
+    pixels = dataset.images[indices % len(dataset)] if resident else _send(dataset.images, indices.device, rows)
     if buffer is None:
         pixels = pixels.to(torch.float32, memory_format=torch.channels_last)
     else:
@@ -123,12 +123,14 @@ def batches(dataset: Dataset,
             augment: Optional[Callable] = None,  # (pixels (B,C,S,S) float32 0..255, indices (B,)) -> pixels
             device: torch.device | str = "cpu",  # of the batches, and of the images if they are resident
             reuse: bool = False,  # overwrite the inputs of a batch when the next one is requested
+            repeats: Optional[np.ndarray] = None,  # for each of `order`, how often the epoch has visited it before; None: never
            ) -> Iterator[Batch]:
     "Yield the rows of `dataset` as normalized batches."
     device, inputs, buffer = torch.device(device), None, None
     on_cpu, plain = device.type == "cpu", not augment and not isinstance(dataset.images, torch.Tensor)
     order = np.arange(len(dataset))[slice(None) if order is None else np.asarray(order, np.int64)]
-    all_targets, all_indices = _send(dataset.targets[order], device), _send(order, device)
+    numbers = order if repeats is None else order + len(dataset) * np.asarray(repeats, np.int64)
+    all_targets, all_indices = _send(dataset.targets[order], device), _send(numbers, device)
     empty = partial(torch.empty, (min(batch_size, len(order)), *dataset.images.shape[1:]), memory_format=torch.channels_last)
     if augment and on_cpu:
         buffer = empty()

@@ -47,13 +47,14 @@ def load_initial_weights(model: nn.Module,  # from `build_model`; changed in pla
 def check_test_unseen(folder: str | Path,  # a run's, or a classifier's
                       splits: Splits,
                       allow: Collection[str] = (),  # "leaks": accept it
+                      role: str = "initial weights",  # what the run uses them as
                      ) -> None:
-    "Raise a `DataError` if the initial weights were trained on test images."
+    "Raise a `DataError` if the weights were trained on test images."
     path = Path(folder)
     run = Run(path.parent if path.name == "classifier" else path)
     seen = count_seen(run, splits.test.images) if run.finished else 0
     if seen and LEAKS not in allow:
-        raise DataError(f"{seen} of {len(splits.test)} test images were used to train the initial weights", folder,
+        raise DataError(f"{seen} of {len(splits.test)} test images were used to train the {role}", folder,
                         f"split the data as that run did, or allow it with allow=[{LEAKS}]")
 
 

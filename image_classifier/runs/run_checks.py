@@ -74,7 +74,7 @@ def check_existing_run(run: Run,
     "Raise a `DataError` if the run's data has changed, an `ArtifactError` if files of a finished run are damaged."
     path = run.path / "environment.json"
     environment = read_json(path) if path.exists() else {}
-    _check_initial_weights(run, environment)
+    _check_loaded_weights(run, environment)
     before = environment.get("data_fingerprint", splits.fingerprint) if isinstance(environment, dict) else None
     if before != splits.fingerprint and isinstance(environment, dict) and isinstance(environment.get("classes"), list):
         check_classes(environment["classes"], splits.classes, run.path)
@@ -97,12 +97,13 @@ def _check_augment(run: Run, then: str | None, now: str | None) -> None:
         warnings.warn(text, UserWarning)
 
 # %% ../../nbs/runs/24_run_checks.ipynb #689876d6
-def _check_initial_weights(run: Run, environment: object) -> None:
-    "Raise a `ConfigError` if the weights that the run started with have been replaced since."
-    weights = run.config.model.weights
-    before = environment.get("initial_weights") if isinstance(environment, dict) else None
-    if weights and before and Path(weights).exists() and weights_hash(weights) != before:
-        raise ConfigError("the weights that the run started with have changed", weights, "choose another run folder")
+def _check_loaded_weights(run: Run, environment: object) -> None:
+    "Raise a `ConfigError` if the weights that the run started with, or learned from, have been replaced since."
+    config, stored = run.config, environment if isinstance(environment, dict) else {}
+    for folder, name, use in ((config.model.weights, "initial_weights", "started with"),
+                              (config.hyperparameters.distill, "teacher", "learned from")):
+        if folder and stored.get(name) and Path(folder).exists() and weights_hash(folder) != stored[name]:
+            raise ConfigError(f"the weights that the run {use} have changed", folder, "choose another run folder")
 
 
 def _check_results(run: Run) -> None:

@@ -45,9 +45,10 @@ def write_setup(run_dir: Path,
     for folder in (run_dir, run_dir / "predictions", run_dir / "checkpoints"):
         remove_stale_temp(folder)
     atomic_write(run_dir / "config.yaml", to_yaml(replace(config, resume="auto")))  # a new run from this file must not resume it
-    weights = weights_hash(config.model.weights) if config.model.weights else None
+    folders = config.model.weights, config.hyperparameters.distill
+    weights, teacher = (weights_hash(folder) if folder else None for folder in folders)
     environment = describe_environment(device, splits.fingerprint, augment)
-    environment |= {"classes": list(splits.classes), "initial_weights": weights}
+    environment |= {"classes": list(splits.classes), "initial_weights": weights, "teacher": teacher}
     write_json(run_dir / "environment.json", environment)
     save_tensors(run_dir / IMAGES_FILE, image_hashes(splits))
 

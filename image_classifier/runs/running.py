@@ -22,7 +22,7 @@ from ..core import ArtifactError, ConfigError, DivergedError, ResourceError, Sto
 from ..core import check_type, choose_device, locked, own_folder_if_done, threads, writable_folder
 from ..core import check_own_folder, suggest_keywords
 from ..data import Splits, check_reader, load_data, parse_extra
-from ..inference import Classifier
+from ..inference import Classifier, load_teacher
 from ..models import activation_bytes, Architecture, build_model, check_model
 from ..quality import check_splits
 from .choices import adopt_preprocess, check_fine_tuning, choose_settings, starts_pretrained
@@ -74,6 +74,12 @@ def new_model(config: Config,
         load_initial_weights(model, config.model.weights, splits.classes)
     return model
 
+
+def _teacher(config: Config, splits: Splits) -> nn.Module | None:
+    "Return the classifier named by `hyperparameters.distill`, None without one."
+    folder = config.hyperparameters.distill
+    return load_teacher(folder, splits) if folder else None
+
 # %% ../../nbs/runs/30_running.ipynb #47814b96
 def _requested_folder(run_dir: str | Path | None, resume: str) -> Path | None:
     "Return the folder named by `resume`, which must hold a run, or by `run_dir`; None for a new folder."
@@ -100,7 +106,7 @@ def estimate_run(config: Config,
         check_own_folder(path, "run")
     splits = adopt_preprocess(config, splits or load_data(config.data, allow=config.allow))
     used = {name: arguments[name] for name in ("hyperparameters", "augment", "seed", "compute")}
-    found = estimate(new_model(config, splits), splits, **used)
+    found = estimate(new_model(config, splits), splits, **used, teacher=_teacher(config, splits))
     if config.max_minutes:
         found = replace(found, epochs=epochs_within(found, config.max_minutes, config.hyperparameters.num_epochs))
     return found
@@ -146,8 +152,9 @@ def _train_main(config: Config, run_dir: str | Path | None, resume: str, callbac
         data = adopt_preprocess(config, splits or load_data(config.data, allow=config.allow))
     run = Run(path or default_run_dir(config))
     with locked(run.path):
-        if config.model.weights:
-            check_test_unseen(config.model.weights, data, config.allow)
+        for folder, role in ((config.model.weights, "initial weights"), (config.hyperparameters.distill, "teacher")):
+            if folder:
+                check_test_unseen(folder, data, config.allow, role)
         extended = False
         if check_run_dir(run.path, config, resume):
             check_existing_run(run, data, config.allow, _augment_source(arguments))
@@ -182,6 +189,7 @@ def fit_or_fine_tune(config: Config,
                      arguments: dict,  # of `fit`
                     ) -> FineTuned:
     "Train the network: from random weights or those of a run with `fit`, from other pretrained weights with `fine_tune`."
+    arguments = arguments | {"teacher": _teacher(config, splits)}
     if config.finetune == "auto" and not starts_pretrained(config):
         return FineTuned(fit(model, splits, **arguments))
     return fine_tune(model, splits, config.finetune, **arguments, cache_dir=config.data.cache_dir)

@@ -178,6 +178,7 @@ def estimate(model: nn.Module,  # not changed
              seed: int = 42,
              compute: Compute | None = None,  # None: resolved for this machine
              seconds: float = 3.0,  # for timing steps
+             teacher: nn.Module | None = None,  # as for `fit`
             ) -> TimeEstimate:
     "Return an estimate of how long `fit` with the same arguments takes on this machine."
     hyper = check_settings(merge_hyperparameters(hyperparameters, epochs, batch_size), augment, seed=seed).hyperparameters
@@ -185,7 +186,7 @@ def estimate(model: nn.Module,  # not changed
     check_type(compute, (Compute, type(None)), "compute", "pass what resolve_compute returns")
     compute = compute or resolve_compute(precision=hyper.precision)
     with compute.active(hyper.batch_size):
-        return time_training(setup_training(copy.deepcopy(model), splits, hyper, augment, seed, compute), seconds)
+        return time_training(setup_training(copy.deepcopy(model), splits, hyper, augment, seed, compute, teacher), seconds)
 
 # %% ../../nbs/training/70_estimation.ipynb #9a3820f8
 MARGIN = 0.05  # part of the time that is reserved for checkpoints

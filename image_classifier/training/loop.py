@@ -34,8 +34,8 @@ from .history import EpochResult, History
 from .norm_statistics import refresh_norms
 from .optimizers import optimizer_weights
 from .resuming import CheckpointCallback, resume
-from .setup import check_length, check_settings, epoch_order, merge_hyperparameters, setup_training
-from .setup import wrap_model, zero_totals
+from .setup import check_length, check_settings, merge_hyperparameters, setup_training
+from .setup import visiting_order, wrap_model, zero_totals
 from .state import TrainState, check_diverged, divergence_error, snapshot
 from .step import train_step
 
@@ -54,7 +54,8 @@ def epoch_batches(state: TrainState,
     augment = batch_augment(state)
     full, last = distributed.batch_rows(order, batch_size)
     for rows, size in ((full, batch_size // distributed.world_size), (last, batch_size)):
-        yield from batches(setup.splits.train, setup.splits.preprocess, size, rows, augment, setup.compute.device, reuse=True)
+        n, device = len(setup.splits.train), setup.compute.device
+        yield from batches(setup.splits.train, setup.splits.preprocess, size, rows % n, augment, device, True, rows // n)
 
 # %% ../../nbs/training/75_loop.ipynb #6d889085
 def over_time(state: TrainState) -> bool:
@@ -70,7 +71,7 @@ def train_epoch(state: TrainState) -> EpochResult:
     "Train on the rest of the current epoch, validate, and return the result."
     setup, distributed, began = state.setup, state.setup.compute.distributed, time.perf_counter() - state.seconds
     batch_size = setup.hyperparameters.batch_size
-    order = epoch_order(len(setup.splits.train), batch_size, setup.seed, state.epoch)
+    order = visiting_order(setup.splits, setup.hyperparameters, setup.seed, state.epoch)
     if set_trainable(state.model, setup.plan, optimizer_weights(state.optimizer), state.epoch):
         state.compiled_model = wrap_model(state.model, setup.compute)
     train_mode(state.model, setup.plan)
@@ -197,6 +198,7 @@ def fit(model: nn.Module,  # any network from (B,C,S,S) float32 inputs to (B,K) 
         checkpoints: Checkpoints | None = None,  # where to save, and what to resume from if it exists
         stop: Stop | None = None,  # requests to stop after a step
         allow: Collection[str] = (),  # "change": resume although settings, data or versions have changed
+        teacher: nn.Module | None = None,  # a trained network, from the same inputs to (B,K) logits, to learn from as well
        ) -> History:
     "Train `model`, leave it with the weights of its best epoch (lowest validation loss), and return the history."
     if early_stopping_patience is None:
@@ -212,7 +214,7 @@ def fit(model: nn.Module,  # any network from (B,C,S,S) float32 inputs to (B,K) 
     check_length(hyper, checked.max_minutes)
     compute = compute or resolve_compute(device, hyper.precision)
     with compute.active(hyper.batch_size):
-        state = setup_training(model, splits, hyper, augment, checked.seed, compute, plan)
+        state = setup_training(model, splits, hyper, augment, checked.seed, compute, plan, teacher)
         state.callbacks = [*callbacks, CheckpointCallback(checkpoints, stop)]
         if checkpoints:
             check_storable(model.state_dict(), type(model).__name__)

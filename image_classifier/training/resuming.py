@@ -25,13 +25,15 @@ from .callbacks import Callback
 from .checkpoint import Checkpoint, Checkpoints, check_progress, load_optimizer, optimizer_tensors
 from .distributed import all_reduce_max, all_reduce_sum
 from .history import EpochResult, History
+from .losses import teacher_hash
 from .state import TrainState, check_diverged, snapshot
 
 # %% ../../nbs/training/65_resuming.ipynb #338b0723
 def _settings(hyperparameters: Hyperparameters, augment: AugmentConfig) -> dict:
     "Return hyperparameters and augmentation settings by their configuration keys."
     sections = {"hyperparameters": hyperparameters, "augment": augment}
-    return {f"{section}.{name}": value for section, values in sections.items() for name, value in asdict(values).items()}
+    found = {f"{section}.{name}": value for section, values in sections.items() for name, value in asdict(values).items()}
+    return {key: value for key, value in found.items() if key != "hyperparameters.distill"}  # its weights are compared
 
 
 def environment_snapshot(state: TrainState) -> dict:
@@ -44,6 +46,7 @@ def environment_snapshot(state: TrainState) -> dict:
             "data": setup.splits.fingerprint, "classes": list(setup.splits.classes),
             "augment function": augment_source(setup.augment_function, setup.augment.extra),
             "plan": asdict(setup.plan) if setup.plan else None,
+            "teacher": teacher_hash(setup.teacher),
             "image_classifier": image_classifier.__version__, "torch": str(torch.__version__), "threads": torch.get_num_threads(),
             "processes": compute.distributed.world_size, "device": device}
 

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['INIT_SAMPLES', 'SMALL_PART', 'merge_hyperparameters', 'check_settings', 'check_length', 'training_arguments',
-           'epoch_images', 'epoch_order', 'resize_batch', 'check_module', 'check_outputs', 'init_from_data',
-           'fitting_batch_size', 'shrink_batch_size', 'check_training_data', 'warn_of_small_parts', 'zero_totals',
-           'wrap_model', 'setup_training']
+           'epoch_images', 'epoch_order', 'visiting_order', 'balanced_rows', 'resize_batch', 'check_module',
+           'check_outputs', 'init_from_data', 'fitting_batch_size', 'shrink_batch_size', 'check_training_data',
+           'prepare_teacher', 'warn_of_small_parts', 'zero_totals', 'wrap_model', 'setup_training']
 
 # %% ../../nbs/training/50_setup.ipynb #cbdcc4a0
+import copy
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -28,6 +29,8 @@ from .compute import Compute, resolve_compute
 from .distributed import check_batch_divisible, wrap_ddp
 from .ema import make_ema
 from .freezing import FineTuning, layer_rates, set_trainable, split_rates
+from .losses import make_loss
+from .mixing import check_mixing
 from .optimizers import make_optimizer, optimizer_weights
 from .schedulers import Schedule
 from .state import TrainSetup, TrainState, snapshot
@@ -91,6 +94,34 @@ def epoch_order(n: int,  # training images
                ) -> np.ndarray:  # int64, images in the order of their batches
     "Return which images an epoch visits, in order."
     return permutation(n, seed, epoch)[:epoch_images(n, batch_size)]
+
+
+def visiting_order(splits: Splits,
+                   hyperparameters: Hyperparameters,  # batch_size, balanced_sampling
+                   seed: int,
+                   epoch: int,  # from 0
+                  ) -> np.ndarray:  # int64, row numbers of training images; in a balanced order plus N for each repetition
+    "Return which training images an epoch visits, in order, as configured."
+    n, batch_size = len(splits.train), hyperparameters.batch_size
+    order = epoch_order(n, batch_size, seed, epoch)
+    return balanced_rows(splits.train.targets, seed, epoch)[order] if hyperparameters.balanced_sampling else order
+
+# %% ../../nbs/training/50_setup.ipynb #e1551825
+def balanced_rows(targets: np.ndarray,  # (N,) class numbers
+                  seed: int,
+                  epoch: int,  # from 0
+                 ) -> np.ndarray:  # (N,) int64, row numbers, plus N for each repetition within the epoch
+    "Return as many images as there are, equally many of each class that has any, before they are shuffled."
+    n, classes = len(targets), np.unique(targets)
+    slots = np.arange(epoch * n, (epoch + 1) * n)  # counted over all epochs; the classes take turns
+    rows = np.empty(n, np.int64)
+    for number, label in enumerate(classes):
+        mine = slots % len(classes) == number
+        members, turns = np.flatnonzero(targets == label), slots[mine] // len(classes)
+        rounds = turns // len(members)  # in each, all images of the class have their turn
+        orders = [members[permutation(len(members), seed, one)] for one in range(rounds[0], rounds[-1] + 1)]
+        rows[mine] = np.concatenate(orders)[turns - rounds[0] * len(members)] + n * (rounds - rounds[0])
+    return rows
 
 # %% ../../nbs/training/50_setup.ipynb #f45c349e
 def resize_batch(inputs: torch.Tensor,  # (B,C,S,S)
@@ -210,6 +241,27 @@ def check_training_data(splits: Splits,
                           "set valid_fraction=0.1: the best epoch is chosen on them")
     check_batch_divisible(compute.distributed, batch_size)
 
+
+def prepare_teacher(teacher: nn.Module | None,
+                    splits: Splits,
+                    hyperparameters: Hyperparameters,
+                    device: torch.device,
+                   ) -> nn.Module | None:  # a copy on the device, in evaluation mode
+    "Return the teacher ready to predict, or raise a `ConfigError` if there is none or it does not fit the data."
+    if teacher is None:
+        if hyperparameters.distill:
+            raise ConfigError("hyperparameters.distill names a classifier, and no teacher is given", "fit",
+                              "pass teacher=load_teacher(FOLDER, splits), or use train(config)")
+        return None
+    check_module(teacher)
+    teacher = copy.deepcopy(teacher).to(device).eval().requires_grad_(False)
+    image = next(batches(splits.valid, splits.preprocess, order=[0], device=device)).inputs
+    logits, classes = _try_forward(teacher, image, image.shape[-1]), len(splits.classes)
+    if tuple(logits.shape) != (1, classes):
+        raise ConfigError(f"the teacher gives {tuple(logits.shape)} for one image, not {(1, classes)}", type(teacher).__name__,
+                          "it needs a logit for each class")
+    return teacher
+
 # %% ../../nbs/training/50_setup.ipynb #94d966a6
 SMALL_PART = 8  # images of a part of a batch below which batch normalization suffers
 
@@ -249,6 +301,7 @@ def setup_training(model: nn.Module,  # moved to the device, in place
                    seed: int = 42,  # of order, augmentation and dropout
                    compute: Compute = Compute(),
                    plan: FineTuning | None = None,  # which layers are trained when, and how fast; None: all alike
+                   teacher: nn.Module | None = None,  # its predictions are learned as well
                   ) -> TrainState:
     "Return the state before the first step, or raise a `ConfigError` if model, data and settings do not fit together."
     check_module(model)
@@ -258,6 +311,8 @@ def setup_training(model: nn.Module,  # moved to the device, in place
     augment, seed = checked.augment, checked.seed
     hyperparameters = _fit_to_data(checked.hyperparameters, len(splits.train), compute)
     check_training_data(splits, hyperparameters, compute)
+    check_mixing(augment, len(splits.classes), hyperparameters.batch_size // compute.distributed.world_size)
+    loss = make_loss(hyperparameters, splits.classes, splits.train.targets, device)
     warn_of_small_parts(model, hyperparameters, compute)
     with translate_torch_errors(hyperparameters.batch_size):
         model.to(device, memory_format=torch.channels_last)
@@ -271,7 +326,8 @@ def setup_training(model: nn.Module,  # moved to the device, in place
         auto = hyperparameters.num_epochs == "auto"
         schedule = Schedule(hyperparameters, steps, 1 if auto else hyperparameters.num_epochs,  # auto: planned by `fit`
                             first_epochs=plan.first_epochs if plan else 0)
-        setup = TrainSetup(splits, hyperparameters, augment, seed, compute, steps, function, plan)
+        teacher = prepare_teacher(teacher, splits, hyperparameters, device)
+        setup = TrainSetup(splits, hyperparameters, augment, seed, compute, steps, function, loss, teacher, plan)
         state = TrainState(setup, schedule, model, model, optimizer, ema, snapshot(model), running_totals=zero_totals(device),
                            diverged=torch.tensor(-1, device=device))
         check_outputs(state)

@@ -20,6 +20,7 @@ from ..data import Splits
 from .compute import Compute
 from .freezing import FineTuning
 from .history import History
+from .losses import Loss
 from .schedulers import Schedule
 
 # %% ../../nbs/training/40_state.ipynb #08d0652d
@@ -33,6 +34,8 @@ class TrainSetup:
     compute: Compute
     steps_per_epoch: int
     augment_function: Callable | None = None  # of the user: uint8 batch -> uint8 batch
+    loss: Loss = Loss()
+    teacher: nn.Module | None = None  # its predictions are learned as well
     plan: FineTuning | None = None  # which layers are trained when; None: all, always
 
 # %% ../../nbs/training/40_state.ipynb #2592bdd2
