@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Collection
 from pathlib import Path
 
-from ..config import CHANGE, Config, differences, load_config
+from ..config import CHANGE, Config, DEFAULT_WEIGHTS, differences, load_config
 from ..core import LOCK, MARKER, ArtifactError, ConfigError, DataError, check_free, check_manifest, join_problems
 from ..core import read_json
 from ..data import Splits
@@ -98,10 +98,11 @@ def _check_augment(run: Run, then: str | None, now: str | None) -> None:
 # %% ../../nbs/runs/24_run_checks.ipynb #689876d6
 def _check_initial_weights(run: Run, environment: object) -> None:
     "Raise a `ConfigError` if the weights that the run started with have been replaced since."
-    weights = run.config.model.weights
+    model = run.config.model
     before = environment.get("initial_weights") if isinstance(environment, dict) else None
-    if weights and before and Path(weights).exists() and weights_hash(weights) != before:
-        raise ConfigError("the weights that the run started with have changed", weights, "choose another run folder")
+    if before and model.weights and (model.weights == DEFAULT_WEIGHTS or Path(model.weights).exists()):
+        if weights_hash(model, download=False) not in (before, None):
+            raise ConfigError("the weights that the run started with have changed", model.weights, "choose another run folder")
 
 
 def _check_results(run: Run) -> None:

@@ -27,7 +27,7 @@ from ..metrics import save_predictions
 from ..models import count_parameters
 from ..quality import DataReport, leaked_test_images
 from .environment import describe_environment
-from .initial_weights import weights_hash
+from .initial_weights import weights_hash, weights_source
 from .run_warnings import mirror_warning, result_warnings
 from .seen_images import IMAGES_FILE, image_hashes
 from ..training import Callback, Checkpoints, History, TrainState, epoch_images, shrink_batch_size
@@ -44,9 +44,9 @@ def write_setup(run_dir: Path,
     for folder in (run_dir, run_dir / "predictions", run_dir / "checkpoints"):
         remove_stale_temp(folder)
     atomic_write(run_dir / "config.yaml", to_yaml(replace(config, resume="auto")))  # a new run from this file must not resume it
-    weights = weights_hash(config.model.weights) if config.model.weights else None
+    weights = weights_hash(config.model) if config.model.weights else None
     environment = describe_environment(device, splits.fingerprint, augment)
-    environment |= {"classes": list(splits.classes), "initial_weights": weights}
+    environment |= {"classes": list(splits.classes), "initial_weights": weights, "pretrained": weights_source(config.model)}
     write_json(run_dir / "environment.json", environment)
     save_tensors(run_dir / IMAGES_FILE, image_hashes(splits))
 
@@ -119,7 +119,7 @@ def run_metrics(config: Config,
         "format": 1,
         "data": {"name": splits.name, "fingerprint": splits.fingerprint,
                  "train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test), "test_seen": leaked},
-        "model": {"name": config.model.name, "parameters": count_parameters(model)},
+        "model": {"name": config.model.name, "parameters": count_parameters(model), "pretrained": weights_source(config.model)},
         "epochs": len(history), "best_epoch": history.best.epoch, "valid": valid.metrics, "test": test.metrics,
         "time": {"train_seconds": seconds, "images_per_second": history[-1].step * images / steps / seconds}}
     return metrics | {"warnings": mirror_warning(config, splits) + result_warnings(metrics, history)}

@@ -17,14 +17,14 @@ from typing import Optional
 
 from torch import nn
 
-from ..config import Config, Setting, check_config, convert, settings
+from ..config import Config, DEFAULT_WEIGHTS, Setting, check_config, convert, settings
 from ..core import ArtifactError, ConfigError, DivergedError, ResourceError, Stop, available_memory
 from ..core import check_type, choose_device, locked, own_folder_if_done, threads, writable_folder
 from ..data import Splits, check_reader, load_data, parse_extra
 from ..inference import Classifier
-from ..models import activation_bytes, Architecture, build_model, check_model
+from ..models import activation_bytes, Architecture, build_model, check_model, pretrained_weights
 from ..quality import check_splits
-from .initial_weights import check_test_unseen, load_initial_weights
+from .initial_weights import adopt_preprocess, check_test_unseen, load_initial_weights
 from .run_checks import asks_for_more, check_existing_run, check_extension, check_run_dir
 from .run_files import run_arguments, write_results, write_setup
 from .run_folder import Run, default_run_dir, resolve_run_dir
@@ -38,6 +38,8 @@ def check_run_config(config: Config) -> Config:
     config = check_config(config)
     check_reader(config.data.name)
     check_model(config.model.name, config.model.library)
+    if config.model.weights == DEFAULT_WEIGHTS:
+        pretrained_weights(config.model.name, config.model.library)
     check_optimizer(config.hyperparameters.optimizer)
     parse_extra(config.augment.extra)
     check_memory(config)
@@ -66,7 +68,7 @@ def new_model(config: Config,
     architecture = Architecture(config.model.name, p.channels, len(splits.classes), p.size, dropout, config.model.library)
     model = build_model(architecture, seed=config.seed)
     if config.model.weights:
-        load_initial_weights(model, config.model.weights, splits.classes)
+        load_initial_weights(model, config.model.weights, splits.classes, config.data.cache_dir)
     return model
 
 # %% ../../nbs/runs/30_running.ipynb #079c76c9
@@ -76,7 +78,7 @@ def estimate_run(config: Config,
     "Return an estimate of the training time on this machine."
     config = check_run_config(config)
     arguments = training_arguments(config)
-    splits = splits or load_data(config.data, allow=config.allow)
+    splits = adopt_preprocess(splits or load_data(config.data, allow=config.allow), config.model)
     used = {name: arguments[name] for name in ("hyperparameters", "augment", "seed", "compute")}
     found = estimate(new_model(config, splits), splits, **used)
     if config.max_minutes:
@@ -116,7 +118,7 @@ def _train_main(config: Config, run_dir: str | Path | None, resume: str, callbac
     if path:
         check_run_dir(path, config, resume)
     with _output_folder(path):  # now, so that it is never read as data
-        data = splits or load_data(config.data, allow=config.allow)
+        data = adopt_preprocess(splits or load_data(config.data, allow=config.allow), config.model)
     run = Run(path or default_run_dir(config))
     with locked(run.path):
         if config.model.weights:
@@ -194,7 +196,7 @@ def _train_worker(config: Config, splits: Splits | None, callbacks: Iterable[Cal
     message, _, path = broadcast_text(distributed).partition(" ")
     if message == "finished":
         return Run(path, reused=True)
-    splits = splits or load_data(config.data, allow=config.allow)
+    splits = adopt_preprocess(splits or load_data(config.data, allow=config.allow), config.model)
     fit(new_model(config, splits), splits, **arguments, **run_arguments(Path(path), config, callbacks))
     broadcast_text(distributed)  # wait until the main process has written the results
     return Run(path)
