@@ -20,8 +20,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Optional
 
 from .checking import check_config, convert, raise_all, refuse_reference, shown
-from .schema import (
-    ALIASES, AugmentConfig, build, Config, flat, PATH_KEYS, REGISTERED_DATA, SECTIONS, Setting, settings, to_dict, unknown_key)
+from image_classifier.config.schema import (
+    ALIASES, AugmentConfig, build, Config, flat, PATH_KEYS, PATH_WORDS, REGISTERED_DATA, SECTIONS, Setting, settings, to_dict,
+    unknown_key)
 from .yaml import dump_yaml, Pair, read_yaml
 from ..core import ArtifactError, check_type, ConfigError, DataError, DISTRIBUTION, missing_path_hint, quoted
 from ..core import read_bytes, suggestion
@@ -107,6 +108,9 @@ def _choose(group: str, value: Any, base: Path) -> _Choice:
         return _choose_data(text, base)
     if text in presets or (group, text) == ("augment", "auto"):
         return _Choice(text)
+    if group == "model" and text.startswith("timm/"):
+        name = convert(settings()["model.name"], text.removeprefix("timm/"), "model")
+        return _Choice("timm", {"model.library": "timm", "model.name": name})
     if group == "model":
         return _Choice("torchvision", {"model.name": convert(settings()["model.name"], text, "model")})
     raise ConfigError(f"unknown {group} {shown(text)}", todo=suggestion(text, presets))
@@ -270,7 +274,7 @@ def resolve_paths(config: Config,  # a configuration
     "Return the configuration with absolute paths."
     values = flat(config)
     paths = {key: os.path.join(base, os.path.expanduser(values[key]))
-             for key in PATH_KEYS if values[key] not in (None, "auto", "never")}
+             for key in PATH_KEYS if values[key] not in (None, *PATH_WORDS.get(key, ()))}
     return build({**values, **paths})
 
 # %% ../../nbs/config/30_composing.ipynb #4586b27f

@@ -42,9 +42,17 @@ def _measures(metrics: dict) -> list[str]:
             f"- expected calibration error {format_ece(test['ece'])}", "", "## Training", "",
             f"{_code(model['name'])} with {model['parameters']:,} parameters, trained on {data['train']} images for "
             f"{metrics['epochs']} epochs; the weights are those of epoch {metrics['best_epoch']}. "
-            f"Fingerprint of the data: `{data['fingerprint']}`.", ""]
+            f"Fingerprint of the data: `{data['fingerprint']}`.", "", *_pretrained(model.get("pretrained"))]
 
 # %% ../../nbs/inference/30_cards.ipynb #bb156c6b
+def _pretrained(weights: Any) -> list[str]:
+    "Return the card's lines about the published weights that the training started with, if there are any."
+    if not isinstance(weights, dict):
+        return []
+    source, license = (_code(weights.get(key, "unknown"), 200) for key in ("source", "license"))
+    return [f"The network was not trained from random weights: it started from {source} (license: {license}).", ""]
+
+
 def _warnings(metrics: dict) -> list[str]:
     "Return the card's lines with the warnings about the run, if there are any."
     messages = [f"- {_code(one['message'], 500)}" for one in metrics.get("warnings", [])]

@@ -8,6 +8,7 @@ __all__ = ['TORCHVISION_ARGS', 'torchvision_names', 'find_head', 'set_dropout', 
 
 # %% ../../nbs/models/50_adapters.ipynb #2d1f4a18
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -89,10 +90,13 @@ def torchvision_model(architecture: Architecture) -> nn.Module:
     return model
 
 # %% ../../nbs/models/50_adapters.ipynb #b1ea6242
-def timm_model(architecture: Architecture) -> nn.Module:
+def timm_model(architecture: Architecture,
+               **changes: Any,  # further arguments of `timm.create_model`
+              ) -> nn.Module:
     "Build a timm model with random weights and the channels, classes and dropout of `architecture`."
     timm = require("timm", "timm")
     fixed = getattr(timm.get_pretrained_cfg(architecture.name), "fixed_input_size", False)
     size = {"img_size": architecture.size} if fixed else {}
-    return timm.create_model(architecture.name, pretrained=False, num_classes=architecture.classes,
-                             in_chans=architecture.channels, drop_rate=architecture.dropout, **size)
+    arguments = {"pretrained": False, "num_classes": architecture.classes, "in_chans": architecture.channels,
+                 "drop_rate": architecture.dropout, **size, **changes}
+    return timm.create_model(architecture.name, **arguments)

@@ -38,6 +38,8 @@ def check_model(name: str,  # the requested name
     if library == "auto" and (name in MODELS or name in entry_point_models()):
         return
     names = model_names(library)
+    if library == "timm" and "." in name and name in require("timm", "timm").list_models(pretrained=True):  # with a tag
+        return
     if name not in names:
         raise ConfigError(f"unknown model {quoted(name)}", "model.name", suggestion(name, names))
 

@@ -1,6 +1,7 @@
-from .choices import adopt_preprocess as adopt_preprocess, choose_settings as choose_settings
+from .choices import choose_settings as choose_settings
 from .environment import git_commit as git_commit
 from .html import to_html as to_html
+from .initial_weights import adopt_preprocess as adopt_preprocess
 from .report_execution import Report as Report, run_report as run_report
 from .report_parameters import Parameter as Parameter, ReportNotebook as ReportNotebook, check_parameters as check_parameters
 from .report_parameters import inspect_report as inspect_report, report_config as report_config

@@ -150,7 +150,8 @@ def check_report_run(config: Config,  # of the run
     from image_classifier.runs.run_folder import default_run_dir, resolve_run_dir
     if config.data.root and not os.path.lexists(config.data.root):
         raise ConfigError(f"no folder {quoted(config.data.root, 200)}", "data.root", missing_path_hint(Path(config.data.root)))
-    check_model(config.model.name, config.model.library)
+    if config.model.name != "auto":
+        check_model(config.model.name, config.model.library)
     choose_device(config.device)
     named = config.resume if config.resume not in ("auto", "never") else None
     folder = resolve_run_dir(run_dir or named or default_run_dir(config)).absolute()

@@ -8,9 +8,10 @@ __all__ = ['SETUP_FILES', 'LENGTH_KEYS', 'asks_for_more', 'check_run_dir', 'chec
 # %% ../../nbs/runs/24_run_checks.ipynb #2bc9b1b6
 import warnings
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
-from ..config import CHANGE, Config, differences, load_config
+from ..config import CHANGE, Config, DEFAULT_WEIGHTS, differences, load_config
 from ..core import LOCK, MARKER, ArtifactError, ConfigError, DataError, check_free, check_manifest, join_problems
 from ..core import read_json
 from ..data import Splits
@@ -99,11 +100,12 @@ def _check_augment(run: Run, then: str | None, now: str | None) -> None:
 # %% ../../nbs/runs/24_run_checks.ipynb #689876d6
 def _check_loaded_weights(run: Run, environment: object) -> None:
     "Raise a `ConfigError` if the weights that the run started with, or learned from, have been replaced since."
-    config, stored = run.config, environment if isinstance(environment, dict) else {}
-    for folder, name, use in ((config.model.weights, "initial_weights", "started with"),
-                              (config.hyperparameters.distill, "teacher", "learned from")):
-        if folder and stored.get(name) and Path(folder).exists() and weights_hash(folder) != stored[name]:
-            raise ConfigError(f"the weights that the run {use} have changed", folder, "choose another run folder")
+    model, stored = run.config.model, environment if isinstance(environment, dict) else {}
+    for weights, name, use in ((model.weights, "initial_weights", "started with"),
+                               (run.config.hyperparameters.distill, "teacher", "learned from")):
+        if weights and stored.get(name) and (weights == DEFAULT_WEIGHTS or Path(weights).exists()):
+            if weights_hash(replace(model, weights=weights), download=False) not in (stored[name], None):
+                raise ConfigError(f"the weights that the run {use} have changed", weights, "choose another run folder")
 
 
 def _check_results(run: Run) -> None:

@@ -28,7 +28,7 @@ from ..metrics import plot_reliability, save_predictions
 from ..models import count_parameters
 from ..quality import DataReport, leaked_test_images
 from .environment import describe_environment
-from .initial_weights import weights_hash
+from .initial_weights import weights_hash, weights_source
 from .run_warnings import mirror_warning, result_warnings
 from .seen_images import IMAGES_FILE, image_hashes
 from ..training import Callback, Checkpoints, FineTuned, History, TrainState, epoch_images, shrink_batch_size
@@ -46,9 +46,10 @@ def write_setup(run_dir: Path,
         remove_stale_temp(folder)
     atomic_write(run_dir / "config.yaml", to_yaml(replace(config, resume="auto")))  # a new run from this file must not resume it
     folders = config.model.weights, config.hyperparameters.distill
-    weights, teacher = (weights_hash(folder) if folder else None for folder in folders)
+    weights, teacher = (weights_hash(replace(config.model, weights=folder)) if folder else None for folder in folders)
     environment = describe_environment(device, splits.fingerprint, augment)
-    environment |= {"classes": list(splits.classes), "initial_weights": weights, "teacher": teacher}
+    environment |= {"classes": list(splits.classes), "initial_weights": weights, "teacher": teacher,
+                    "pretrained": weights_source(config.model)}
     write_json(run_dir / "environment.json", environment)
     save_tensors(run_dir / IMAGES_FILE, image_hashes(splits))
 
@@ -127,7 +128,7 @@ def run_metrics(config: Config,
         "format": 1,
         "data": {"name": splits.name, "fingerprint": splits.fingerprint,
                  "train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test), "test_seen": leaked},
-        "model": {"name": config.model.name, "parameters": count_parameters(model)},
+        "model": {"name": config.model.name, "parameters": count_parameters(model), "pretrained": weights_source(config.model)},
         **({"fine_tuning": fine_tuning} if fine_tuning else {}),
         "epochs": len(history), "best_epoch": history.best.epoch, "valid": valid.metrics, "test": test.metrics,
         "time": {"train_seconds": seconds, "images_per_second": history[-1].step * images / steps / seconds}}

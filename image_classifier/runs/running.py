@@ -17,16 +17,16 @@ from typing import Optional
 
 from torch import nn
 
-from ..config import ALIASES, Config, SECTIONS, Setting, check_config, convert, settings
+from ..config import ALIASES, Config, DEFAULT_WEIGHTS, SECTIONS, Setting, check_config, convert, settings
 from ..core import ArtifactError, ConfigError, DivergedError, ResourceError, Stop, available_memory
 from ..core import check_type, choose_device, locked, own_folder_if_done, threads, writable_folder
 from ..core import check_own_folder, suggest_keywords
 from ..data import Splits, check_reader, load_data, parse_extra
 from ..inference import Classifier, load_teacher
-from ..models import activation_bytes, Architecture, build_model, check_model
+from ..models import activation_bytes, Architecture, build_model, check_model, pretrained_weights
 from ..quality import check_splits
-from .choices import adopt_preprocess, check_fine_tuning, choose_settings, starts_pretrained
-from .initial_weights import check_test_unseen, load_initial_weights
+from .choices import check_fine_tuning, choose_settings, starts_pretrained
+from .initial_weights import adopt_preprocess, check_test_unseen, load_initial_weights
 from .run_checks import asks_for_more, check_existing_run, check_extension, check_run_dir
 from .run_files import run_arguments, write_results, write_setup
 from .run_folder import Run, default_run_dir, resolve_run_dir
@@ -42,6 +42,8 @@ def check_run_config(config: Config) -> Config:
     check_reader(config.data.name)
     if config.model.name != "auto":
         check_model(config.model.name, config.model.library)
+        if config.model.weights == DEFAULT_WEIGHTS:
+            pretrained_weights(config.model.name, config.model.library)
     check_fine_tuning(config)
     check_optimizer(config.hyperparameters.optimizer)
     parse_extra(config.augment.extra)
@@ -71,7 +73,7 @@ def new_model(config: Config,
     architecture = Architecture(config.model.name, p.channels, len(splits.classes), p.size, dropout, config.model.library)
     model = build_model(architecture, seed=config.seed)
     if config.model.weights:
-        load_initial_weights(model, config.model.weights, splits.classes)
+        load_initial_weights(model, config.model.weights, splits.classes, config.data.cache_dir)
     return model
 
 
@@ -104,7 +106,7 @@ def estimate_run(config: Config,
     if (path := _requested_folder(run_dir, config.resume)) and arguments["compute"].distributed.is_main:
         check_run_dir(path, config, config.resume)
         check_own_folder(path, "run")
-    splits = adopt_preprocess(config, splits or load_data(config.data, allow=config.allow))
+    splits = adopt_preprocess(splits or load_data(config.data, allow=config.allow), config.model)
     used = {name: arguments[name] for name in ("hyperparameters", "augment", "seed", "compute")}
     found = estimate(new_model(config, splits), splits, **used, teacher=_teacher(config, splits))
     if config.max_minutes:
@@ -149,7 +151,7 @@ def _train_main(config: Config, run_dir: str | Path | None, resume: str, callbac
     if path:
         check_run_dir(path, config, resume)
     with _output_folder(path):  # now, so that it is never read as data
-        data = adopt_preprocess(config, splits or load_data(config.data, allow=config.allow))
+        data = adopt_preprocess(splits or load_data(config.data, allow=config.allow), config.model)
     run = Run(path or default_run_dir(config))
     with locked(run.path):
         for folder, role in ((config.model.weights, "initial weights"), (config.hyperparameters.distill, "teacher")):
@@ -227,7 +229,7 @@ def _train_worker(config: Config, splits: Splits | None, callbacks: Iterable[Cal
     message, _, path = broadcast_text(distributed).partition(" ")
     if message == "finished":
         return Run(path, reused=True)
-    splits = adopt_preprocess(config, splits or load_data(config.data, allow=config.allow))
+    splits = adopt_preprocess(splits or load_data(config.data, allow=config.allow), config.model)
     recording = run_arguments(Path(path), config, callbacks)
     fit_or_fine_tune(config, new_model(config, splits), splits, arguments | recording)
     broadcast_text(distributed)  # wait until the main process has written the results
