@@ -45,7 +45,8 @@ def check_run_dir(run_dir: Path,
         return False
     if resume == "never":
         raise ConfigError("the run folder is not empty", run_dir, "choose another folder, or resume=auto")
-    before, config = load_config(run_dir / "config.yaml"), choose_settings(config, run_dir)
+    before = load_config(run_dir / "config.yaml")
+    config = config if before.model.name == "auto" else choose_settings(config, run_dir)
     changed, more = differences(before, config), asks_for_more(before, config)
     if changed and not (more and resume != "auto") and (Run(run_dir).finished or CHANGE not in config.allow):
         problems = join_problems([f"{key} {old} there, {new} now" for key, old, new in changed])
