@@ -154,7 +154,7 @@ def _describe_entry(place: Path, name: str, kind: str) -> CacheEntry:
              if file != MARKER]
     about = read_about(place) if kind == DECODED else None
     used = max((one.st_mtime for folder, one in facts if folder == str(place)), default=place.stat().st_mtime)
-    complete = kind != DECODED or read_index(place) is not None
+    complete = _weights_name(place) != "" if kind == WEIGHTS else kind != DECODED or read_index(place) is not None
     return CacheEntry(name, kind, about["data"] if about else "", sum(one.st_size for _, one in facts),
                       about and about["shape"][0], complete, used, place)
 

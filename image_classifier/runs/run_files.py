@@ -40,11 +40,11 @@ def write_setup(run_dir: Path,
                 augment: str | None = None,  # `augment_source` of the user's augmentations
                ) -> None:
     "Write what is known before the first step: configuration, environment, hashes of the images."
+    weights = weights_hash(config.model) if config.model.weights else None
     own_folder(run_dir, "run")
     for folder in (run_dir, run_dir / "predictions", run_dir / "checkpoints"):
         remove_stale_temp(folder)
     atomic_write(run_dir / "config.yaml", to_yaml(replace(config, resume="auto")))  # a new run from this file must not resume it
-    weights = weights_hash(config.model) if config.model.weights else None
     environment = describe_environment(device, splits.fingerprint, augment)
     environment |= {"classes": list(splits.classes), "initial_weights": weights, "pretrained": weights_source(config.model)}
     write_json(run_dir / "environment.json", environment)
