@@ -198,8 +198,7 @@ def review_labels(config: Any,  # a Config
     from image_classifier.quality import all_images, cross_val_probabilities, describe_cost, label_issues, likely_label_errors
     from image_classifier.quality import FOLDS, save_label_errors
     from image_classifier.training import CountProgress, make_progress
-    from image_classifier.runs import adopt_preprocess
-    splits = adopt_preprocess(load_data(config.data, allow=config.allow), config.model)
+    splits = load_data(config.data, allow=config.allow)
     click.echo(describe_cost(splits, config), err=True)
     images, progress = all_images(splits), [CountProgress("network", FOLDS), make_progress()]
     errors = likely_label_errors(cross_val_probabilities(splits, config, callbacks=progress), images.targets)

@@ -174,10 +174,13 @@ def _describe_entry(place: Path, name: str, kind: str) -> CacheEntry:
              if file != MARKER]
     about = read_about(place) if kind == DECODED else None
     used = max((one.st_mtime for folder, one in facts if folder == str(place)), default=place.stat().st_mtime)
+    complete = kind not in (DECODED, DOWNLOAD, WEIGHTS)
     if kind == DOWNLOAD:
         complete = _download_names(name) <= set(os.listdir(place))
-    else:
-        complete = kind != DECODED or read_index(place) is not None
+    elif kind == WEIGHTS:
+        complete = _text_of(place / WEIGHTS_ABOUT, "name") != ""
+    elif kind == DECODED:
+        complete = read_index(place) is not None
     data, images = (about["data"], about["shape"][0]) if about else ("", None)
     if kind == FEATURES:
         data, images = _text_of(place / ABOUT, "data"), sum(features_parts(place).values())

@@ -6,7 +6,7 @@
 __all__ = ['read_published', 'own_names', 'hub_path', 'published_tensors', 'published_hash', 'adopt_tensors', 'load_pretrained',
            'load_weights_file', 'adopt_normalization']
 
-# %% ../../nbs/models/80_pretrained.ipynb #ae0879ce
+# %% ../../nbs/models/80_pretrained.ipynb #e09f79cd
 import contextlib
 import hashlib
 import io
@@ -21,8 +21,8 @@ import torch
 from torch import nn
 
 from ..core import (
-    ArtifactError, ConfigError, DataError, ImageClassifierError, load_state, load_tensors, locked, own_folder, quoted, read_bytes,
-    read_json, require, ResourceError, save_tensors, sha256_of, summarize, write_json)
+    ArtifactError, ConfigError, DataError, ImageClassifierError, load_state, load_tensors, locked, MARKER, own_folder, quoted,
+    read_bytes, read_json, remove_files, require, ResourceError, save_tensors, sha256_of, summarize, write_json)
 from ..data import cache_folder, fetch, Preprocess, RemoteFile, WEIGHTS_ABOUT, WEIGHTS_FILE
 from .adapters import adapt_channels, timm_model, torchvision_model
 from .efficientnet_lite import efficientnet_lite0
@@ -98,7 +98,7 @@ def own_names(architecture: Architecture,  # of a network of torchvision
             found[name] = found.pop(theirs)
     return found
 
-# %% ../../nbs/models/80_pretrained.ipynb #71d420b7
+# %% ../../nbs/models/80_pretrained.ipynb #dd588ec8
 _OFFLINE = "connect to the internet once, put the file into {}, or start from random weights (model.weights=null)"
 
 
@@ -112,12 +112,13 @@ def _torchvision_tensors(weights: PretrainedWeights, folder: Path) -> dict[str, 
     try:
         path = fetch([RemoteFile(name, f"sha256:{weights.sha256}", (TORCHVISION_URL,))], folder)[0]
     except DataError as problem:
+        remove_files(folder, [MARKER])
         raise ArtifactError(problem.what, todo=_OFFLINE.format(quoted(known, 200))) from problem
     tensors = read_published(path, weights.sha256, _OFFLINE.format(quoted(known, 200)))
     path.unlink()
     return tensors
 
-# %% ../../nbs/models/80_pretrained.ipynb #d52aaa1a
+# %% ../../nbs/models/80_pretrained.ipynb #1bc56cfa
 def hub_path(weights: PretrainedWeights,  # of a network of timm
              download: bool = True,  # False: only if it is there already
             ) -> Path | None:  # None: not there
@@ -132,7 +133,9 @@ def hub_path(weights: PretrainedWeights,  # of a network of timm
     try:
         return Path(os.path.realpath(hub.hf_hub_download(repository, file)))
     except Exception as problem:  # of many kinds: no network, no such file, no disk space
-        raise ArtifactError(f"cannot download {file} of huggingface.co/{repository}: {summarize(problem)}", todo=(
+        offline = isinstance(problem, hub.errors.LocalEntryNotFoundError)
+        reason = "no connection, and it is not in the Hub's cache" if offline else summarize(problem).rstrip(".")
+        raise ArtifactError(f"cannot download {file} of huggingface.co/{repository}: {reason}", todo=(
             "connect to the internet once, or download the file elsewhere and name it: model.weights=FILE")) from problem
 
 

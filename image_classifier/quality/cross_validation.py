@@ -18,7 +18,7 @@ from ..config import check_config, Config, DEFAULT_WEIGHTS
 from ..core import ConfigError, DataError, hash_parts, join_problems, permutation, quoted
 from ..data import connected_groups, Dataset, IndexedArrayView, Preprocess, Splits, stratified_sample
 from ..metrics import predict_logits, probabilities as softmax
-from ..models import Architecture, build_model, load_pretrained
+from ..models import adopt_normalization, Architecture, build_model, load_pretrained, pretrained_weights
 from .duplicates import find_near_duplicates, thumbnails
 from ..training import body_hash, Callback, extract_features, fit, fit_probe, shrink_batch_size, training_arguments
 
@@ -135,6 +135,17 @@ def describe_cost(splits: Splits,
             f"{times:.1f} times the work of a run of {full} epochs")
 
 # %% ../../nbs/quality/80_cross_validation.ipynb #70cb2d93
+def _with_normalization(splits: Splits, config: Config) -> Splits:
+    "Return the splits with the normalization of published weights, if they are asked for; refuse other weights."
+    if config.model.weights not in (None, DEFAULT_WEIGHTS):
+        raise ConfigError("these weights may have been trained on the images to judge", "model.weights",
+                          f"leave it out, or use {DEFAULT_WEIGHTS}")
+    if config.model.weights is None:
+        return splits
+    weights = pretrained_weights(config.model.name, config.model.library)
+    return replace(splits, preprocess=adopt_normalization(splits.preprocess, weights))
+
+
 def cross_val_probabilities(splits: Splits,
                             config: Config,  # model, hyperparameters, augment, seed, device
                             folds: int = FOLDS,
@@ -142,6 +153,7 @@ def cross_val_probabilities(splits: Splits,
                             callbacks: Iterable[Callback] = (),  # of every training
                            ) -> np.ndarray:  # (N,K) float64, in the order of `all_images`
     "Predict every image with a network that was not trained on it."
+    splits = _with_normalization(splits, config)
     everything, p, callbacks = all_images(splits), splits.preprocess, list(callbacks)
     dropout = config.hyperparameters.dropout
     architecture = Architecture(config.model.name, p.channels, len(splits.classes), p.size, dropout, config.model.library)

@@ -41,12 +41,12 @@ def write_setup(run_dir: Path,
                 augment: str | None = None,  # `augment_source` of the user's augmentations
                ) -> None:
     "Write what is known before the first step: configuration, environment, hashes of the images."
+    files = config.model.weights, config.hyperparameters.distill
+    weights, teacher = (weights_hash(replace(config.model, weights=file)) if file else None for file in files)
     own_folder(run_dir, "run")
     for folder in (run_dir, run_dir / "predictions", run_dir / "checkpoints"):
         remove_stale_temp(folder)
     atomic_write(run_dir / "config.yaml", to_yaml(replace(config, resume="auto")))  # a new run from this file must not resume it
-    folders = config.model.weights, config.hyperparameters.distill
-    weights, teacher = (weights_hash(replace(config.model, weights=folder)) if folder else None for folder in folders)
     environment = describe_environment(device, splits.fingerprint, augment)
     environment |= {"classes": list(splits.classes), "initial_weights": weights, "teacher": teacher,
                     "pretrained": weights_source(config.model)}
