@@ -67,7 +67,7 @@ class DataConfig:
     max_bytes: int = _key(50_000_000, "maximum size of an image file, in bytes", ge=1, le=4_000_000_000)
     memory_limit: int = _key(4_000_000_000, "bytes of decoded images to hold in memory; more are mapped from the cache", ge=0)
     cache_dir: Optional[str] = _key(None, "folder for downloads and decoded images; null: the platform's cache folder")
-    cache_limit: int = _key(50_000_000_000, "bytes of decoded images to keep in the cache; least recently used are deleted", ge=0)
+    cache_limit: int = _key(50_000_000_000, "bytes of decoded images and features to cache; least recently used go first", ge=0)
     download: bool = _key(True, "download a public data set that is missing")
 
 # %% ../../nbs/config/10_schema.ipynb #dn000002

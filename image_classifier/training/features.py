@@ -25,7 +25,7 @@ from ..core import ArtifactError, autocast, check_type, ConfigError, load_tensor
 from ..core import ResourceError, save_tensors, translate_torch_errors, write_json
 from ..data import ABOUT, batches, cache_folder, Dataset, evict, exclusive_entry, FEATURES, FEATURES_LOCK
 from ..data import features_parts, Preprocess
-from ..models import evaluating, find_classifier
+from ..models import Architecture, evaluating, find_classifier
 
 # %% ../../nbs/training/82_features.ipynb #bd2937e0
 def _batch_size(preprocess: Preprocess, device: torch.device) -> int:
@@ -71,7 +71,9 @@ def body_hash(model: nn.Module,  # with a head that `find_classifier` finds
              ) -> str:  # 64 hexadecimal digits
     "Return a hash of the network without its classifier layer."
     head = find_classifier(model)
-    found = hashlib.sha256(getattr(getattr(model, "architecture", None), "name", type(model).__qualname__).encode())
+    known = getattr(model, "architecture", None)  # of `build_model`
+    name = f"{known.library}/{known.name}" if isinstance(known, Architecture) else type(model).__qualname__
+    found = hashlib.sha256(name.encode())
     for name, layer in model.named_modules():
         if name != head:
             found.update(f"\0{name} {type(layer).__qualname__} {layer.extra_repr()}".encode())
@@ -196,7 +198,8 @@ def extract_features(model: nn.Module,  # (B,C,S,S) -> (B,K), with a head that `
     known = _read_entry(folder, layer.in_features)[0] if own_folder_kind(folder.parent) == "cache" else {}
     missing = len({digest.tobytes() for digest in digests} - known.keys())
     if missing:
-        name = getattr(getattr(model, "architecture", None), "name", type(model).__name__)
+        known_as = getattr(model, "architecture", None)
+        name = known_as.name if isinstance(known_as, Architecture) else type(model).__name__
         size = (len(known) + missing) * (layer.in_features * 4 + 16) + (1 << 16)
         with _writable_entry(folder, size, cache_limit, f"{name} at {preprocess.size} px") as writable:
             if writable:

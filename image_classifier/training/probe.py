@@ -264,7 +264,15 @@ def _search(paths: dict[int, _Path],  # by the fold that is held out
     results = _compare(np.array(losses), right)
     return results, *found[_choose(results)]
 
-# %% ../../nbs/training/84_probe.ipynb #40c88f73
+# %% ../../nbs/training/84_probe.ipynb #016c49fa
+def _together(features: np.ndarray, targets: np.ndarray, valid_features: np.ndarray, valid_targets: np.ndarray,
+              class_weights: Optional[Sequence[float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Return features, targets and weights of training and validation images; row by row in memory, so that sums have one order."
+    images, labels = np.concatenate([features, valid_features]), np.concatenate([targets, valid_targets])
+    weights = np.ones(len(labels)) if class_weights is None else np.asarray(class_weights, np.float64)[labels]
+    return np.ascontiguousarray(images), labels, weights
+
+# %% ../../nbs/training/84_probe.ipynb #541cdb06
 _EXACT = 1e-7  # tolerance of the final fit
 _DEFAULT_STRENGTH, _FEWEST = 1.0, 10  # the strength if fewer than ten images are held out
 
@@ -280,8 +288,7 @@ def fit_probe(features: np.ndarray,  # (N,F) of the training images
     "Fit a linear classifier to the training images; choose its strength on images that it has not seen."
     _check_training(features, targets, classes)
     _check(valid_features, valid_targets, classes, "validation features")
-    images, labels = np.concatenate([features, valid_features]), np.concatenate([targets, valid_targets])
-    weights = np.ones(len(labels)) if class_weights is None else np.asarray(class_weights, np.float64)[labels]
+    images, labels, weights = _together(features, targets, valid_features, valid_targets, class_weights)
     fold = np.repeat([-1, 0], [len(targets), len(valid_targets)])
     if len(labels) < _FEW:
         fold[:len(targets)] = _training_folds(targets, units)
@@ -299,7 +306,7 @@ def fit_probe(features: np.ndarray,  # (N,F) of the training images
     held_out_targets = labels[fold >= 0] if enough else valid_targets
     return _describe(main, strength, curve, valid_logits, held_out, held_out_targets, valid_targets)
 
-# %% ../../nbs/training/84_probe.ipynb #580510c0
+# %% ../../nbs/training/84_probe.ipynb #a07a42c5
 def _describe(main: _Path, strength: float, curve: list[StrengthResult], valid_logits: np.ndarray, held_out_logits: np.ndarray,
               held_out_targets: np.ndarray, valid_targets: np.ndarray) -> Probe:
     "Return the `Probe` of a path that was fitted to the training images."
@@ -310,7 +317,7 @@ def _describe(main: _Path, strength: float, curve: list[StrengthResult], valid_l
     return Probe(*main.linear(), strength, tuple(curve), *train, *valid, valid_logits.astype(np.float32),
                  held_out_logits.astype(np.float32), held_out_targets)
 
-# %% ../../nbs/training/84_probe.ipynb #b7d57498
+# %% ../../nbs/training/84_probe.ipynb #42e558b0
 def refit(probe: Probe,  # from `fit_probe`
           features: np.ndarray,  # (N,F) of the training images
           targets: np.ndarray,  # (N,)
@@ -321,14 +328,13 @@ def refit(probe: Probe,  # from `fit_probe`
     "Return the probe with weight and bias fitted to training and validation images together."
     if not len(valid_targets):
         return probe
-    images, labels = np.concatenate([features, valid_features]), np.concatenate([targets, valid_targets])
-    weights = np.ones(len(labels)) if class_weights is None else np.asarray(class_weights, np.float64)[labels]
+    images, labels, weights = _together(features, targets, valid_features, valid_targets, class_weights)
     path = _Path(images, labels, weights, images[:0], len(probe.bias))
     path.fit(probe.strength, _EXACT)
     weight, bias = path.linear()
     return replace(probe, weight=weight, bias=bias)
 
-# %% ../../nbs/training/84_probe.ipynb #85748d59
+# %% ../../nbs/training/84_probe.ipynb #776f76d1
 def set_head(model: nn.Module,  # changed in place
              probe: Probe,
             ) -> None:
@@ -344,7 +350,7 @@ def set_head(model: nn.Module,  # changed in place
         layer.weight.copy_(torch.from_numpy(probe.weight))
         layer.bias.copy_(torch.from_numpy(probe.bias))
 
-# %% ../../nbs/training/84_probe.ipynb #5b8240d0
+# %% ../../nbs/training/84_probe.ipynb #6fffb87e
 def _votes(features: np.ndarray,  # (N,F) of the training images
            targets: np.ndarray,  # (N,)
            queries: np.ndarray,  # (M,F)
@@ -370,7 +376,7 @@ def nearest_neighbors(features: np.ndarray,  # (N,F) of the training images
     "Return the class that most of the nearest training images have."
     return _votes(features, targets, queries, [min(count, len(features))])[0]
 
-# %% ../../nbs/training/84_probe.ipynb #ade1413c
+# %% ../../nbs/training/84_probe.ipynb #e2d7a744
 NEIGHBORS = (1, 3, 5, 10, 20, 50)
 
 
