@@ -55,6 +55,9 @@ TECHNIQUES = {
     "both": dict(augment=AugmentConfig(mixup=0.4, cutmix=1.0, translate=0.1), gradient_accumulation=3),
     "class weights": dict(class_weights=["balanced"], focal_gamma=1.0, ema_decay=0.9),
     "balanced sampling": dict(balanced_sampling=True, augment=AugmentConfig(translate=0.2), batch_size=15),
+    "swa": dict(swa_start=0.4, scheduler_type="none", augment=AugmentConfig(translate=0.1)), "swa, early": dict(swa_start=0.1, optimizer="sgd", warmup_epochs=1.0),
+    "policies": dict(augment=AugmentConfig(trivial=True, resized_crop=0.3, erasing=0.5, color_jitter=0.2, rotation=10.0)),
+    "randaugment": dict(augment=AugmentConfig(randaugment=15, mixup=0.2), balanced_sampling=True),
     "distillation": dict(teacher=network(9), augment=AugmentConfig(mixup=0.4)),
 }
 
@@ -84,7 +87,7 @@ def test_a_checkpoint_from_before_these_settings_still_resumes(tmp_path):
     assert fitted(tmp_path) == expected
 
 
-NEW_KEYS = {"mixup", "cutmix", "class_weights", "focal_gamma", "balanced_sampling", "distill_weight", "distill_temperature", "teacher"}
+NEW_KEYS = {"swa_start", "resized_crop", "trivial", "randaugment", "erasing", "mixup", "cutmix", "class_weights", "focal_gamma", "balanced_sampling", "distill_weight", "distill_temperature", "teacher"}
 
 
 @pytest.mark.parametrize("settings, text", [(dict(focal_gamma=1.0), "focal_gamma 0.0 then, 1.0 now"), (dict(augment=AugmentConfig(mixup=0.1)), "augment.mixup 0.0 then, 0.1 now"),
@@ -141,7 +144,9 @@ def test_a_class_without_images_does_not_disturb_balanced_weights():
     ("hyperparameters.class_weights=[0:-2]", "must be balanced, or a list of classes with weights"),
     ("hyperparameters.class_weights=balanced hyperparameters.balanced_sampling=true", "both make the classes count the same"),
     ("hyperparameters.focal_gamma=-1", "focal_gamma must be a finite number >= 0"), ("augment.mixup=nan", "augment.mixup must be a finite number"),
-    ("hyperparameters.distill=/nowhere/run", "/nowhere/run"),
+    ("hyperparameters.distill=/nowhere/run", "/nowhere/run"), ("hyperparameters.swa_start=0.5 hyperparameters.ema_decay=0.9", "both average the weights. use one of them"),
+    ("hyperparameters.swa_start=1", "swa_start must be a finite number >= 0 and < 1"), ("augment.trivial=true augment.randaugment=9", "both pick operations at random. use one of them"),
+    ("augment.randaugment=31", "augment.randaugment must be >= 0 and <= 30, got 31"), ("augment.erasing=1.5", "augment.erasing must be a finite number >= 0 and <= 1"),
 ])
 def test_settings_that_cannot_work_are_one_line_and_leave_nothing_behind(words, text, tmp_path):
     with pytest.raises((ConfigError, ArtifactError, DataError), match=text) as caught:
@@ -182,6 +187,33 @@ def test_a_repeated_image_is_augmented_differently_each_time():
     fit(model, splits, Hyperparameters(num_epochs=1, batch_size=20, balanced_sampling=True), augment=AugmentConfig(rotation=90.0, color_jitter=0.9))
     fit(other := network(), splits, Hyperparameters(num_epochs=1, batch_size=20, balanced_sampling=True))
     assert len(seen) == 20 and len({image.numpy().tobytes() for image in seen}) == 20 and other is not model
+
+
+# Weight averaging
+
+
+def test_the_mean_of_the_weights_gets_its_own_statistics_of_batch_normalization():
+    "The statistics of the validated network are those of training images under the mean weights, to the last bit."
+    from image_classifier.data import batches
+    from image_classifier.core import permutation
+    from image_classifier.training.norm_statistics import estimate_norm_statistics
+    fitted(model=(model := network()), swa_start=0.3, scheduler_type="none")
+    expected = network()
+    expected.load_state_dict(model.state_dict())
+    rows = permutation(48, 3, 0)
+    estimate_norm_statistics(expected, ["1"], (part.inputs for part in batches(digits().train, digits().preprocess, 16, rows)))
+    assert torch.equal(expected[1].running_mean, model[1].running_mean) and torch.equal(expected[1].running_var, model[1].running_var)
+    assert not model.training
+
+
+def test_a_frozen_normalization_is_not_estimated_again():
+    class Frozen(nn.BatchNorm2d):
+        def train(self, mode=True):
+            return super().train(False)
+    model = network()
+    model[1] = Frozen(8)
+    fitted(model=model, swa_start=0.3)
+    assert torch.equal(model[1].running_mean, torch.zeros(8)) and torch.equal(model[1].running_var, torch.ones(8))
 
 
 # Distillation

@@ -21,3 +21,4 @@ from .schedulers import SCHEDULES as SCHEDULES, Schedule as Schedule, lr_at_step
 from .setup import epoch_images as epoch_images, epoch_order as epoch_order, shrink_batch_size as shrink_batch_size, setup_training as setup_training, training_arguments as training_arguments
 from .state import TrainSetup as TrainSetup, TrainState as TrainState, snapshot as snapshot
 from .step import train_step as train_step
+from .swa import make_average as make_average, make_swa as make_swa
