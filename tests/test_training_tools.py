@@ -1,6 +1,8 @@
 "Losses, mixing, balanced sampling, averages and the learning-rate finder: right in parts, exactly resumed, refused where they cannot work."
+import hashlib
 import json
 import random
+import shutil
 from dataclasses import replace
 from functools import cache
 
@@ -9,12 +11,14 @@ import pytest
 import torch
 from torch import nn
 
+from image_classifier.cli.app import main
 from image_classifier.config import AugmentConfig, Hyperparameters, compose
 from image_classifier.core import ArtifactError, ConfigError, DataError, Stop
 from image_classifier.data import load_data
+from image_classifier.metrics import predict_logits
 from image_classifier.models import build_model, seeded_init
 from image_classifier.runs import train
-from image_classifier.training import Callback, Checkpoints, estimate, fit
+from image_classifier.training import Callback, Checkpoints, estimate, find_lr, fit, LRFinder
 
 
 @cache
@@ -227,10 +231,8 @@ def test_a_student_learns_from_a_run_and_resumes_only_with_the_same_teacher(tmp_
     stored = json.loads((run.path / "environment.json").read_text())
     assert len(stored["teacher"]) == 64 and train(config, tmp_path / "run", splits=digits()).reused
     other = train(compose([*words, "seed=7"]), tmp_path / "other", splits=digits())
-    for name in ("classifier",):
-        import shutil
-        shutil.rmtree(teacher.path / name)
-        shutil.copytree(other.path / name, teacher.path / name)
+    shutil.rmtree(teacher.path / "classifier")
+    shutil.copytree(other.path / "classifier", teacher.path / "classifier")
     with pytest.raises(ConfigError, match="the weights that the run learned from have changed"):
         train(config, tmp_path / "run", splits=digits())
 
@@ -249,3 +251,64 @@ def test_a_teacher_is_left_as_it_was_and_its_cost_is_estimated():
     fitted(teacher=teacher)
     assert teacher.training and all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
     assert estimate(network(), digits(), epochs=1, batch_size=16, seconds=0.05, teacher=teacher).seconds > 0
+
+
+# The learning-rate finder
+
+
+def state_of(model):
+    "Return a hash of weights and buffers, modes, and the generators of torch, NumPy and Python."
+    total = hashlib.sha256(repr((random.getstate(), np.random.get_state(), [module.training for module in model.modules()])).encode())
+    total.update(torch.get_rng_state().numpy().tobytes())
+    for name, tensor in model.state_dict().items():
+        total.update(name.encode() + tensor.numpy().tobytes())
+    return total.hexdigest()
+
+
+@pytest.mark.parametrize("settings", [{}, dict(hyperparameters=Hyperparameters(batch_size=16, optimizer="sgd", swa_start=0.5, class_weights=["balanced"])),
+                                      dict(augment=AugmentConfig(trivial=True, cutmix=1.0), teacher=network(9))])
+def test_a_search_changes_nothing_and_a_training_after_it_is_the_same(settings):
+    searched, fresh = network(), network()
+    optimizer = torch.optim.Adam(searched.parameters())
+    before = state_of(searched), repr(optimizer.state_dict())
+    found = find_lr(searched, digits(), **settings, **({} if "hyperparameters" in settings else {"batch_size": 16}), steps=30)
+    assert (state_of(searched), repr(optimizer.state_dict())) == before and len(found.rates) == len(found.losses) > 10
+    assert all(weight.grad is None for weight in searched.parameters())
+    assert fitted(model=searched) == fitted(model=fresh)
+
+
+def test_a_search_is_repeatable_and_depends_on_the_seed():
+    first, again, other = (find_lr(network(), digits(), batch_size=16, seed=seed, steps=25) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_the_suggested_rate_trains_digits_well():
+    splits = load_data("digits")
+    for optimizer in ("adam", "sgd"):
+        hyper = Hyperparameters(optimizer=optimizer, num_epochs=8, scheduler_type="onecycle", dropout=0.0)
+        model = build_model("simple_cnn", channels=1, classes=10, size=8, seed=1)
+        rate = find_lr(model, splits, hyper).suggestion
+        fit(model, splits, replace(hyper, learning_rate=rate))
+        accuracy = (predict_logits(model, splits.test, splits.preprocess).argmax(1).numpy() == splits.test.targets).mean()
+        assert accuracy >= 0.97, (optimizer, rate, accuracy)
+
+
+def test_a_search_that_learns_nothing_or_breaks_at_once_says_so():
+    frozen = network()
+    frozen[6].weight.data.zero_()
+    nothing = find_lr(frozen.requires_grad_(True), digits(), batch_size=16, steps=20, lowest=1e-30, highest=1e-29)
+    assert nothing.suggestion is None or nothing.suggestion > 0
+    assert "use more steps, or check images and labels" in str(LRFinder((1e-3,) * 20, tuple(map(float, range(20)))))
+    broken = network()
+    broken[6].bias.data.fill_(float("nan"))
+    with pytest.raises(ConfigError, match="output for one image is not finite"):
+        find_lr(broken, digits(), batch_size=16)
+
+
+def test_find_lr_on_the_command_line_writes_one_new_figure(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["find-lr", "data=digits", "--out", "lr.png", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert 1e-5 < found["suggestion"] < 0.1 and len(found["rates"]) == len(found["smoothed"])
+    assert [path.name for path in tmp_path.iterdir()] == ["lr.png"]
+    assert main(["find-lr", "data=digits", "--out", "lr.png"]) == 2 and "the file exists" in capsys.readouterr().err
