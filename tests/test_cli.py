@@ -655,7 +655,7 @@ def test_completion_knows_every_network():
 def test_every_command_that_a_module_defines_is_in_ic():
     modules = [load_module(module_of(path)) for path in NBS.glob("cli/*_commands.ipynb")]
     defined = {name: found for module in modules for name, found in vars(module).items() if isinstance(found, click.Command)}
-    assert defined == {f"{name.replace(' ', '_')}_command": found for name, found in COMMANDS.items()}
+    assert defined == {f"{name.replace(' ', '_').replace('-', '_')}_command": found for name, found in COMMANDS.items()}
 
 
 def test_the_package_offers_main_only():

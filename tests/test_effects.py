@@ -171,6 +171,15 @@ def average_is_evaluated_and_kept(key, folder):
     torch.testing.assert_close(vector(averaged.model), expected)
 
 
+@experiment("hyperparameters.swa_start")
+def mean_of_the_last_weights_is_evaluated_and_kept(key, folder):
+    averaged, whole = (trained(swa_start=share, num_epochs=4, scheduler_type="linear") for share in (0.5, 0.0))  # eight steps
+    assert same(averaged.weights[:6], whole.weights[:6]) and averaged.rates[4:] == pytest.approx([0.05] * 4, rel=1e-4)
+    best = min(averaged.history, key=lambda result: result.valid_loss)
+    assert best.epoch == 4  # steps 5 to 8 are averaged
+    torch.testing.assert_close(vector(averaged.model), torch.stack(averaged.weights[5:]).mean(0))
+
+
 @experiment("hyperparameters.gradient_accumulation")
 def parts_of_a_batch_are_computed_one_after_the_other(key, folder):
     cut = trained(gradient_accumulation=4)
@@ -306,9 +315,10 @@ def step_length_is_limited(key, folder):
 # Augmentation
 
 
-@experiment("augment.horizontal_flip", "augment.translate", "augment.rotation", "augment.color_jitter")
+@experiment("augment.horizontal_flip", "augment.translate", "augment.rotation", "augment.color_jitter", "augment.resized_crop", "augment.trivial", "augment.randaugment", "augment.erasing")
 def images_are_augmented_in_training_only(key, folder):
-    changed = trained(**{key: {"horizontal_flip": True, "translate": 0.2, "rotation": 30.0, "color_jitter": 0.5}[key]})
+    changed = trained(**{key: {"horizontal_flip": True, "translate": 0.2, "rotation": 30.0, "color_jitter": 0.5, "resized_crop": 0.3, "trivial": True, "randaugment": 9,
+                               "erasing": 0.5}[key]})
     assert not torch.allclose(changed.train_inputs[0], plain().train_inputs[0]) and not torch.equal(changed.step, plain().step)
     assert same(changed.eval_inputs, plain().eval_inputs)
     if key == "horizontal_flip":

@@ -1,6 +1,8 @@
 "Losses, mixing, balanced sampling, averages and the learning-rate finder: right in parts, exactly resumed, refused where they cannot work."
+import hashlib
 import json
 import random
+import shutil
 from dataclasses import replace
 from functools import cache
 
@@ -9,12 +11,14 @@ import pytest
 import torch
 from torch import nn
 
+from image_classifier.cli.app import main
 from image_classifier.config import AugmentConfig, Hyperparameters, compose
 from image_classifier.core import ArtifactError, ConfigError, DataError, Stop
 from image_classifier.data import load_data
+from image_classifier.metrics import predict_logits
 from image_classifier.models import build_model, seeded_init
 from image_classifier.runs import train
-from image_classifier.training import Callback, Checkpoints, estimate, fit
+from image_classifier.training import Callback, Checkpoints, estimate, find_lr, fit, LRFinder
 
 
 @cache
@@ -55,6 +59,9 @@ TECHNIQUES = {
     "both": dict(augment=AugmentConfig(mixup=0.4, cutmix=1.0, translate=0.1), gradient_accumulation=3),
     "class weights": dict(class_weights=["balanced"], focal_gamma=1.0, ema_decay=0.9),
     "balanced sampling": dict(balanced_sampling=True, augment=AugmentConfig(translate=0.2), batch_size=15),
+    "swa": dict(swa_start=0.4, scheduler_type="none", augment=AugmentConfig(translate=0.1)), "swa, early": dict(swa_start=0.1, optimizer="sgd", warmup_epochs=1.0),
+    "policies": dict(augment=AugmentConfig(trivial=True, resized_crop=0.3, erasing=0.5, color_jitter=0.2, rotation=10.0)),
+    "randaugment": dict(augment=AugmentConfig(randaugment=15, mixup=0.2), balanced_sampling=True),
     "distillation": dict(teacher=network(9), augment=AugmentConfig(mixup=0.4)),
 }
 
@@ -84,7 +91,7 @@ def test_a_checkpoint_from_before_these_settings_still_resumes(tmp_path):
     assert fitted(tmp_path) == expected
 
 
-NEW_KEYS = {"mixup", "cutmix", "class_weights", "focal_gamma", "balanced_sampling", "distill_weight", "distill_temperature", "teacher"}
+NEW_KEYS = {"swa_start", "resized_crop", "trivial", "randaugment", "erasing", "mixup", "cutmix", "class_weights", "focal_gamma", "balanced_sampling", "distill_weight", "distill_temperature", "teacher"}
 
 
 @pytest.mark.parametrize("settings, text", [(dict(focal_gamma=1.0), "focal_gamma 0.0 then, 1.0 now"), (dict(augment=AugmentConfig(mixup=0.1)), "augment.mixup 0.0 then, 0.1 now"),
@@ -141,7 +148,9 @@ def test_a_class_without_images_does_not_disturb_balanced_weights():
     ("hyperparameters.class_weights=[0:-2]", "must be balanced, or a list of classes with weights"),
     ("hyperparameters.class_weights=balanced hyperparameters.balanced_sampling=true", "both make the classes count the same"),
     ("hyperparameters.focal_gamma=-1", "focal_gamma must be a finite number >= 0"), ("augment.mixup=nan", "augment.mixup must be a finite number"),
-    ("hyperparameters.distill=/nowhere/run", "/nowhere/run"),
+    ("hyperparameters.distill=/nowhere/run", "/nowhere/run"), ("hyperparameters.swa_start=0.5 hyperparameters.ema_decay=0.9", "both average the weights. use one of them"),
+    ("hyperparameters.swa_start=1", "swa_start must be a finite number >= 0 and < 1"), ("augment.trivial=true augment.randaugment=9", "both pick operations at random. use one of them"),
+    ("augment.randaugment=31", "augment.randaugment must be >= 0 and <= 30, got 31"), ("augment.erasing=1.5", "augment.erasing must be a finite number >= 0 and <= 1"),
 ])
 def test_settings_that_cannot_work_are_one_line_and_leave_nothing_behind(words, text, tmp_path):
     with pytest.raises((ConfigError, ArtifactError, DataError), match=text) as caught:
@@ -184,6 +193,33 @@ def test_a_repeated_image_is_augmented_differently_each_time():
     assert len(seen) == 20 and len({image.numpy().tobytes() for image in seen}) == 20 and other is not model
 
 
+# Weight averaging
+
+
+def test_the_mean_of_the_weights_gets_its_own_statistics_of_batch_normalization():
+    "The statistics of the validated network are those of training images under the mean weights, to the last bit."
+    from image_classifier.data import batches
+    from image_classifier.core import permutation
+    from image_classifier.training.norm_statistics import estimate_norm_statistics
+    fitted(model=(model := network()), swa_start=0.3, scheduler_type="none")
+    expected = network()
+    expected.load_state_dict(model.state_dict())
+    rows = permutation(48, 3, 0)
+    estimate_norm_statistics(expected, ["1"], (part.inputs for part in batches(digits().train, digits().preprocess, 16, rows)))
+    assert torch.equal(expected[1].running_mean, model[1].running_mean) and torch.equal(expected[1].running_var, model[1].running_var)
+    assert not model.training
+
+
+def test_a_frozen_normalization_is_not_estimated_again():
+    class Frozen(nn.BatchNorm2d):
+        def train(self, mode=True):
+            return super().train(False)
+    model = network()
+    model[1] = Frozen(8)
+    fitted(model=model, swa_start=0.3)
+    assert torch.equal(model[1].running_mean, torch.zeros(8)) and torch.equal(model[1].running_var, torch.ones(8))
+
+
 # Distillation
 
 
@@ -195,10 +231,8 @@ def test_a_student_learns_from_a_run_and_resumes_only_with_the_same_teacher(tmp_
     stored = json.loads((run.path / "environment.json").read_text())
     assert len(stored["teacher"]) == 64 and train(config, tmp_path / "run", splits=digits()).reused
     other = train(compose([*words, "seed=7"]), tmp_path / "other", splits=digits())
-    for name in ("classifier",):
-        import shutil
-        shutil.rmtree(teacher.path / name)
-        shutil.copytree(other.path / name, teacher.path / name)
+    shutil.rmtree(teacher.path / "classifier")
+    shutil.copytree(other.path / "classifier", teacher.path / "classifier")
     with pytest.raises(ConfigError, match="the weights that the run learned from have changed"):
         train(config, tmp_path / "run", splits=digits())
 
@@ -217,3 +251,64 @@ def test_a_teacher_is_left_as_it_was_and_its_cost_is_estimated():
     fitted(teacher=teacher)
     assert teacher.training and all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
     assert estimate(network(), digits(), epochs=1, batch_size=16, seconds=0.05, teacher=teacher).seconds > 0
+
+
+# The learning-rate finder
+
+
+def state_of(model):
+    "Return a hash of weights and buffers, modes, and the generators of torch, NumPy and Python."
+    total = hashlib.sha256(repr((random.getstate(), np.random.get_state(), [module.training for module in model.modules()])).encode())
+    total.update(torch.get_rng_state().numpy().tobytes())
+    for name, tensor in model.state_dict().items():
+        total.update(name.encode() + tensor.numpy().tobytes())
+    return total.hexdigest()
+
+
+@pytest.mark.parametrize("settings", [{}, dict(hyperparameters=Hyperparameters(batch_size=16, optimizer="sgd", swa_start=0.5, class_weights=["balanced"])),
+                                      dict(augment=AugmentConfig(trivial=True, cutmix=1.0), teacher=network(9))])
+def test_a_search_changes_nothing_and_a_training_after_it_is_the_same(settings):
+    searched, fresh = network(), network()
+    optimizer = torch.optim.Adam(searched.parameters())
+    before = state_of(searched), repr(optimizer.state_dict())
+    found = find_lr(searched, digits(), **settings, **({} if "hyperparameters" in settings else {"batch_size": 16}), steps=30)
+    assert (state_of(searched), repr(optimizer.state_dict())) == before and len(found.rates) == len(found.losses) > 10
+    assert all(weight.grad is None for weight in searched.parameters())
+    assert fitted(model=searched) == fitted(model=fresh)
+
+
+def test_a_search_is_repeatable_and_depends_on_the_seed():
+    first, again, other = (find_lr(network(), digits(), batch_size=16, seed=seed, steps=25) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_the_suggested_rate_trains_digits_well():
+    splits = load_data("digits")
+    for optimizer in ("adam", "sgd"):
+        hyper = Hyperparameters(optimizer=optimizer, num_epochs=8, scheduler_type="onecycle", dropout=0.0)
+        model = build_model("simple_cnn", channels=1, classes=10, size=8, seed=1)
+        rate = find_lr(model, splits, hyper).suggestion
+        fit(model, splits, replace(hyper, learning_rate=rate))
+        accuracy = (predict_logits(model, splits.test, splits.preprocess).argmax(1).numpy() == splits.test.targets).mean()
+        assert accuracy >= 0.97, (optimizer, rate, accuracy)
+
+
+def test_a_search_that_learns_nothing_or_breaks_at_once_says_so():
+    frozen = network()
+    frozen[6].weight.data.zero_()
+    nothing = find_lr(frozen.requires_grad_(True), digits(), batch_size=16, steps=20, lowest=1e-30, highest=1e-29)
+    assert nothing.suggestion is None or nothing.suggestion > 0
+    assert "use more steps, or check images and labels" in str(LRFinder((1e-3,) * 20, tuple(map(float, range(20)))))
+    broken = network()
+    broken[6].bias.data.fill_(float("nan"))
+    with pytest.raises(ConfigError, match="output for one image is not finite"):
+        find_lr(broken, digits(), batch_size=16)
+
+
+def test_find_lr_on_the_command_line_writes_one_new_figure(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["find-lr", "data=digits", "--out", "lr.png", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert 1e-5 < found["suggestion"] < 0.1 and len(found["rates"]) == len(found["smoothed"])
+    assert [path.name for path in tmp_path.iterdir()] == ["lr.png"]
+    assert main(["find-lr", "data=digits", "--out", "lr.png"]) == 2 and "the file exists" in capsys.readouterr().err

@@ -211,6 +211,11 @@ def _contradictions(config: Config) -> Iterator[ConfigError]:
         yield ConfigError("hyperparameters.warmup_epochs has no effect with scheduler_type=onecycle, which has its own warm-up",
                           todo="leave it at 0")
     yield from _loss_problems(hyper)
+    if hyper.ema_decay and hyper.swa_start:
+        yield ConfigError("hyperparameters.ema_decay and hyperparameters.swa_start both average the weights",
+                          todo="use one of them")
+    if config.augment.trivial and config.augment.randaugment:
+        yield ConfigError("augment.trivial and augment.randaugment both pick operations at random", todo="use one of them")
 
 # %% ../../nbs/config/15_checking.ipynb #2765d02b
 def raise_all(problems: Sequence[ConfigError],  # the problems found, perhaps none

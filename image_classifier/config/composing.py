@@ -231,6 +231,9 @@ def describe_augment(augment: AugmentConfig) -> str:
              (f"shifts up to {augment.translate:.3g} of the side", augment.translate),
              (f"rotations up to {augment.rotation:g} degrees", augment.rotation),
              (f"brightness, contrast and saturation changed by up to {augment.color_jitter:.0%}", augment.color_jitter),
+             (f"random parts of at least {augment.resized_crop:.3g} of the area, enlarged", augment.resized_crop),
+             ("TrivialAugment", augment.trivial), (f"RandAugment of strength {augment.randaugment}", augment.randaugment),
+             (f"a random rectangle erased in {augment.erasing:.0%} of the images", augment.erasing),
              (f"MixUp ({augment.mixup:g})", augment.mixup), (f"CutMix ({augment.cutmix:g})", augment.cutmix)]
     used = "; ".join(text for text, strength in parts if strength) or "none"
     return used + ("; predictions are averaged over a flip" if augment.tta == "flip" else "")

@@ -100,9 +100,13 @@ class AugmentConfig:
     translate: float = _key(0.0, "maximum shift, as a fraction of the side", ge=0, le=1)
     rotation: float = _key(0.0, "maximum rotation in either direction, in degrees", ge=0, le=180)
     color_jitter: float = _key(0.0, "maximum change of brightness, contrast and saturation, as a fraction", ge=0, le=1)
+    resized_crop: float = _key(0.0, "enlarge a random part of each image, at least this fraction of its area; 0: off", ge=0, le=1)
+    trivial: bool = _key(False, "TrivialAugment: change each image by one random operation of random strength")
+    randaugment: int = _key(0, "RandAugment: strength of two random operations on each image; 0: off", ge=0, le=30)
+    erasing: float = _key(0.0, "probability of erasing a random rectangle of an image", ge=0, le=1)
     mixup: float = _key(0.0, "MixUp: blend images in pairs; alpha of the beta distribution of the shares; 0: off", ge=0, le=100)
     cutmix: float = _key(0.0, "CutMix: paste a part of another image; alpha of the beta distribution; 0: off", ge=0, le=100)
-    extra: list[str] = _key([], "augmentations that you registered, applied last, e.g. [erase:0.4]", pattern=_WITH_STRENGTH)
+    extra: list[str] = _key([], "augmentations that you registered, applied last, e.g. [cutout:0.4]", pattern=_WITH_STRENGTH)
     tta: str = _key("none", "test-time augmentation; flip: average the logits over a flip", choices=("none", "flip"))
 
 # %% ../../nbs/config/10_schema.ipynb #b748e4a2
@@ -136,6 +140,8 @@ class Hyperparameters:
     distill_temperature: float = _key(2.0, "distill: temperature that softens both predictions", gt=0, le=100)
     clip_grad_norm: float = _key(1.0, "maximum norm of the gradient; 0: no clipping", ge=0)
     ema_decay: float = _key(0.0, "decay of the moving average of the weights; 0: no average", ge=0, lt=1)
+    swa_start: float = _key(0.0, "fraction of the training after which the rate stays and the weights are averaged; 0: off",
+                            ge=0, lt=1)
     gradient_accumulation: int = _key(1, "parts of a batch, computed one after the other to save memory", ge=1)
 
 # %% ../../nbs/config/10_schema.ipynb #03b1c57b

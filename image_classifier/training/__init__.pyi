@@ -14,6 +14,7 @@ from .history import EpochResult as EpochResult, History as History, format_epoc
 from .loop import fit as fit, train_epoch as train_epoch, validate_epoch as validate_epoch
 from .losses import Loss as Loss, distillation_losses as distillation_losses, make_loss as make_loss, soft_cross_entropy as soft_cross_entropy
 from .mixing import mix_batch as mix_batch
+from .lr_finder import LRFinder as LRFinder, find_lr as find_lr
 from .muon import Muon as Muon, muon_groups as muon_groups, newton_schulz as newton_schulz
 from .optimizers import OPTIMIZERS as OPTIMIZERS, check_optimizer as check_optimizer, make_optimizer as make_optimizer
 from .optimizers import parameter_groups as parameter_groups, register_optimizer as register_optimizer
@@ -25,3 +26,4 @@ from .schedulers import SCHEDULES as SCHEDULES, Schedule as Schedule, lr_at_step
 from .setup import epoch_images as epoch_images, epoch_order as epoch_order, shrink_batch_size as shrink_batch_size, setup_training as setup_training, training_arguments as training_arguments
 from .state import TrainSetup as TrainSetup, TrainState as TrainState, snapshot as snapshot
 from .step import train_step as train_step
+from .swa import make_average as make_average, make_swa as make_swa

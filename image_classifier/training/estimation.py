@@ -27,12 +27,12 @@ from ..metrics import predict_logits
 from .augmenting import batch_augment
 from .compute import Compute, resolve_compute
 from .distributed import DistributedContext, all_reduce_max
-from .ema import make_ema
 from .freezing import train_mode
 from .optimizers import optimizer_weights
 from .setup import check_settings, epoch_order, merge_hyperparameters, setup_training, wrap_model
 from .state import TrainState
 from .step import train_step
+from .swa import make_average
 
 # %% ../../nbs/training/70_estimation.ipynb #bc3133b4
 @dataclass(frozen=True)
@@ -140,9 +140,8 @@ def seconds_per_step(state: TrainState,  # its step counter is changed
 def trial_copy(state: TrainState) -> TrainState:
     "Return a copy of a training with its own model and optimizer; the data are shared."
     model, optimizer = copy.deepcopy((state.model, state.optimizer))
-    decay = state.setup.hyperparameters.ema_decay
-    return replace(state, model=model, optimizer=optimizer, compiled_model=wrap_model(model, state.setup.compute),
-                   ema=make_ema(model, decay) if decay else None, running_totals=state.running_totals.clone(), callbacks=[])
+    return replace(state, model=model, optimizer=optimizer, compiled_model=wrap_model(model, state.setup.compute), callbacks=[],
+                   ema=make_average(model, state.setup.hyperparameters), running_totals=state.running_totals.clone())
 
 # %% ../../nbs/training/70_estimation.ipynb #2ca5926f
 def time_training(trial: TrainState,  # changed by the steps: use `trial_copy`

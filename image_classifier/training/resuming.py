@@ -113,7 +113,7 @@ def make_checkpoint(state: TrainState) -> Checkpoint:
                "deadline": schedule.deadline if schedule.deadline < math.inf else None, "valid_seconds": schedule.valid_seconds,
                "running_totals": totals.tolist(), "seconds": state.seconds,
                "history": [asdict(result) for result in state.history], "made_with": environment_snapshot(state),
-               "callbacks": [pair for pair in callbacks if pair[1]]}
+               "callbacks": [pair for pair in callbacks if pair[1]], "averaged": int(state.ema.n_averaged) if state.ema else 0}
     averages = {EMA_PREFIX + name: tensor for name, tensor in state.ema.module.state_dict().items()} if state.ema else {}
     best = state.best if state.best_step not in (0, state.step) else None
     return Checkpoint(state.step, state.model.state_dict(), optimizer_tensors(state.optimizer) | averages, best, numbers)
@@ -134,7 +134,7 @@ def restore_tensors(state: TrainState,
         load_optimizer(state.optimizer, optimizer, path)
     if ema:
         load_state(ema.module, average, path)
-        ema.n_averaged.fill_(checkpoint.step + 1)
+        ema.n_averaged.fill_(checkpoint.state.get("averaged", checkpoint.step + 1))
     current = average or snapshot(state.model)
     state.best = checkpoint.best or (current if checkpoint.state["best_step"] else initial)
 

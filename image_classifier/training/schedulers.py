@@ -108,10 +108,12 @@ def lr_at_step(hyperparameters: Hyperparameters,  # scheduler_type and its setti
                history: Sequence = (),  # finished epochs, each with a valid_loss (plateau only)
               ) -> float:
     "Return the learning rate of the next step."
-    h, name = hyperparameters, hyperparameters.scheduler_type
+    h, name, time = hyperparameters, hyperparameters.scheduler_type, step / steps_per_epoch
     if name not in SCHEDULES:
         raise ConfigError(f"unknown scheduler_type {quoted(name)}", todo=suggestion(name, SCHEDULES))
-    rate = SCHEDULES[name](h, step / steps_per_epoch, history)
+    if h.swa_start:
+        time = min(time, h.swa_start * h.num_epochs)
+    rate = SCHEDULES[name](h, time, history)
     if name == "onecycle":
         return rate
     return max(rate, lowest_lr(h)) * warmup_factor(h, step, steps_per_epoch)
@@ -143,6 +145,11 @@ class Schedule:
         if 0 < self.first_epochs < self.epochs:
             step, epochs = (step, self.first_epochs) if step < first else (step - first, epochs - self.first_epochs)
         return lr_at_step(h, step, self.steps_per_epoch * epochs / h.num_epochs, history)
+
+    @property
+    def swa_step(self) -> int:
+        "Return the first step whose weights `swa_start` averages."
+        return int(self.hyperparameters.swa_start * self.epochs * self.steps_per_epoch)
 
     def image_size(self,
                    step: int,  # optimizer steps made before it

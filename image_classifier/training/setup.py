@@ -27,13 +27,13 @@ from ..data import Splits, batches, to_device
 from .augmenting import check_augment, split_augment
 from .compute import Compute, resolve_compute
 from .distributed import check_batch_divisible, wrap_ddp
-from .ema import make_ema
 from .freezing import FineTuning, layer_rates, set_trainable, split_rates
 from .losses import make_loss
 from .mixing import check_mixing
 from .optimizers import make_optimizer, optimizer_weights
 from .schedulers import Schedule
 from .state import TrainSetup, TrainState, snapshot
+from .swa import make_average
 
 # %% ../../nbs/training/50_setup.ipynb #c58bb5d3
 def merge_hyperparameters(hyperparameters: Hyperparameters | None,
@@ -322,7 +322,7 @@ def setup_training(model: nn.Module,  # moved to the device, in place
             split_rates(optimizer, layer_rates(model, plan))
         init_from_data(model, splits, seed, device)
         steps = math.ceil(epoch_images(len(splits.train), hyperparameters.batch_size) / hyperparameters.batch_size)
-        ema = make_ema(model, hyperparameters.ema_decay) if hyperparameters.ema_decay else None
+        ema = make_average(model, hyperparameters)
         auto = hyperparameters.num_epochs == "auto"
         schedule = Schedule(hyperparameters, steps, 1 if auto else hyperparameters.num_epochs,  # auto: planned by `fit`
                             first_epochs=plan.first_epochs if plan else 0)

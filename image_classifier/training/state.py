@@ -50,7 +50,7 @@ class TrainState:
     model: nn.Module
     compiled_model: nn.Module  # what is called: the model compiled, wrapped for several processes, or itself
     optimizer: torch.optim.Optimizer
-    ema: AveragedModel | None  # running average of weights and buffers
+    ema: AveragedModel | None  # running average of the weights (`ema_decay`, `swa_start`)
     best: dict[str, torch.Tensor]  # weights and buffers of the best epoch; the initial ones until the first epoch has ended
     running_totals: torch.Tensor  # (2,) on the device: sum of losses and number of correct predictions in the current epoch
     diverged: torch.Tensor  # () on the device: see `flag_nonfinite`
