@@ -230,7 +230,9 @@ def median_side(config: DataConfig | Config | str | Path = "digits",  # as for `
                ) -> int:
     "Return the median of the images' shorter sides in pixels, 0 if no header can be read."
     config, allow = _checked(config, allow)
-    facts = SourceImages(load_source(config, allow), config).facts().values()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # `load_data` warns again
+        facts = SourceImages(load_source(config, allow), config).facts().values()
     sides = sorted(min(fact.width, fact.height) for fact in facts if isinstance(fact, ImageFacts))
     return sides[len(sides) // 2] if sides else 0
 

@@ -37,6 +37,9 @@ def check_model(name: str,  # the requested name
     "Raise a `ConfigError` with the nearest names if no model is called `name`."
     if library == "auto" and (name in MODELS or name in entry_point_models()):
         return
+    if name == "auto":
+        raise ConfigError("model=auto stands for a network that suits the data, which is not chosen yet", "model.name",
+                          "name a network, or use what choose_settings(config) returns")
     names = model_names(library)
     if library == "timm" and "." in name and name in require("timm", "timm").list_models(pretrained=True):  # with a tag
         return
