@@ -76,10 +76,10 @@ if __name__ == "__main__":
     seeds, images, epochs = (int(sys.argv[i]) if len(sys.argv) > i else default for i, default in ((1, 3), (2, 2000), (3, 12)))
     names, facts, tables = sys.argv[4:] or list(TECHNIQUES), machine(), {}
     warnings.simplefilter("ignore")
-    shared = ["model=resnet", "hyperparameters.optimizer=adamw", "lr=0.003", "hyperparameters.scheduler_type=onecycle", "augment=none", "hyperparameters.dropout=0"]
-    cifar = some(load_data(Path(folder) / "cifar10-jpeg.tar.gz"), images, 2000)
+    shared = ["model=simple_cnn", "hyperparameters.optimizer=adamw", "lr=0.003", "hyperparameters.scheduler_type=onecycle", "augment=none", "hyperparameters.dropout=0"]
+    cifar = some(load_data(Path(folder) / "cifar10-jpeg.tar.gz"), images, min(images, 2000))
     photos = compose([f"data={folder}/hymenoptera.tar.gz", "data.size=64", "allow=[corrupt]"])
-    cases = {"CIFAR-10": (cifar, epochs, 64), "hymenoptera": (load_data(photos.data, allow=photos.allow), 3 * epochs, 32)}
+    cases = {"CIFAR-10": (cifar, epochs, 64), "hymenoptera": (load_data(photos.data, allow=photos.allow), 2 * epochs, 32)}
     for case, (splits, count, batch_size) in cases.items():
         print(f"{case}: {len(splits.train)} training images, {len(splits.test)} test images, {count} epochs, {seeds} seeds\n")
         print("| technique | accuracy | difference | loss | difference | seconds |\n|---|---|---|---|---|---|")

@@ -174,3 +174,25 @@ if __name__ == "__main__":
     one, two = Run(tmp_path / "one"), Run(tmp_path / "two")
     assert two.metrics["test"]["accuracy"]["low"] <= one.metrics["test"]["accuracy"]["value"] <= two.metrics["test"]["accuracy"]["high"]
     assert sorted(file.name for file in tmp_path.glob("rank*")) == ["rank0", "rank1"]
+
+
+def test_class_weights_and_balanced_sampling_mean_the_same_in_two_processes(tmp_path):
+    "The mean over a batch divides by the weights of all of its images, whichever process has them."
+    script = tmp_path / "weighted.py"
+    script.write_text("""
+import sys
+import torch
+from torch import nn
+from image_classifier.config import AugmentConfig, Hyperparameters
+from image_classifier.data import load_data
+from image_classifier.training import fit, init_distributed, resolve_compute
+torch.manual_seed(0)
+model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+hyper = Hyperparameters(num_epochs=1, batch_size=200, optimizer="sgd", class_weights=["0:20", "1:0.1"], balanced_sampling=True, gradient_accumulation=2)
+compute = resolve_compute("cpu", "float32")
+fit(model, load_data("digits"), hyper, augment=AugmentConfig(translate=0.2), compute=compute)
+if compute.distributed.is_main:
+    print("sum", *model[1].weight.detach().double().flatten()[::40].tolist())
+""")
+    found = [[float(word) for word in ended(launched([str(script)], processes))[0].partition("sum")[2].split()] for processes in (1, 2)]
+    assert len(found[0]) == 16 and np.allclose(*found, atol=1e-5)
