@@ -360,9 +360,10 @@ def _votes(features: np.ndarray,  # (N,F) of the training images
     def _unit(values):
         return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
     known, most, predicted = _unit(features), max(counts), []
-    for start in range(0, len(queries), 1024):
-        likeness = _unit(queries[start:start + 1024]) @ known.T
-        near = np.argsort(-likeness, axis=1, kind="stable")[:, :most]
+    for start in range(0, len(queries), 256):
+        likeness = _unit(queries[start:start + 256]) @ known.T
+        near = np.sort(np.argpartition(-likeness, most - 1, axis=1)[:, :most], axis=1)
+        near = np.take_along_axis(near, np.argsort(-np.take_along_axis(likeness, near, 1), axis=1, kind="stable"), 1)
         chosen = np.eye(targets.max() + 1)[targets[near]] * (1 - np.arange(most)[:, None] * 1e-6)  # nearer ones count more
         predicted.append(np.stack([chosen[:, :count].sum(1).argmax(1) for count in counts]))
     return np.concatenate(predicted, axis=1) if predicted else np.empty((len(counts), 0), np.int64)
