@@ -10,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from image_classifier.core import alert, ConfigError, parse_hook
+from image_classifier.cli import main
+from image_classifier.core import alert, check_hook, ConfigError, parse_hook
 
 REPORT = {"text": "3 classes are missing: \u202ezoë", "success": False}
 
@@ -180,6 +181,7 @@ def test_a_file_that_cannot_be_executed_is_a_warning(tmp_path):
 @pytest.mark.parametrize("hook, words", [
     ("", "no such command"), ("  ", "no such command"), ("/", "no such command"), ("a\0b", "no such command"),
     ("ftp://example.org/x", "no such command"), ("file:///etc/passwd", "no such command"), ("mail 'x", "no closing quotation"),
+    ("http://chat.example:99999/x", "port out of range"), ("http://chat.example:0", "port 0"),
     ("http://", "no host"), ("http:///x", "no host"), ("https://[::1", "not an alert hook"),
     ("http://example.org/a b", "a space in it"), ("http://example.org/\r\nX: y", "a space in it")])
 def test_a_wrong_hook_is_an_error_when_parsed_and_a_warning_when_sent(hook, words):
@@ -188,3 +190,46 @@ def test_a_wrong_hook_is_an_error_when_parsed_and_a_warning_when_sent(hook, word
     assert caught.value.exit_code == 2 and "\n" not in str(caught.value)
     line, = warned(hook)
     assert words in line and "\n" not in line
+
+
+def look_up(host, *_, **__):
+    "Knows one host; another cannot be looked up now."
+    if host == "later.example":
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+    if host != "chat.example":
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
+@pytest.mark.parametrize("hook", ["https://chat.exampel/secret", "http://me:secret@nowhere.example:80/", "https://chat..example/secret"])
+def test_an_alert_to_a_host_that_does_not_exist_is_refused_before_the_check(hook, monkeypatch, tmp_path, capsys):
+    if ".." not in hook:  # Python itself refuses this name
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr("image_classifier.quality.check_source", None)
+    assert main(["check", "data=digits", "--suite", str(tmp_path / "suite.json"), "--alert", hook]) == 2
+    line, = capsys.readouterr().err.splitlines()
+    assert "the alert would not arrive: no such host" in line and "secret" not in line and not list(tmp_path.iterdir())
+
+
+def test_an_alert_command_that_does_not_exist_is_refused_before_the_check(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("image_classifier.quality.check_source", None)
+    assert main(["check", "data=digits", "--suite", str(tmp_path / "suite.json"), "--alert", "no-such-command"]) == 2
+    assert "no such command for the alert" in capsys.readouterr().err
+
+
+def test_a_host_that_exists_or_cannot_be_looked_up_now_does_not_stop_the_work(monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_hook("https://chat.example/hook")
+        check_hook("https://later.example/hook")
+        monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+        check_hook("https://inside.example/hook")  # the proxy knows it
+    assert [str(one.message) for one in caught] == ["the host of the alert cannot be looked up now: later.example"]
+
+
+def test_a_name_server_that_does_not_answer_ends_the_wait(monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(60))
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match="it took longer than 0.2 s"):
+        check_hook("https://chat.example/hook", seconds=0.2)
+    assert time.monotonic() - began < 5

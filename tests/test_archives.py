@@ -19,7 +19,7 @@ from folders import folder, pets, refused  # noqa: F401
 from image_classifier.cli import main
 from image_classifier.config import compose, DataConfig
 from image_classifier.core import DataError, MARKER
-from image_classifier.data import ArchiveLimits, load_data, unpack, unpack_cached, unpack_if_archive
+from image_classifier.data import archives, ArchiveLimits, load_data, unpack, unpack_cached, unpack_if_archive
 
 
 def info(name, kind=tarfile.REGTYPE, **fields):
@@ -101,7 +101,6 @@ HOSTILE = {
                                            info("b", tarfile.LNKTYPE, linkname="a/x")),
     "device": lambda p: tar(p, info("a", tarfile.CHRTYPE, devmajor=1, devminor=3)),
     "pipe": lambda p: tar(p, info("a", tarfile.FIFOTYPE)),
-    "case": lambda p: tar(p, info("cat/1.png"), info("Cat/1.PNG"), data=b"x"),
     "composed letters": lambda p: tar(p, info("caf\u00e9"), info("cafe\u0301"), data=b"x"),
     "twice": lambda p: tar(p, info("a"), info("a"), data=b"x"),
     "file as folder": lambda p: tar(p, info("a"), info("a/b"), data=b"x"),
@@ -119,7 +118,7 @@ HOSTILE = {
     "zip absolute": lambda p: zipped(p, ("/tmp/ic_outside", b"x")),
     "zip symlink": lambda p: zipped(p, ("a", b"/etc/passwd"), external_attr=0o120777 << 16),
     "zip device": lambda p: zipped(p, ("a", b""), external_attr=0o020777 << 16),
-    "zip twice": lambda p: zipped(p, ("a", b"x"), ("A", b"y")),
+    "zip twice": lambda p: zipped(p, ("a", b"x"), ("a", b"y")),
     "zip bomb": lambda p: zipped(p, ("zeros", bytes(30_000_000))),
     "zip of a million entries": million_entries,
     "zip entry before the file": entry_before_the_file,
@@ -138,6 +137,20 @@ def test_hostile_archive_is_refused_and_leaves_nothing(kind, tmp_path):
         unpack(archive, tmp_path / "inside")
     assert time.monotonic() - started < 5 and "\n" not in str(caught.value) and "hostile" in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["hostile"] and not Path("/tmp/ic_outside").exists()
+
+
+CASE = {"case": lambda p: tar(p, info("cat/1.png"), info("Cat/1.PNG"), data=b"x"), "zip case": lambda p: zipped(p, ("a", b"x"), ("A", b"y"))}
+
+
+@pytest.mark.parametrize("kind", CASE)
+def test_names_that_differ_in_case_are_refused_only_where_the_file_system_ignores_case(kind, tmp_path, monkeypatch):
+    archive = CASE[kind](tmp_path / "hostile")
+    unpack(archive, tmp_path / "inside")
+    assert len([path for path in (tmp_path / "inside").rglob("*") if path.is_file()]) == 2
+    monkeypatch.setattr(archives, "_ignores_case", lambda folder: True)
+    with pytest.raises(DataError, match="two entries for one path"):
+        unpack(archive, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("make", [lambda p: tar(p, *(info(f"{i}") for i in range(12)), data=b"x"),

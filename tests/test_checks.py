@@ -276,7 +276,7 @@ def test_training_images_among_new_ones_are_counted(tmp_path, capsys):
     shutil.copytree(tmp_path / "data" / "train", tmp_path / "new")
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "run"), f"data={tmp_path}/new"]) == 0
-    assert "20 test images of folder; 20 of them were used in training or validation" in capsys.readouterr()[0]
+    assert "20 test images of new; 20 of them were used in training or validation" in capsys.readouterr()[0]
     shutil.copytree(tmp_path / "data" / "test", tmp_path / "newer")
     assert main(["evaluate", str(tmp_path / "run"), f"data={tmp_path}/newer", "--json"]) == 0
     assert json.loads(capsys.readouterr()[0])["data"]["learned_from"] == 0

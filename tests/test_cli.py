@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 from literate import NBS, load_module, module_of
 from PIL import Image
+from pictures import png
 from sklearn.datasets import load_digits
 
 from image_classifier.cli import main
 from image_classifier.cli.app import COMMANDS, to_library_error
 from image_classifier.cli.common import complete_value
 from image_classifier.config import list_presets
-from image_classifier.core import load_tensors, own_folder, save_tensors, write_manifest
+from image_classifier.core import DataError, load_tensors, own_folder, save_tensors, write_manifest
 from image_classifier.data import load_data
 from image_classifier.inference import Classifier
 from image_classifier.metrics import compute_metrics
@@ -176,8 +177,26 @@ def test_predict_reads_the_same_files_of_a_folder_as_training(ic, home, first, t
     (tmp_path / "notes.txt").write_text("x")
     code, out, err = ic("predict", first, tmp_path, "--json")
     assert code == 0 and [Path(one["image"]).name for one in json.loads(out)["predictions"]] == ["a.png", "b.jfif", "c", "f.png"]
-    assert err.splitlines() == ["warning: skipped: 1 in a format that data.formats does not name (h.gif), 1 no image (notes.txt), "
+    assert err.splitlines() == ["warning: skipped: 1 in a format that the classifier does not read (h.gif), 1 no image (notes.txt), "
                                 "2 hidden or of the system (.d.png; @eaDir), 1 written by image_classifier (other)"]
+
+
+def test_predict_never_advises_a_key_that_it_does_not_take(ic, home, first, tmp_path):
+    digit(0).save(tmp_path / "a.gif")
+    (tmp_path / "b.png").write_bytes(png(20_000, 20_000))
+    code, out, err = ic("predict", first, tmp_path / "a.gif", tmp_path / "b.png")
+    assert code == 3 and "data." not in err
+    one_line(err, "content is GIF, which is not allowed", "400 Mpx exceeds the classifier's limit of 50 Mpx", "convert")
+    for image in (tmp_path / "a.gif", (tmp_path / "a.gif").read_bytes(), tmp_path / "b.png", (tmp_path / "b.png").read_bytes()):
+        with pytest.raises(DataError) as caught:
+            Classifier.load(Path(first) / "classifier").predict(image)
+        assert "data." not in str(caught.value)
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_of_a_group_shows_its_commands(ic, flag):
+    code, out, err = ic("labels", flag)
+    assert (code, err) == (0, "") and "review  List the labels to review" in out and "Usage: ic labels" in out
 
 
 def test_predict_names_several_classes_and_writes_a_table(ic, home, first, tmp_path):
@@ -252,7 +271,7 @@ def test_every_image_of_other_data_is_measured_as_the_classifier_sees_it(ic, fir
     code, out, err = ic("evaluate", first, f"data={digits_folder(tmp_path / 'd', map(str, range(10)))}", "--json")
     assert code == 0, err
     answer = json.loads(out)
-    assert answer["data"] == {"name": "folder", "test": 200, "learned_from": 0} and answer["metrics"]["accuracy"]["value"] > 0.3
+    assert answer["data"] == {"name": "d", "test": 200, "learned_from": 0} and answer["metrics"]["accuracy"]["value"] > 0.3
 
 
 @pytest.fixture
@@ -409,6 +428,20 @@ def test_the_doctor_finds_a_cache_that_cannot_be_written(ic, tmp_path, monkeypat
 @pytest.mark.parametrize("words, fragments", [
     (["trian"], ["unknown command trian", "did you mean train?"]),
     (["labels"], ["unknown command labels", "did you mean labels review?"]),
+    (["plan", "data=mnist"], ["unknown command plan", "did you mean estimate?"]),
+    (["audit"], ["unknown command audit", "did you mean check?"]),
+    (["clean"], ["unknown command clean", "did you mean cache clear?"]),
+    (["label", "review"], ["unknown command label", "did you mean labels review?"]),
+    (["train", "--plan"], ["unknown option --plan", "did you mean ic estimate?"]),
+    (["config", "--keys"], ["unknown option --keys", "did you mean ic config keys?"]),
+    (["config", "--models"], ["unknown option --models", "did you mean ic models?"]),
+    (["sign", "runs/a", "--new-keys"], ["unknown option --new-keys", "did you mean ic keygen?"]),
+    (["check", "--labels"], ["unknown option --labels", "did you mean ic labels review?"]),
+    (["train", "augment.flip=true"], ["unknown key augment.flip", "did you mean augment.horizontal_flip?"]),
+    (["train", "accumulate=2"], ["unknown key accumulate", "did you mean hyperparameters.gradient_accumulation?"]),
+    (["train", "augment.shift=0.1"], ["unknown key augment.shift", "did you mean augment.translate?"]),
+    (["train", "data.quarantine=x"], ["unknown key data.quarantine", "did you mean data.exclude?"]),
+    (["train", "save_steps=9"], ["unknown key save_steps", "did you mean checkpoint.every_steps?"]),
     (["cache", "mnist"], ["mnist is not KEY=VALUE", "write ic cache clear mnist"]),
     (["sign", "runs/a"], ["missing option '--key'", "ic sign --help"]),
     (["train", "--ouut", "x"], ["unknown option --ouut", "did you mean --out?"]),

@@ -6,10 +6,11 @@ import pytest
 from folders import every_id, folder, pets, picture, refused, save, warned  # noqa: F401
 
 from image_classifier.cli.app import main
-from image_classifier.config import compose, REGISTERED_DATA
-from image_classifier.core import ArtifactError, ConfigError, own_folder
-from image_classifier.data import load_data, load_evaluation_set, READERS, register_reader
+from image_classifier.config import compose, DataConfig, REGISTERED_DATA
+from image_classifier.core import ArtifactError, ConfigError, DataError, MARKER, own_folder
+from image_classifier.data import archives, load_data, load_evaluation_set, READERS, register_reader
 from image_classifier.metrics import align_classes
+from image_classifier.runs import train
 
 
 def tree(root, *folders, count=6, first=0):
@@ -146,11 +147,49 @@ def test_the_given_level_makes_nested_folders_the_classes(tmp_path):
 # class names
 
 
-@pytest.mark.parametrize("names", [("Cat", "cat"), ("STRASSE", "straße"), ("cat", "cat\u200b")])
-def test_class_names_that_look_alike_are_refused(tmp_path, names):
-    refused(tree(tmp_path, *names, "dog"), "class names that differ only in case or in invisible characters")
-    (tmp_path / "pets.csv").write_text("file,label\n" + "".join(f"{name}/{i}.png,{name}\n" for name in (*names, "dog") for i in range(6)))
-    refused(tmp_path, "class names that differ only in case", name="csv")
+def letters(folder, *names):
+    "Save six images of each class in folders and list them in a table."
+    tree(folder, *names)
+    (folder / "letters.csv").write_text("file,label\n" + "".join(f"{name}/{i}.png,{name}\n" for name in names for i in range(6)))
+    return folder
+
+
+@pytest.mark.parametrize("names, what", [(("Cat", "cat"), "case"), (("STRASSE", "straße"), "case"), (("cat", "cat\u200b"), "invisible characters")])
+def test_class_names_that_look_alike_are_refused(tmp_path, names, what):
+    letters(tmp_path, *names, "dog")
+    for name in ("folder", "csv"):
+        line = refused(tmp_path, f"class names that differ only in {what}", name=name)
+        assert ("allow=[similar_classes]" in line) == (what == "case")
+
+
+def test_letters_in_two_cases_are_classes_if_allowed(tmp_path):
+    letters(tmp_path / "data", "A", "a", "b")
+    shutil.make_archive(str(tmp_path / "letters"), "zip", tmp_path / "data")
+    for data in (tmp_path / "data", tmp_path / "data" / "letters.csv", tmp_path / "letters.zip"):
+        splits = load_data(data, allow=["similar_classes"])
+        assert splits.classes == ("A", "a", "b") and min(splits.train.counts().values()) == 4
+        assert load_evaluation_set(data, allow=["similar_classes"]).classes == splits.classes
+        with pytest.raises(DataError, match="similar_classes"):
+            load_evaluation_set(data)
+    config = compose([f"data={tmp_path / 'data'}", "allow=[similar_classes]", "epochs=1", "batch_size=4", "data.size=8"])
+    run = train(config, tmp_path / "run")
+    assert run.classifier().classes == ("A", "a", "b") and [*run.metrics["test"]["per_class"]] == ["A", "a", "b"]
+    assert main(["evaluate", str(tmp_path / "run")]) == 0
+    assert main(["evaluate", str(tmp_path / "run"), f"data={tmp_path / 'data' / 'letters.csv'}"]) == 0  # the run's own allow
+    assert main(["evaluate", str(tmp_path / "run" / "classifier"), f"data={tmp_path / 'letters.zip'}", "allow=[similar_classes]"]) == 0
+    assert main(["check", f"data={tmp_path / 'letters.zip'}", "allow=[similar_classes]"]) == 0
+
+
+def test_invisible_characters_in_class_names_cannot_be_allowed(tmp_path):
+    refused(letters(tmp_path, "cat", "cat\u200b"), "invisible characters", allow=["similar_classes"])
+
+
+def test_archive_with_letters_in_two_cases_is_refused_where_the_file_system_would_merge_them(tmp_path, monkeypatch):
+    tree(tmp_path / "data", "A", "a")
+    archive = shutil.make_archive(str(tmp_path / "letters"), "zip", tmp_path / "data")
+    monkeypatch.setattr(archives, "_ignores_case", lambda folder: True)
+    with pytest.raises(DataError, match="two entries for one path: a/"):
+        load_data(archive, allow=["similar_classes"])
 
 
 @pytest.mark.parametrize("names", [("cat", "cat "), ("cat", " cat"), ("maine coon", "maine  coon"), ("caf\u00e9", "cafe\u0301"), ("cat", "cat\u00a0")])
@@ -211,6 +250,20 @@ def test_folders_of_this_library_are_never_data(pets, tmp_path):
     refused(pets / "runs", "a run folder of image_classifier, not images")
 
 
+@pytest.mark.parametrize("marked", [True, False])
+def test_folder_made_for_a_run_trains_once_it_has_class_folders(tmp_path, monkeypatch, marked):
+    "`ic train --out pictures/runs/first` makes and marks `pictures`; the runs in it are skipped, with or without a marker."
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "epochs=1", "--out", "pictures/runs/first"]) == 0
+    refused(tmp_path / "pictures", "a outputs folder of image_classifier, not images")
+    for name in ("", "runs", "runs/first") if not marked else ():
+        (tmp_path / "pictures" / name / MARKER).unlink()
+    tree(tmp_path / "pictures", "cat", "dog")
+    (tmp_path / "pictures" / "runs" / "second").mkdir()
+    splits = load_data("pictures")
+    assert splits.classes == ("cat", "dog") and len(every_id(splits)) == 12
+
+
 # names and groups
 
 
@@ -244,6 +297,22 @@ def test_photos_of_one_person_stay_in_one_split(tmp_path):
     sides = [set(part.groups) for part in (splits.train, splits.valid, splits.test)]
     assert all(sides) and not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
     assert set.union(*sides) == {f"ann{i}" for i in range(10)}
+
+
+@pytest.mark.parametrize("name", ["folder", "csv"])
+def test_reached_shares_are_said_when_groups_are_kept_whole(tmp_path, caplog, name):
+    for number in range(30):
+        save(tmp_path / ("cat" if number % 2 else "dog") / f"ann{int(number ** 0.5)}-{number}.png", picture(number))
+    rows = [(path.relative_to(tmp_path), path.parent.name, path.name.split("-")[0]) for path in sorted(tmp_path.rglob("*.png"))]
+    (tmp_path / "pets.csv").write_text("file,label,who\n" + "".join(f"{file},{label},{who}\n" for file, label, who in rows))
+    settings = {"folder": {"group_pattern": r"(ann\d+)-"}, "csv": {"name": "csv", "group_column": "who"}}[name]
+    with caplog.at_level("INFO"):
+        splits = load_data(DataConfig(**{"name": "folder", "root": str(tmp_path), **settings}))
+        shares = "/".join(f"{size / 0.3:.3g}" for size in sizes(splits))
+        assert caplog.messages[-1] == f"groups are kept whole: train/valid/test hold {shares} % of the images" and shares != "72/8/20"
+        caplog.clear()
+        load_data(folder(tmp_path))
+    assert not [line for line in caplog.messages if "groups" in line]
 
 
 def test_group_pattern_that_misses_images_is_refused(pets):

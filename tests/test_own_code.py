@@ -1,10 +1,10 @@
 "Registered functions of your own: bad names are refused, every optimizer of torch trains and resumes, and failures name the function."
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from small_training import network, splits  # noqa: F401
 from torch import nn
 
 from image_classifier.config import compose, Hyperparameters
@@ -26,17 +26,6 @@ def tables():
     for table, entries in zip(TABLES.values(), before):
         table.clear()
         table.update(entries)
-
-
-@pytest.fixture(scope="module")
-def splits():
-    "320 training digits: five steps of 64."
-    digits = load_data("digits")
-    return replace(digits, train=digits.train.select(range(320)), valid=digits.valid.select(range(64)))
-
-
-def network():
-    return build_model(Architecture("simple_cnn", channels=1, classes=10, size=8), seed=1)
 
 
 # names

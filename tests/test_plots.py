@@ -138,3 +138,21 @@ def test_figures_need_neither_pyplot_nor_torch_and_keep_the_user_settings():
 
 def test_the_same_figure_gives_the_same_bytes():
     assert rendered(plot_confusion(np.eye(3, dtype=int), "abc")) == rendered(plot_confusion(np.eye(3, dtype=int), "abc"))
+
+
+@pytest.mark.parametrize("settings", [
+    {"axes.formatter.use_locale": True, "axes.formatter.limits": (0, 0), "axes.formatter.useoffset": False},
+    {"axes.prop_cycle": "cycler('color', ['w'])", "text.color": "white", "xtick.color": "white", "axes.edgecolor": "white"},
+    {"figure.dpi": 9, "savefig.format": "svg", "savefig.bbox": "tight", "savefig.transparent": True, "text.usetex": True},
+    {"lines.marker": "x", "axes.xmargin": 0.4, "axes.spines.left": False, "image.cmap": "jet", "image.interpolation": "none"},
+], ids=["numbers", "colors", "files", "shapes"])
+def test_figures_do_not_depend_on_the_settings_of_the_user(settings):
+    import matplotlib
+    def drawn():
+        course = [SimpleNamespace(epoch=i, train_loss=1 / i, valid_loss=1 / i, train_accuracy=0.5, valid_accuracy=0.5) for i in (1, 2)]
+        probabilities = np.array([[0.7, 0.3], [0.4, 0.6], [0.8, 0.2]])
+        return [rendered(figure) for figure in (plot_confusion(np.eye(2, dtype=int), "ab", normalize=True), plot_history(course),
+                plot_reliability(probabilities, [0, 1, 1]), plot_images(np.zeros((2, 1, 4, 4), np.uint8), ["a", "b"]), plot_message("none"))]
+    expected = drawn()
+    with matplotlib.rc_context(settings):
+        assert drawn() == expected

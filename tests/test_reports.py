@@ -15,7 +15,7 @@ from image_classifier.cli import main
 from image_classifier.config import compose
 from image_classifier.core import ConfigError, DataError, html_table, ImageClassifierError, own_folder, ResourceError
 from image_classifier.data import load_data
-from image_classifier.runs import check_parameters, inspect_report, run_report, to_html
+from image_classifier.runs import check_parameters, inspect_report, report_config, run_report, to_html
 
 PAPERMILL = [sys.executable, "-m", "papermill"]
 
@@ -61,6 +61,23 @@ def refused(capsys, tmp_path):
 ])
 def test_a_wrong_parameter_of_a_run_starts_no_kernel(refused, words, says):
     refused(2, *words, says=says)
+
+
+@pytest.mark.parametrize("parameters, epochs, size", [
+    ({"epochs": "auto", "overrides": "max_minutes=5"}, "auto", "auto"), ({"epochs": "3"}, 3, "auto"),
+    ({"epochs": 3, "overrides": "data.size=auto"}, 3, "auto"), ({"overrides": "epochs=auto max_minutes=5 data.size=32"}, "auto", 32)])
+def test_report_notebook_takes_auto_where_the_configuration_does(parameters, epochs, size):
+    values = check_parameters(inspect_report("train").parameters, parameters)
+    config = report_config(**values)
+    assert (config.hyperparameters.num_epochs, config.data.size) == (epochs, size)
+
+
+@pytest.mark.parametrize("parameters, line", [
+    ({"epochs": "abc"}, "epochs needs auto or an integer, got 'abc'"), ({"epochs": True}, "epochs needs auto or an integer, got true"),
+    ({"batch_size": "auto"}, "batch_size needs an integer, got 'auto'"), ({"seed": "auto"}, "seed needs an integer, got 'auto'")])
+def test_report_notebook_refuses_other_words(parameters, line):
+    with pytest.raises(ConfigError, match=line):
+        report_config(**check_parameters(inspect_report("train").parameters, parameters))
 
 
 TOY = "epochs: int = 3\nlr: float = 0.1\nname: str = 'a'\ndata_dir: str = ''"
@@ -337,7 +354,8 @@ def test_a_report_hides_nothing_of_its_log_and_breaks_no_word_inside(report):
     heights = [rule for rule in re.findall(r"([^{}]+)\{[^{}]*max-height: \d", style)]
     assert [rule.strip() for rule in heights] == ["details pre"], "only folded code scrolls"
     assert "anywhere" not in re.search(r"th, td \{[^}]*overflow-wrap[^}]*\}", style)[0]
-    assert "hyperparameters.<wbr>learning_<wbr>rate" in page
+    assert "hyperparameters.<wbr>learning_<wbr>rate" in page and "td:first-child wbr { display: none; }" in style  # on a wide page
+    assert ":has(+ div .output_png) > summary { margin-bottom: 0; }" in style, "a wide figure covers the link to its code"
 
 
 def test_code_that_shows_nothing_is_folded_into_one_link(report):
@@ -389,3 +407,27 @@ def test_the_mistakes_of_a_report_name_their_files(report):
     mistakes = page.split("Worst mistakes")[-1]
     ids = re.findall(r"<td[^>]*>(\d{4})</td><td", mistakes)
     assert len(ids) == 12 and set(ids) <= set(load_data("digits").test.ids)
+
+
+# ---------------------------------------------------------------- the settings of the user
+
+@pytest.mark.parametrize("home", ["settings", "file"])
+def test_a_report_does_not_depend_on_the_home_of_the_user(notebook, tmp_path, home):
+    "Settings of Jupyter, IPython and matplotlib that fail or change the page; a home that cannot be written."
+    path, place = notebook("text: str = 'a'", "print(text + 'bc')", "1 + 1"), tmp_path / "home"
+    if home == "file":
+        place.write_text("")
+    else:
+        for name, text in {".jupyter/jupyter_nbconvert_config.py": "raise RuntimeError", ".jupyter/jupyter_config.py": "raise RuntimeError",
+                           ".jupyter/jupyter_nbconvert_config.json": '{"TemplateExporter": {"exclude_output": true}}',
+                           ".ipython/profile_default/startup/00.py": "print('hostile')",
+                           ".ipython/profile_default/ipython_config.py": "get_config().InteractiveShell.ast_node_interactivity = 'none'",
+                           ".config/matplotlib/matplotlibrc": "text.usetex: True\n", "work/matplotlibrc": "backend: TkAgg\n"}.items():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).write_text(text)
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(place), "TZ": "Pacific/Kiritimati", "LC_ALL": "C"}
+    done = subprocess.run([sys.executable, "-m", "image_classifier.cli", "report", "--notebook", str(path), "--out", str(tmp_path / "out")],
+                          cwd=place / "work" if place.is_dir() else tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "abc" in page and "hostile" not in page and ">2<" in re.sub(r"\s", "", page)

@@ -153,6 +153,25 @@ def test_only_the_classes_that_change_are_named(pairs):
     assert found == [(f"c{i}", f"c{i ^ 1}") for i in range(2 * pairs)]
 
 
+@pytest.mark.parametrize("kept", [range(10), (3, 8), (8, 9)])
+def test_digits_that_a_network_tells_apart_when_mirrored_may_be_flipped(kept):
+    "A mirrored 3 resembles an 8 more than a 3, and other mirrored 3s most of all."
+    train = load_data("digits").train
+    assert mirrored_classes(train.select(np.flatnonzero(np.isin(train.targets, kept)))) == []
+
+
+@pytest.mark.parametrize("share", [2, 4])
+def test_a_class_that_changes_into_a_rarer_one_is_named(share):
+    rng, n = np.random.default_rng(0), 240
+    targets = (np.arange(n) % share == 0).astype(np.int64)
+    images = rng.integers(0, 60, (n, 1, 16, 16)).astype(np.uint8)
+    for image, target in zip(images[:, 0], targets, strict=True):
+        image[4:8, 10 if target else 0:16 if target else 6] = 230
+    names = ("left", "right")
+    found = mirrored_classes(Dataset(images, targets, names, tuple(map(str, range(n)))))
+    assert found == [("left", "right"), ("right", "left")]
+
+
 def test_photos_may_be_flipped(data_dir, tmp_path):
     import tarfile
     with tarfile.open(data_dir / "hymenoptera.tar.gz") as archive:

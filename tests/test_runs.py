@@ -13,11 +13,12 @@ import torch
 from folders import pets, picture, save  # noqa: F401
 
 from image_classifier.config import compose
-from image_classifier.core import ArtifactError, ConfigError, DataError, DivergedError, atomic_write
+from image_classifier.core import ArtifactError, ConfigError, DataError, DivergedError, MARKER, atomic_write, write_json, write_manifest
 from image_classifier.data import load_data
 from image_classifier.metrics import compute_metrics, evaluate, load_predictions
 from image_classifier.models import Architecture, build_model
 from image_classifier.runs import Run, git_commit, train
+from image_classifier.runs.run_folder import default_run_dir
 from image_classifier.training import Callback, snapshot
 
 
@@ -391,3 +392,51 @@ def test_a_run_is_not_reused_if_its_initial_weights_were_replaced(tmp_path):
     continued(first.path, "epochs=3")
     with pytest.raises(ConfigError, match="the weights that the run started with have changed"):
         train(compose(words), tmp_path / "run")
+
+
+# runs of earlier versions, and the name of the data
+
+
+def without_markers(folder):
+    for marker in folder.rglob(MARKER):
+        marker.unlink()
+    return folder
+
+
+def test_run_without_markers_is_resumed_and_reused(whole, tmp_path):
+    "Earlier versions wrote none; such a run is known by its files."
+    with pytest.raises(KeyboardInterrupt):
+        train(configured(), tmp_path / "run", splits=digits(), callbacks=[InEpoch(2, interrupt)])
+    run = train(configured(), without_markers(tmp_path / "run"), splits=digits())
+    assert run.resumed and weights_of(run) == weights_of(whole)
+    assert train(configured(), without_markers(tmp_path / "run"), splits=digits()).reused
+
+
+@pytest.mark.parametrize("text", ['{"versions": {"torch": "2"}, "data_fingerprint": "0"}', '["image_classifier"]', '{"versions": "image_classifier"}', "x"])
+def test_folder_with_files_named_like_a_runs_is_still_refused(tmp_path, text):
+    (tmp_path / "environment.json").write_text(text)
+    (tmp_path / "config.yaml").write_text("seed: 1")
+    with pytest.raises(ConfigError, match="not a run folder, and not empty"):
+        train(configured(), tmp_path, splits=digits())
+
+
+@pytest.mark.parametrize("name, shown", [("pets", "pets"), ("My <b>pets</b> | `x`\n", "My__b_pets"), (80 * "x", 40 * "x"), ("\u732b", "\u732b")])
+def test_own_folder_gives_runs_reports_and_cards_its_name(pets, tmp_path, monkeypatch, name, shown):
+    monkeypatch.chdir(tmp_path)
+    pets = pets.rename(tmp_path / name.replace("/", ""))
+    config = compose(["epochs=1", "batch_size=4", "device=cpu"])
+    config.data.name, config.data.root = "folder", str(pets)
+    assert load_data(config).name.startswith(shown) and f"-{shown}" in default_run_dir(config).name
+    run = train(config, tmp_path / "run")
+    card = (tmp_path / "run" / "classifier" / "README.md").read_text()
+    assert run.metrics["data"]["name"].startswith(shown) and f"test images of `{shown}" in card
+
+
+def test_finished_run_that_calls_its_data_folder_is_reused(pets, tmp_path):
+    config = compose([f"data={pets}", "epochs=1", "batch_size=4", "device=cpu"])
+    run = train(config, tmp_path / "run")
+    metrics = {**run.metrics, "data": {**run.metrics["data"], "name": "folder"}}
+    for folder in (tmp_path / "run", tmp_path / "run" / "classifier"):
+        write_json(folder / "metrics.json", metrics)
+    write_manifest(tmp_path / "run" / "classifier")
+    assert train(config, tmp_path / "run").reused

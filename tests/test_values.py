@@ -1,31 +1,19 @@
 "Values given in Python are those of a configuration: text and numbers of numpy count as the number, wrong ones end in one line before any work."
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from small_training import network, splits  # noqa: F401
 
 from image_classifier.config import AugmentConfig, compose, Config, DataConfig, Hyperparameters
 from image_classifier.core import ConfigError
 from image_classifier.data import load_data
-from image_classifier.models import Architecture, build_model
 from image_classifier.runs import Run, train
 from image_classifier.training import Callback, Checkpoints, Compute, estimate, fit, resolve_compute
 
 NAN = math.nan
-
-
-@pytest.fixture(scope="module")
-def splits():
-    "320 training digits: five steps of 64."
-    digits = load_data("digits")
-    return replace(digits, train=digits.train.select(range(320)), valid=digits.valid.select(range(64)))
-
-
-def network():
-    return build_model(Architecture("simple_cnn", channels=1, classes=10, size=8), seed=1)
 
 
 def trained(splits, **settings):
@@ -60,6 +48,10 @@ def test_a_run_uses_and_stores_converted_values(splits, tmp_path):
 
 @pytest.mark.parametrize("settings, message", [
     (dict(early_stopping_patience=-1), "early_stopping_patience must be >= 0, got -1"), (dict(early_stopping_patience=NAN), "needs an integer, got nan"),
+    (dict(early_stopping_patience=None), "0 never stops early, 10 is the default"), (dict(max_minutes=False), "max_minutes needs a number"),
+    (dict(epochs="auto", max_minutes=None), "epochs=auto needs a time budget"),
+    (dict(learning_rate=0.1), "fit has no argument learning_rate. write lr="), (dict(patience=3), "write early_stopping_patience="),
+    (dict(optimizer="sgd"), r"write hyperparameters=Hyperparameters\(optimizer=...\)"), (dict(max_minute=1), "did you mean max_minutes"),
     (dict(max_minutes=-1), "max_minutes must be a finite number >= 0"), (dict(max_minutes=NAN), "max_minutes must be"),
     (dict(epochs=1.5), "num_epochs needs auto or an integer, got 1.5"), (dict(lr=NAN), "learning_rate must be a finite number > 0"),
     (dict(seed=None), "seed needs an integer, got null"), (dict(allow=["chnge"]), "did you mean change"), (dict(allow=None), "allow needs a list"),
@@ -76,6 +68,23 @@ def test_a_wrong_setting_ends_in_one_line_before_the_first_step(splits, settings
     with pytest.raises(ConfigError, match=message):
         fit(model, splits, **{"epochs": 1, **settings})
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_no_time_budget_is_the_same_as_a_budget_of_zero(splits):
+    weights = []
+    for given in ({}, {"max_minutes": None}, {"max_minutes": 0}):
+        model = network()
+        fit(model, splits, epochs=1, **given)
+        weights.append(model.state_dict())
+    assert all(torch.equal(tensor, other[name]) for other in weights[1:] for name, tensor in weights[0].items())
+
+
+def test_a_key_given_to_train_is_sent_to_the_configuration():
+    for name in ("epochs", "lr", "max_minutes"):
+        with pytest.raises(ConfigError, match=rf'train has no argument {name}. put it into the configuration: compose\(\["{name}=...'):
+            train(Config(), **{name: 3})
+    with pytest.raises(ConfigError, match="train has no argument run_dri. did you mean run_dir"):
+        train(Config(), run_dri="x")
 
 
 @pytest.mark.parametrize("make, message", [

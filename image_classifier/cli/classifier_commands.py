@@ -64,23 +64,24 @@ def evaluate_command(classifier: str, overrides: tuple[str, ...], out: str | Non
 
     Other data are evaluated on their test images, or on all images if they have no test split. Every metric comes with its
     95 % interval."""
+    from image_classifier.config import data_name
     from image_classifier.core import choose_device, write_json
     from image_classifier.inference import Classifier
     from image_classifier.metrics import classification_report, evaluate
     folder, target = find_artifact(classifier), absolute_path(out)
-    found = Classifier.load(folder)
-    config, own = evaluation_config(folder, overrides, found.preprocess.limits)
     if target:
         check_target(target)
+    found = Classifier.load(folder)
+    config, own = evaluation_config(folder, overrides, found.preprocess.limits)
     device = choose_device(config.device)
     dataset = evaluation_images(found, config, own)
     metrics = evaluate(found.model.to(device), dataset, found.preprocess, found.tta, found.temperature).metrics
     if target:
         write_json(target, metrics)
-    seen = None if own else images_seen(folder.parent, dataset)
-    lines = [classification_report(metrics) + describe_images(dataset, config.data.name, own, seen)]
+    seen, name = None if own else images_seen(folder.parent, dataset), data_name(config.data)
+    lines = [classification_report(metrics) + describe_images(dataset, name, own, seen)]
     lines += [f"written to {shown_path(target)}"] if target else []
-    facts = {"name": config.data.name, "test": len(dataset), "learned_from": seen}
+    facts = {"name": name, "test": len(dataset), "learned_from": seen}
     return CommandResult("\n".join(lines), {"classifier": str(folder), "data": facts, "metrics": metrics})
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #cd8f6964
@@ -264,6 +265,7 @@ def expand_images(images: Sequence[str],  # paths; "-" is stdin
                  ) -> tuple[list[tuple[str, str | bytes]], list[tuple[str, str]]]:  # (name, path or bytes), (name, error)
     "Return each image with its name; a folder becomes the images in it, by the rule of training."
     from image_classifier.data import list_files, report_skipped, suffixes_of
+    from image_classifier.inference import classifier_words
     named: list[tuple[str, str | bytes]] = []
     errors = []
     for image in images:
@@ -271,7 +273,7 @@ def expand_images(images: Sequence[str],  # paths; "-" is stdin
             named.append(("stdin", sys.stdin.buffer.read(limits.max_bytes + 1)))
         elif os.path.isdir(image):
             listing = list_files(image, limits.formats)
-            report_skipped(listing)
+            report_skipped(listing, classifier_words)
             named += [(path, path) for path in (os.path.join(image, file.id) for file in listing.files)]
             errors += [(os.path.join(image, id), reason) for id, reason in listing.problems]
             if not (listing.files or listing.problems):
@@ -310,7 +312,7 @@ def unreadable_error(errors: Sequence[tuple[str, str]],  # (name, error)
     if not errors:
         return None
     which = join_problems([f"{quoted(name)}: {error}" for name, error in errors])
-    return DataError(f"{len(errors)} of {count} images could not be read: {which}", todo="repair or leave out those")
+    return DataError(f"{len(errors)} of {count} images could not be read: {which}", todo="repair, convert or leave out those")
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #cec41682
 def read_password(variable: str | None,  # the name of an environment variable

@@ -98,16 +98,20 @@ def doctor_command() -> CommandResult:
 # %% ../../nbs/cli/30_run_commands.ipynb #1cbd790b
 @command
 @overrides_argument
-def estimate_command(overrides: tuple[str, ...], file: str | None) -> CommandResult:
+@out_option("The run's folder, to check that training could use it. Nothing is written.")
+def estimate_command(overrides: tuple[str, ...], file: str | None, out: str | None) -> CommandResult:
     """Estimate how long training would take on this machine.
 
     \b
-    Example:
-      ic estimate data=./photos model=resnet18"""
+    Examples:
+      ic estimate data=./photos model=resnet18
+      ic estimate data=./photos model=resnet18 --out runs/photos      also check the folder
+
+    The arguments are those of `ic train`."""
     config = compose_overrides(overrides, file)
     from image_classifier.runs import estimate_run
     from image_classifier.training import init_distributed
-    estimate = estimate_run(config)
+    estimate = estimate_run(config, run_dir=absolute_path(out))
     if not init_distributed(config.device).is_main:
         return CommandResult(data=None)
     return CommandResult(str(estimate), estimate.as_dict())

@@ -277,7 +277,7 @@ def _split_words(text: Any) -> list[str]:
 def from_parameters(data: Optional[str] = None,  # a data set, or a folder
                     model: Optional[str] = None,  # a network
                     hyperparameters: Optional[str] = None,  # a preset
-                    epochs: Optional[int] = None,  # maximum number of epochs
+                    epochs: Optional[int | str] = None,  # maximum number of epochs; auto: as many as fit into max_minutes
                     batch_size: Optional[int] = None,  # images per optimizer step
                     learning_rate: Optional[float] = None,  # maximum learning rate
                     seed: Optional[int] = None,  # random seed

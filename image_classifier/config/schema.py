@@ -4,13 +4,16 @@
 
 # %% auto #0
 __all__ = ['SOURCES', 'REGISTERED_DATA', 'IMAGE_FORMATS', 'DEFAULT_WEIGHTS', 'ALLOWED', 'LEAKS', 'CORRUPT', 'LINKS',
-           'EMPTY_CLASS', 'CHANGE', 'SECTIONS', 'ALIASES', 'PATH_KEYS', 'PATH_WORDS', 'NON_RESULT_KEYS', 'DataConfig',
-           'ModelConfig', 'AugmentConfig', 'Hyperparameters', 'CheckpointConfig', 'Config', 'Setting', 'settings',
-           'keys', 'unknown_key', 'flat', 'build', 'to_dict', 'result_keys', 'differences']
+           'EMPTY_CLASS', 'SIMILAR_CLASSES', 'CHANGE', 'SECTIONS', 'ALIASES', 'PATH_KEYS', 'PATH_WORDS',
+           'NON_RESULT_KEYS', 'DataConfig', 'data_name', 'ModelConfig', 'AugmentConfig', 'Hyperparameters',
+           'CheckpointConfig', 'Config', 'Setting', 'settings', 'keys', 'unknown_key', 'flat', 'build', 'to_dict',
+           'result_keys', 'differences']
 
 # %% ../../nbs/config/10_schema.ipynb #22946c73
 import operator
+import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cache
@@ -64,6 +67,15 @@ class DataConfig:
     cache_dir: Optional[str] = _key(None, "folder for downloads and decoded images; null: the platform's cache folder")
     cache_limit: int = _key(50_000_000_000, "bytes of decoded images to keep in the cache; least recently used are deleted", ge=0)
     download: bool = _key(True, "download a public data set that is missing")
+
+# %% ../../nbs/config/10_schema.ipynb #dn000002
+def data_name(config: DataConfig) -> str:
+    "Return a short name of the data for people: that of the data set, or of the user's folder, archive or table."
+    if config.root is None or config.name not in ("folder", "csv"):
+        return config.name
+    name = unicodedata.normalize("NFC", os.path.basename(os.path.abspath(os.path.expanduser(config.root))))
+    plain = [char if char.isalnum() or char in "._-" or unicodedata.category(char) in ("Mn", "Mc") else "_" for char in name]
+    return "".join(plain[:40]).strip("._-") or config.name
 
 # %% ../../nbs/config/10_schema.ipynb #463c84df
 DEFAULT_WEIGHTS = "DEFAULT"  # the value of model.weights that means published weights
@@ -124,8 +136,8 @@ class CheckpointConfig:
     keep: int = _key(2, "number of latest checkpoints to keep, besides that of the best epoch", ge=1)
 
 # %% ../../nbs/config/10_schema.ipynb #45543a2f
-ALLOWED = ("leaks", "corrupt", "links", "empty_class", "change")
-LEAKS, CORRUPT, LINKS, EMPTY_CLASS, CHANGE = ALLOWED
+ALLOWED = ("leaks", "corrupt", "links", "empty_class", "similar_classes", "change")
+LEAKS, CORRUPT, LINKS, EMPTY_CLASS, SIMILAR_CLASSES, CHANGE = ALLOWED
 
 @dataclass(slots=True)
 class Config:
@@ -145,8 +157,8 @@ class Config:
     max_minutes: float = _key(0.0, "time budget: train as many epochs as fit, planned again after each; 0: no limit", ge=0)
     early_stopping_patience: int = _key(10, "epochs without a lower valid_loss before stopping; 0: never stop", ge=0)
     resume: str = _key("auto", "auto: continue an unfinished run, reuse a finished one; never: new folder only; or a run folder")
-    allow: list[str] = _key([], "leaks: across splits; corrupt: skip bad images; links: may lead outside; "
-                                "empty_class: keep it; change: resume anyway", choices=ALLOWED)
+    allow: list[str] = _key([], "leaks: across splits; corrupt: skip; links: lead outside; empty_class: keep; "
+                                "similar_classes: A, a; change: resume", choices=ALLOWED)
 
 # %% ../../nbs/config/10_schema.ipynb #7ee7b724
 class Setting(NamedTuple):
@@ -181,6 +193,13 @@ ALIASES = {
 }
 
 # %% ../../nbs/config/10_schema.ipynb #8a836236
+_OTHER_NAMES = {"accumulate": "hyperparameters.gradient_accumulation", "first_size": "hyperparameters.progressive_resizing_start",
+                "mirror": "augment.tta", "shift": "augment.translate", "hflip": "augment.horizontal_flip",
+                "quarantine": "data.exclude", "image_size": "data.size", "img_size": "data.size",
+                "save_steps": "checkpoint.every_steps", "save_minutes": "checkpoint.every_minutes",
+                "max_epochs": "epochs", "optim": "hyperparameters.optimizer"}  # of other libraries, or former ones
+
+
 def unknown_key(name: str,  # the key as the user wrote it
                ) -> ConfigError:
     "Return the error for a key that does not exist."
@@ -190,7 +209,8 @@ def unknown_key(name: str,  # the key as the user wrote it
     same_tail = [option for option in options if option.rpartition(".")[2] == tail]
     ours = "." not in name or name.split(".")[0] in SECTIONS
     same_word = [option for option in options if ours and tail in option.rpartition(".")[2].split("_")][:3]
-    near = same_tail or same_word or nearest(name, options, 1) or nearest(tail, options, 1)
+    other = [_OTHER_NAMES[tail]] if tail in _OTHER_NAMES else []
+    near = same_tail or other or same_word or nearest(name, options, 1) or nearest(tail, options, 1)
     top_level = "top-level keys are " + ", ".join(entry.name for entry in fields(Config))
     return ConfigError(f"unknown key {quoted(name)}", todo=f"did you mean {' or '.join(near)}?" if near else top_level)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MARKER', 'SIGNATURE', 'own_folder_kind', 'remove_files', 'check_free', 'own_folder', 'own_folder_if_done',
-           'unlisted_names', 'atomic_folder', 'existing_folder', 'remove_stale_temp']
+           'check_own_folder', 'unlisted_names', 'atomic_folder', 'existing_folder', 'remove_stale_temp']
 
 # %% ../../nbs/core/27_own_folders.ipynb #55f8f1bc
 import contextlib
@@ -41,11 +41,19 @@ def _listed_kind(folder: Path) -> Optional[str]:
     files = manifest_files(folder)
     return next((kind for name, kind in _MANIFEST_KINDS.items() if name in files), None)
 
+
+def _unmarked_run(folder: Path) -> Optional[str]:
+    "Return \"run\" for a folder with the two files that every run starts with, or None."
+    found = read_json(folder / "environment.json", limit=1 << 20)
+    versions = found.get("versions") if isinstance(found, dict) and "data_fingerprint" in found else None
+    ours = isinstance(versions, dict) and "image_classifier" in versions
+    return "run" if ours and (folder / "config.yaml").is_file() else None
+
 # %% ../../nbs/core/27_own_folders.ipynb #d9320f64
 def own_folder_kind(folder: str | Path,
                    ) -> Optional[str]:  # e.g. "run", "cache", "report", "classifier", "checkpoint"
     "Return what the library made a folder for, or None if it did not make it."
-    for find in (_marked_kind, _listed_kind):
+    for find in (_marked_kind, _listed_kind, _unmarked_run):
         with contextlib.suppress(ArtifactError, OSError):  # no marker, no manifest, or not one of ours; not readable
             if kind := find(Path(folder)):
                 return kind
@@ -126,6 +134,24 @@ def own_folder_if_done(folder: str | Path,  # parents are created too
             if os.listdir(path) == [MARKER]:
                 remove_files(path, [MARKER])
         raise
+
+# %% ../../nbs/core/27_own_folders.ipynb #273676a0
+class _Undo(Exception):
+    "Ends the block of `own_folder_if_done`, so that the folder is removed again."
+
+
+def check_own_folder(folder: str | Path,
+                     kind: str,  # what it is for, in a word
+                    ) -> None:
+    "Raise the `ConfigError` that `own_folder` would raise, and leave everything as it was."
+    folder = Path(folder)
+    if not os.path.lexists(folder):
+        with contextlib.suppress(_Undo), own_folder_if_done(folder, kind):
+            raise _Undo
+        return
+    with writing_to(folder):
+        check_free(folder, kind)
+    writable_folder(folder)
 
 # %% ../../nbs/core/27_own_folders.ipynb #28f58d69
 def unlisted_names(folder: str | Path) -> list[str]:

@@ -133,13 +133,20 @@ def is_archive(path: str | Path) -> bool:
 def _claim_path(seen: dict[str, bool],  # comparable path to whether it is a file; extended here
                 name: str,  # a safe relative path
                 is_file: bool,
+                ignore_case: bool = False,  # as the file system does
                ) -> None:
     "Record that an entry uses `name`, or raise a `DataError` when an earlier one conflicts with it."
-    key = unicodedata.normalize("NFC", name).casefold()
+    key = unicodedata.normalize("NFC", name)
+    key = key.casefold() if ignore_case else key
     parents = [str(parent) for parent in PurePosixPath(key).parents][:-1]
     if seen.get(key, False) or (is_file and key in seen) or any(seen.get(parent, False) for parent in parents):
         raise DataError(f"two entries for one path: {quoted(name)}")
     seen.update(dict.fromkeys(parents, False), **{key: is_file})
+
+
+def _ignores_case(folder: Path) -> bool:
+    "Return whether the file system finds an existing folder under a name in another case, too."
+    return os.path.lexists(folder.with_name(folder.name.swapcase()))
 
 # %% ../../nbs/data/10_archives.ipynb #92d186c1
 def _write_members(folder: Path,  # empty
@@ -149,7 +156,7 @@ def _write_members(folder: Path,  # empty
                   ) -> None:
     "Write the members below `folder`, or raise a `DataError`."
     seen: dict[str, bool] = {}
-    total = 0
+    total, ignore_case = 0, _ignores_case(folder)
     for count, member in enumerate(members, 1):
         if count > limits.files:
             raise DataError(f"more than {limits.files} entries")
@@ -157,7 +164,7 @@ def _write_members(folder: Path,  # empty
             if member.bytes:
                 raise DataError("a file in place of the top folder")
             continue
-        _claim_path(seen, name, member.bytes is not None)
+        _claim_path(seen, name, member.bytes is not None, ignore_case)
         path = folder / name
         (path if member.bytes is None else path.parent).mkdir(parents=True, exist_ok=True)
         if member.bytes:

@@ -147,6 +147,13 @@ def _weights_name(place: Path) -> str:
     return ""
 
 
+def _download_names(name: str,  # of a data set
+                   ) -> set[str]:
+    "Return the names of the files that are downloaded for a data set."
+    known = IDX_SETS.get(name) or CIFAR_SETS[name]
+    return {remote.name for remote in getattr(known, "remotes", None) or [known.remote]}
+
+
 def _describe_entry(place: Path, name: str, kind: str) -> CacheEntry:
     "Return what is known about a folder in the cache."
     name = kind == WEIGHTS and _weights_name(place) or name
@@ -154,7 +161,12 @@ def _describe_entry(place: Path, name: str, kind: str) -> CacheEntry:
              if file != MARKER]
     about = read_about(place) if kind == DECODED else None
     used = max((one.st_mtime for folder, one in facts if folder == str(place)), default=place.stat().st_mtime)
-    complete = _weights_name(place) != "" if kind == WEIGHTS else kind != DECODED or read_index(place) is not None
+    if kind == DOWNLOAD:
+        complete = _download_names(name) <= set(os.listdir(place))
+    elif kind == WEIGHTS:
+        complete = _weights_name(place) != ""
+    else:
+        complete = kind != DECODED or read_index(place) is not None
     return CacheEntry(name, kind, about["data"] if about else "", sum(one.st_size for _, one in facts),
                       about and about["shape"][0], complete, used, place)
 
@@ -172,6 +184,7 @@ def cache_entries(cache: Path,  # a cache folder
     for place, name, kind in folders:
         with contextlib.suppress(FileNotFoundError):  # another process has just removed it
             found += [_describe_entry(place, name, kind)] if kind in kinds and place.is_dir() else []
+    found = [entry for entry in found if entry.bytes or entry.kind != DOWNLOAD]  # a download that failed leaves an empty folder
     return sorted(found, key=lambda entry: -entry.used)
 
 # %% ../../nbs/data/66_cache.ipynb #2b3001e4
@@ -180,8 +193,7 @@ def _own_names(entry: CacheEntry) -> set[str]:
     if entry.kind == DECODED:
         return {ABOUT, *entry_arrays((1, 1, 1, 1))}
     if entry.kind == DOWNLOAD:
-        known = IDX_SETS.get(entry.name) or CIFAR_SETS[entry.name]
-        return {MARKER, *(remote.name for remote in getattr(known, "remotes", None) or [known.remote])}
+        return {MARKER, *_download_names(entry.name)}
     if entry.kind == WEIGHTS:
         return {MARKER, WEIGHTS_ABOUT, WEIGHTS_FILE}
     return {MARKER, *(name for name in os.listdir(entry.place) if re.fullmatch(r"[0-9a-f]{32}-(near|equal)\.json", name))}

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ..config import DataConfig
-from ..core import html_table, quoted
+from ..core import DataError, html_table, quoted
 from .preprocess import Preprocess
 from .source import PARTS
 from .splitting import pixel_digests
@@ -115,11 +115,20 @@ class Splits:
 
     def _repr_html_(self) -> str:
         counts = {part: getattr(self, part).counts().values() for part in PARTS}
+        ranges = {part: " to ".join(map(str, sorted({min(numbers), max(numbers)}))) for part, numbers in counts.items()}
         table = html_table(["split", "images", f"per class ({len(self.classes)} classes)"],
-                           [(part, sum(numbers), f"{min(numbers)} to {max(numbers)}") for part, numbers in counts.items()])
+                           [(part, sum(numbers), ranges[part]) for part, numbers in counts.items()])
         return table + self.train.thumbnails()
 
 # %% ../../nbs/data/70_dataset.ipynb #0891fc1e
+def _check_mapped(array: np.ndarray) -> None:
+    "Raise a `DataError` if the file behind a memory map is shorter than it was when it was mapped."
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and mapped.size() < len(mapped):
+        raise DataError(f"the file of decoded images was cut from {len(mapped)} to {mapped.size()} bytes while it was in use",
+                        array.filename, "start again: the images are decoded again")
+
+
 class IndexedArrayView:
     "Selected rows of one or several arrays, read on access."
     dtype, ndim = np.dtype(np.uint8), 4
@@ -153,6 +162,8 @@ class IndexedArrayView:
              mode: str = "raise",  # passed by `np.take`; indices out of range always raise
             ) -> np.ndarray:  # (B,C,H,W) uint8
         "Copy these rows into an array."
+        for array in self.arrays:
+            _check_mapped(array)
         rows, start = self.rows[indices], 0
         images = np.empty((len(rows), *self.shape[1:]), np.uint8) if out is None else out
         if len(self.arrays) == 1:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 from PIL import Image
 
-from ..core import ConfigError, DataError, quoted
+from ..core import ConfigError, DataError, InvalidValueError, quoted
 from .headers import header_parts, orientation, read_header
 from .image_formats import check_size, DecodeError, IMAGE_FORMATS, Limits, parse_errors
 
@@ -234,6 +234,8 @@ def to_channels(image: np.ndarray,  # (C,H,W) uint8: gray, gray and alpha, color
     "Return `image` with 1, 3 or 4 channels, (channels,H,W) uint8."
     if channels not in (None, 1, 3, 4):
         raise ConfigError(f"channels must be 1, 3 or 4, got {quoted(channels)}")
+    if image.dtype != np.uint8:
+        raise InvalidValueError(f"expected uint8 pixels, got {image.dtype}", todo="scale them to 0-255, then astype(np.uint8)")
     if not 1 <= len(image) <= 4:
         raise DataError(f"expected an image of 1 to 4 channels, got {len(image)}", todo="pass (C,H,W)")
     has_alpha = len(image) in (2, 4)

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional
+from urllib.parse import urlsplit
 
 from ..core import DataError, join_problems, own_folder, own_folder_kind, quoted, ResourceError, writable_folder
 
@@ -85,7 +86,7 @@ def _download(remote: RemoteFile,
         except (OSError, ValueError) as problem:  # requests' errors are OSErrors
             if getattr(problem, "errno", None) == errno.ENOSPC:
                 raise ResourceError("the disk is full", folder, "free some space and run the same command again") from problem
-            reasons.append(f"{mirror} {_failure_reason(problem)}")
+            reasons.append(f"{urlsplit(mirror).netloc} {_failure_reason(problem)}")
     raise ConnectionError(f"could not download {remote.name}: {join_problems(reasons)}")
 
 # %% ../../nbs/data/15_download.ipynb #ebc6827b
@@ -104,9 +105,9 @@ def fetch(remotes: Sequence[RemoteFile],
             _download(missing[0], folder, attempts)
             missing.pop(0)
     except ConnectionError as problem:
-        names = ", ".join(f"{remote.mirrors[0]}{remote.name} ({remote.hash})" for remote in missing)
-        raise DataError(f"{problem}; missing: {names}", todo=(
-            f"put the files into {quoted(folder, 200)}, or name the folder that holds them as data.root")) from problem
+        names = ", ".join(remote.name for remote in missing)
+        raise DataError(str(problem), todo=f"put {names} from {missing[0].mirrors[0]} into {quoted(folder, 200)}, or name the "
+                                           "folder that holds them as data.root") from problem
     return [folder / remote.name for remote in remotes]
 
 # %% ../../nbs/data/15_download.ipynb #2b39bd16

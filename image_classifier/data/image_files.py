@@ -11,7 +11,7 @@ import os
 import posixpath
 import stat
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -146,9 +146,12 @@ def describe_skipped(listing: Listing) -> str:
     return f"skipped: {', '.join(parts)}" if parts else ""
 
 
-def report_skipped(listing: Listing) -> None:
+def report_skipped(listing: Listing,
+                   reword: Callable[[str], str] = str,  # puts the line into other words
+                  ) -> None:
     "Warn about images in other formats, or log what else was skipped, in one line."
+    line = reword(describe_skipped(listing))
     if OTHER_FORMAT in listing.skipped:
-        warnings.warn(describe_skipped(listing), UserWarning, 2)
-    elif line := describe_skipped(listing):
+        warnings.warn(line, UserWarning, 2)
+    elif line:
         log.info(line)

@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -171,6 +171,14 @@ def _refuse_stray(files: Sequence[File], level: int, root: object) -> None:
         raise DataError(f"{len(stray)} images outside a class folder: {join_problems(stray, 3)}", root, _LAYOUT)
 
 
+def _refuse_own(root: Path,
+                but: Optional[str] = None,  # kind to accept
+               ) -> None:
+    "Raise a `DataError` if the library made the folder."
+    if (kind := own_folder_kind(root)) not in (None, but):
+        raise DataError(f"a {kind} folder of image_classifier, not images", root, "name the folder of your images")
+
+
 def _find_images(root: Path, config: DataConfig, allow: Collection[str]) -> Listing:
     "Return what is below `root`, or raise a `DataError` if that cannot be used."
     if not os.path.isdir(root):
@@ -179,6 +187,7 @@ def _find_images(root: Path, config: DataConfig, allow: Collection[str]) -> List
     raise_problems(listing.problems, len(listing.problems) + len(listing.files), root)
     report_skipped(listing)
     if not listing.files:
+        _refuse_own(root)
         suffixes = " ".join(suffix for name in config.formats for suffix in SUFFIXES.get(name, ())[:1])
         raise DataError("no images", root, f"expected one folder per class with {suffixes}")
     return listing
@@ -189,8 +198,7 @@ def read_image_folder(config: DataConfig,  # root, formats, class_level, cache_d
                      ) -> Source:
     "Return the images in the class folders below `data.root`."
     root = existing_root(config.root)
-    if kind := own_folder_kind(root):
-        raise DataError(f"a {kind} folder of image_classifier, not images", root, "name the folder of your images")
+    _refuse_own(root, but="outputs")  # the folder around a run may have class folders, too
     root = unpack_if_archive(root, cache_folder(config.cache_dir))
     listing = _find_images(root, config, allow)
     _refuse_stray(listing.files, 0, root)

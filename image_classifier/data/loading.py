@@ -19,7 +19,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from ..config import CORRUPT, Config, DataConfig, TABLE_SUFFIXES, check_config, warn_if_shadowed
+from ..config import CORRUPT, Config, data_name, DataConfig, TABLE_SUFFIXES, check_config, warn_if_shadowed
 from ..core import DataError, check_type, join_problems, missing_path_hint, quoted
 from .cached_images import load_or_decode
 from .dataset import Dataset, IndexedArrayView, Splits
@@ -27,7 +27,7 @@ from .preprocess import Preprocess
 from .headers import ImageFacts
 from .image_formats import DecodeError, Limits
 from .readers import READERS
-from .source import log_layout, PARTS, raise_problems, Source
+from .source import log, log_layout, PARTS, raise_problems, Source
 from .source_images import DecodedImages, image_statistics, resolve_shape, SourceImages
 from .exclude_list import load_source
 from .split_checks import check_classes, check_groups, check_leaks
@@ -194,8 +194,17 @@ def _slice(dataset: Dataset,
     return Dataset(dataset.images[part], dataset.targets[part], dataset.classes, dataset.ids[part], groups)
 
 # %% ../../nbs/data/75_loading.ipynb #854b66e2
+def _log_shares(source: Source,
+                parts: np.ndarray,  # (N,) split of each image that is used
+               ) -> None:
+    "Log which shares a draw of whole groups has reached; they differ from the fractions that were asked for."
+    if source.groups and not set(PARTS) <= set(source.parts):
+        shares = "/".join(f"{100 * (parts == part).mean():.3g}" for part in PARTS)
+        log.info(f"groups are kept whole: {'/'.join(PARTS)} hold {shares} % of the images")
+
+
 def load_data(config: DataConfig | Config | str | Path = "digits",  # configuration, name, or path of a folder or .csv file
-              allow: Sequence[str] = (),  # problems to accept: corrupt, links, empty_class, leaks
+              allow: Sequence[str] = (),  # problems to accept: corrupt, links, empty_class, similar_classes, leaks
              ) -> Splits:
     "Read, check, decode and split the images that `config` names."
     config, allow = _checked(config, allow)
@@ -204,6 +213,7 @@ def load_data(config: DataConfig | Config | str | Path = "digits",  # configurat
     check_classes(source, allow)
     check_groups(source, allow)
     everything, found = _load(source, config, allow, split_source)
+    _log_shares(source, found.parts)
     check_leaks(everything.ids, found.parts, found.digests, config.root or config.name, allow)
     datasets = {part: _slice(everything, np.flatnonzero(found.parts == part)) for part in PARTS}
     for part, dataset in datasets.items():
@@ -212,11 +222,11 @@ def load_data(config: DataConfig | Config | str | Path = "digits",  # configurat
     mean_std = channel_mean_std(found.sums[found.parts == "train"].sum(0), size**2 * len(datasets["train"]))
     preprocess = Preprocess(size, channels, config.resize, *mean_std, found.limits)
     fingerprint = compute_fingerprint(datasets, preprocess, found.digests)
-    return Splits(config.name, **datasets, preprocess=preprocess, fingerprint=fingerprint, config=config)
+    return Splits(data_name(config), **datasets, preprocess=preprocess, fingerprint=fingerprint, config=config)
 
 # %% ../../nbs/data/75_loading.ipynb #27f6159f
 def load_evaluation_set(config: DataConfig | Config | str | Path = "digits",  # as for `load_data`
-                        allow: Sequence[str] = (),  # problems to accept: corrupt, links
+                        allow: Sequence[str] = (),  # problems to accept: corrupt, links, similar_classes
                         preprocess: Optional[Preprocess] = None,  # a classifier's: how pixels are read; None: as `config` says
                        ) -> Dataset:
     "Return the source's own test images, or all of its images if it has none."

@@ -11,12 +11,12 @@ import inspect
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from ..config import DataConfig, REGISTERED_DATA
+from ..config import DataConfig, REGISTERED_DATA, SIMILAR_CLASSES
 from ..core import ConfigError, DataError, join_problems, quoted, registered_code, registration, suggestion
 from .cifar import read_cifar
 from .csv_file import read_csv_file
@@ -90,21 +90,41 @@ def normalize_class(name: str) -> str:
     return " ".join(unicodedata.normalize("NFC", name).split()) or name
 
 
-def _look(name: str) -> str:
-    "Return what is left of a name to the eye: no case, no invisible characters."
-    return "".join(char for char in name.casefold() if unicodedata.category(char) != "Cf")
+def _visible(name: str) -> str:
+    "Return a name without its invisible characters."
+    return "".join(char for char in name if unicodedata.category(char) != "Cf")
+
+
+def _alike(names: Collection[str],  # different ones
+           look: Callable[[str], str],  # what of a name counts
+          ) -> list[str]:
+    "Return the names that look the same, as text for a message."
+    found = {}
+    for name in names:
+        found.setdefault(look(name), []).append(name)
+    return [" and ".join(map(repr, same)) for same in found.values() if len(same) > 1]
 
 # %% ../../nbs/data/52_readers.ipynb #965b4eb7
-def unify_classes(source: Source) -> Source:
+def _check_looks(classes: Sequence[str],  # different names
+                 where: object,  # of the data, for messages
+                 allow: Collection[str],  # similar_classes: names may differ in case only
+                ) -> None:
+    "Raise a `DataError` for two classes that look alike."
+    rename = "rename one of them, or give both the same name"
+    if alike := _alike(classes, _visible):
+        raise DataError(f"class names that differ only in invisible characters: {join_problems(alike)}", where, rename)
+    if (alike := _alike(classes, lambda name: _visible(name).casefold())) and SIMILAR_CLASSES not in allow:
+        raise DataError(f"class names that differ only in case: {join_problems(alike)}", where,
+                        f"{rename}; if they are different classes, continue with allow=[{SIMILAR_CLASSES}]")
+
+
+def unify_classes(source: Source,
+                  allow: Collection[str] = (),  # similar_classes: names may differ in case only
+                 ) -> Source:
     "Return the source with normalized class names; raise a `DataError` for two that look alike."
     names = [normalize_class(name) for name in source.classes]
     classes = sorted(set(names))
-    look = {}
-    for name in classes:
-        look.setdefault(_look(name), []).append(name)
-    if alike := [" and ".join(map(repr, found)) for found in look.values() if len(found) > 1]:
-        raise DataError(f"class names that differ only in case or in invisible characters: {join_problems(alike)}", source.where,
-                        "rename one of them, or give both the same name")
+    _check_looks(classes, source.where, allow)
     if len(classes) < len(names):
         merged = [" and ".join(repr(raw) for raw, plain in zip(source.classes, names) if plain == name)
                   for name in classes if names.count(name) > 1]
@@ -126,7 +146,7 @@ def group_by_pattern(source: Source,
 
 # %% ../../nbs/data/52_readers.ipynb #7b257648
 def read_source(config: DataConfig,
-                allow: Collection[str] = (),  # links: follow links that leave the root
+                allow: Collection[str] = (),  # links: follow links that leave the root; similar_classes: as for `unify_classes`
                ) -> Source:
     "Return the images that `config` names, or raise a `ConfigError` or `DataError`."
     check_reader(config.name)
@@ -139,5 +159,5 @@ def read_source(config: DataConfig,
         raise ConfigError(f"{name} returned {type(source).__name__}", module, "return a Source")
     if problems := source_problems(source):
         raise ConfigError(f"{name} returned a wrong Source: {'; '.join(problems)}", module, "correct the function")
-    source = unify_classes(replace(source, targets=source.targets.astype(np.int64, copy=False)))
+    source = unify_classes(replace(source, targets=source.targets.astype(np.int64, copy=False)), allow)
     return source if config.group_pattern is None else group_by_pattern(source, config.group_pattern)

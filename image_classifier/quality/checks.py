@@ -18,7 +18,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from ..config import ALLOWED, CORRUPT, DataConfig, EMPTY_CLASS, LEAKS
+from ..config import ALLOWED, CORRUPT, data_name, DataConfig, EMPTY_CLASS, LEAKS
 from ..core import (check_type, DataError, escaped, ImageClassifierError, join_problems, own_folder, quoted,
                                    read_json, write_json)
 from ..data import (cache_folder, ImageFacts, load_or_decode, load_source, log_layout, missing_classes, PARTS,
@@ -45,13 +45,13 @@ def _is_valid(report: DataReport) -> bool:
     return counts and columns and all(map(_are_printable, [*texts, [report.name, *report.notes, *report.notes.values()]]))
 
 # %% ../../nbs/quality/30_checks.ipynb #7357be1a
-def _read_report(path: Path) -> Optional[DataReport]:
-    "Return a stored report, None if it is absent or damaged."
+def _read_report(path: Path, name: str) -> Optional[DataReport]:
+    "Return a stored report for the data of this name, None if it is absent or damaged."
     with contextlib.suppress(ImageClassifierError, KeyError, TypeError, AttributeError):
         stored = read_json(path)
         findings = tuple(Finding(**one) for one in stored["findings"])
         facts = ImageTable(**stored["facts"]) if stored["facts"] else None
-        report = DataReport(stored["name"], findings, stored["notes"], facts)
+        report = DataReport(name, findings, stored["notes"], facts)
         if stored["format"] == _FORMAT and _is_valid(report):
             return report
     return None
@@ -61,7 +61,7 @@ def _store_report(path: Path, report: DataReport) -> DataReport:
     "Store a report, if possible, and return it."
     with contextlib.suppress(ImageClassifierError, UnicodeError):  # a full disk, a name that is not valid text
         write_json(own_folder(path.parent, "cache") / path.name, {
-            "format": _FORMAT, "name": report.name, "findings": [one._asdict() for one in report.findings], "notes": report.notes,
+            "format": _FORMAT, "findings": [one._asdict() for one in report.findings], "notes": report.notes,
             "facts": report.facts and report.facts._asdict()})
     return report
 
@@ -99,7 +99,7 @@ def check_splits(splits: Splits,
     "Report what is wrong with splits that are about to be trained on."
     check_type(splits, Splits, "splits", "pass what load_data returns")
     path = _report_path(splits.config or DataConfig(), splits.fingerprint[:32], near_duplicates)
-    if stored := _read_report(path):
+    if stored := _read_report(path, splits.name):
         return stored
     parts = [getattr(splits, name) for name in PARTS]
     targets, digests = (np.concatenate([getattr(part, name) for part in parts]) for name in ("targets", "digests"))
@@ -213,7 +213,7 @@ def check_source(config: DataConfig,
     source = load_source(config, allow)
     log_layout(source)
     path = _report_path(config, _source_key(source, config, allow), near_duplicates)
-    if stored := _read_report(path):
+    if stored := _read_report(path, data_name(config)):
         return stored
     decoded = _decode_source(source, config)
     readable = source.without_pixels().select(np.array(list(decoded.facts), np.int64))
@@ -222,4 +222,4 @@ def check_source(config: DataConfig,
     findings = (*_source_findings(source, decoded.problems), *_split_findings(readable, decoded.hashes, config),
                 *_check_images(index, near_duplicates))
     notes = {**_notes(source, list(decoded.facts.values())), **_near_note(index, near_duplicates)}
-    return _store_report(path, DataReport(config.name, findings, notes, _image_table(source, decoded)))
+    return _store_report(path, DataReport(data_name(config), findings, notes, _image_table(source, decoded)))

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..core import alert, DataError, join_problems, own_folder, parse_hook, quoted, require
+from ..core import alert, check_hook, DataError, join_problems, own_folder, quoted, require
 from .bounds import share_bounds, share_deviations, size_range
 from .data_docs import write_docs
 from .suites import (COLUMNS, Expectation, EXPECTATION_KINDS, Outcome, read_suite, storable_text, Suite,
@@ -149,7 +149,7 @@ def check_expectations(facts: Mapping[str, Sequence],  # of the batch, by column
                       ) -> Suite | SuiteResult:  # what was learned, or the result
     "Learn a suite if there is none, else validate the batch and send an alert if it fails."
     if hook:
-        parse_hook(hook)
+        check_hook(hook)
     if docs:
         own_folder(docs, "report")
     if not os.path.lexists(file):

@@ -31,6 +31,12 @@ class Finding(NamedTuple):
     images: list[list[str]]  # the ids concerned; the first of each list is the one to leave out
     allowed_by: str = ""  # the word of `allow` that permits training, or NO_FINDINGS; empty if the finding only warns
 
+    @property
+    def refusal(self) -> str:
+        "Return the words that mark a finding as one that training refuses, or an empty text."
+        permit = "" if self.allowed_by == NO_FINDINGS else f" without allow=[{self.allowed_by}]"
+        return f"training refuses this{permit}: " if self.allowed_by else ""
+
 # %% ../../nbs/quality/20_findings.ipynb #426a4847
 class ImageTable(NamedTuple):
     "The properties of each readable image, by column, N values each."
@@ -59,9 +65,9 @@ class DataReport:
         return next((finding for finding in self.findings if finding.kind == kind), None)
 
     def rows(self) -> list[tuple[str, str, str]]:
-        "Return the lines of the table: kind, count, which."
+        "Return the lines of the table: kind, count, which and whether training refuses it."
         notes = [(kind, "", text) for kind, text in self.notes.items()]
-        return notes + [(one.kind, f"{one.count:,}", one.what) for one in self.findings]
+        return notes + [(one.kind, f"{one.count:,}", one.refusal + one.what) for one in self.findings]
 
     def __str__(self) -> str:
         return "\n".join(f"{kind:32} {count:>7}  {what}".rstrip() for kind, count, what in self.rows())

@@ -27,12 +27,14 @@ def _features(images: np.ndarray,  # (N,C,S,S) uint8
 
 
 def _nearest(queries: np.ndarray,  # (N,s,s), row i made from image i
-             features: np.ndarray,  # (N,s,s)
-            ) -> np.ndarray:  # (N,) rows
+             features: np.ndarray,  # (M,s,s), rows i, i + N, ... made from image i
+            ) -> np.ndarray:  # (N,) images
     "Return the most similar image of each query, other than its own."
-    similar = queries.reshape(len(queries), -1) @ features.reshape(len(features), -1).T
-    np.fill_diagonal(similar, -np.inf)
-    return similar.argmax(1)
+    n = len(queries)
+    similar = queries.reshape(n, -1) @ features.reshape(len(features), -1).T
+    for start in range(0, len(features), n):
+        np.fill_diagonal(similar[:, start:start + n], -np.inf)
+    return similar.argmax(1) % n
 
 # %% ../../nbs/quality/35_mirror_images.ipynb #5e89b8e6
 def mirrored_classes(dataset: Dataset,  # the training images
@@ -40,13 +42,15 @@ def mirrored_classes(dataset: Dataset,  # the training images
     "Return the classes whose mirror images look like another class."
     rows = np.linspace(0, len(dataset) - 1, min(len(dataset), _MOST)).astype(int)
     targets, features = dataset.targets[rows], _features(dataset.images[rows])
-    plain, mirrored = (targets[_nearest(queries, features)] for queries in (features, features[..., ::-1]))
+    flipped, sizes = features[..., ::-1], np.bincount(targets, minlength=len(dataset.classes))
+    plain, mirrored = targets[_nearest(features, features)], targets[_nearest(flipped, np.concatenate([features, flipped]))]
     found = []
     for target in np.unique(targets):
-        mine, n = targets == target, int((targets == target).sum())
-        before, after = (np.bincount(answers[mine], minlength=len(dataset.classes)) for answers in (plain, mirrored))
+        mine, n = targets == target, int(sizes[target])
+        before, after = (np.bincount(answers[mine], minlength=len(sizes)) for answers in (plain, mirrored))
         after[target] = 0
         other = int(after.argmax())
-        if after[other] > n / 2 and wilson(after[other], n).low > wilson(before[other], n).high:
+        enough = n / 2 * sizes[other] / (n + sizes[other])
+        if after[other] > enough and wilson(after[other], n).low > wilson(before[other], n).high:
             found.append((dataset.classes[target], dataset.classes[other]))
     return found

@@ -7,5 +7,5 @@ from .report_tables import config_table as config_table, files_table as files_ta
 from .run_files import TimerCallback as TimerCallback
 from .run_warnings import RUN_CHECKS as RUN_CHECKS, result_warnings as result_warnings
 from .run_folder import Run as Run
-from .running import estimate_run as estimate_run, new_model as new_model, train as train
+from .running import check_run_config as check_run_config, estimate_run as estimate_run, new_model as new_model, train as train
 from .seen_images import count_seen as count_seen

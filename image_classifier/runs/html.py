@@ -49,7 +49,9 @@ details:not([open]):not(:last-child) > summary { margin-bottom: -1.3rem; }
 details > summary::-webkit-details-marker { display: none; }
 .failed { border: 2px solid #cf222e; background: #ffebe9; border-radius: 6px; padding: .8rem 1rem; margin: 0 0 1.5rem; }
 .failed { max-width: none; } footer { margin-top: 3rem; color: #8c959f; font-size: .8rem; }
-@media (min-width: 700px) { th:first-child, td:first-child { white-space: nowrap; } }
+details:not([open]):has(+ div .output_png) > summary { margin-bottom: 0; }
+@media (max-width: 500px) { table { font-size: .82rem; } th, td { padding-right: .4rem; } }
+@media (min-width: 700px) { th:first-child, td:first-child { white-space: nowrap; } td:first-child wbr { display: none; } }
 @media print {
   details { display: none; } main { max-width: none; padding: 0; } pre { max-height: none; }
   h2 { break-after: avoid; } .output { break-inside: avoid; } }

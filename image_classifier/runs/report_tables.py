@@ -10,7 +10,7 @@ import html
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..config import Config, describe_augment, describe_keys, flat
+from ..config import Config, data_name, describe_augment, describe_keys, flat
 from ..core import escaped, html_table, quoted
 from ..metrics import format_ece, format_interval, metric_notes
 
@@ -25,8 +25,7 @@ def report_headline(metrics: Mapping,  # the content of metrics.json
                     config: Config,  # of the run
                    ) -> str:
     "Return the headline and the warnings of a report as HTML."
-    data = Path(config.data.root).name if config.data.root else metrics["data"]["name"]
-    what = f"{quoted(metrics['model']['name'])} on {quoted(data)}: {headline(metrics)}"
+    what = f"{quoted(metrics['model']['name'])} on {quoted(data_name(config.data))}: {headline(metrics)}"
     warnings = "".join(f"<li>{html.escape(escaped(one['message']))}</li>" for one in metrics["warnings"])
     count = f"{len(metrics['warnings'])} warning{'s' if len(metrics['warnings']) > 1 else ''}"
     return (f'<p class="headline"><strong>{html.escape(what)}</strong></p>'

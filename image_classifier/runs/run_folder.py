@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
-from ..config import Config, load_config, project_root
+from ..config import Config, data_name, load_config, project_root
 from ..core import ArtifactError, check_type, ConfigError, own_folder, parse_json, path_from_text, quoted
 from ..core import read_bytes, read_json, writable_folder
 from ..inference import Classifier
@@ -103,7 +103,7 @@ def default_run_dir(config: Config) -> Path:
     if not runs.exists():
         own_folder(runs, "outputs")
     writable_folder(runs)
-    name = f"{datetime.now():%Y%m%d-%H%M%S}-{config.data.name}-{config.model.name}"
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{data_name(config.data)}-{config.model.name}"
     for suffix in ["", *(f"-{n}" for n in range(2, 1000))]:
         with contextlib.suppress(FileExistsError):
             (runs / f"{name}{suffix}").mkdir()

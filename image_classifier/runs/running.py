@@ -17,9 +17,10 @@ from typing import Optional
 
 from torch import nn
 
-from ..config import Config, DEFAULT_WEIGHTS, Setting, check_config, convert, settings
+from ..config import ALIASES, Config, DEFAULT_WEIGHTS, SECTIONS, Setting, check_config, convert, settings
 from ..core import ArtifactError, ConfigError, DivergedError, ResourceError, Stop, available_memory
 from ..core import check_type, choose_device, locked, own_folder_if_done, threads, writable_folder
+from ..core import check_own_folder, suggest_keywords
 from ..data import Splits, check_reader, load_data, parse_extra
 from ..inference import Classifier
 from ..models import activation_bytes, Architecture, build_model, check_model, pretrained_weights
@@ -71,13 +72,30 @@ def new_model(config: Config,
         load_initial_weights(model, config.model.weights, splits.classes, config.data.cache_dir)
     return model
 
+# %% ../../nbs/runs/30_running.ipynb #47814b96
+def _requested_folder(run_dir: str | Path | None, resume: str) -> Path | None:
+    "Return the folder named by `resume`, which must hold a run, or by `run_dir`; None for a new folder."
+    path = resolve_run_dir(run_dir) if run_dir else None
+    if resume in ("auto", "never"):
+        return path
+    found = resolve_run_dir(resume)
+    if not (found / "config.yaml").is_file():
+        raise ArtifactError("no run there to resume", found, "name a folder that holds config.yaml")
+    if path and path.resolve() != found.resolve():
+        raise ConfigError("resume and the run folder name different places", f"{found}, {run_dir}", "give one of them")
+    return found
+
 # %% ../../nbs/runs/30_running.ipynb #079c76c9
 def estimate_run(config: Config,
                  splits: Splits | None = None,  # the data of `config.data`, if loaded already
+                 run_dir: str | Path | None = None,  # that the training would use; it is checked, and nothing is written
                 ) -> TimeEstimate:
     "Return an estimate of the training time on this machine."
     config = check_run_config(config)
     arguments = training_arguments(config)
+    if (path := _requested_folder(run_dir, config.resume)) and arguments["compute"].distributed.is_main:
+        check_run_dir(path, config, config.resume)
+        check_own_folder(path, "run")
     splits = adopt_preprocess(splits or load_data(config.data, allow=config.allow), config.model)
     used = {name: arguments[name] for name in ("hyperparameters", "augment", "seed", "compute")}
     found = estimate(new_model(config, splits), splits, **used)
@@ -86,6 +104,10 @@ def estimate_run(config: Config,
     return found
 
 # %% ../../nbs/runs/30_running.ipynb #c13c40b0
+_TRAIN_ADVICE = {name: f'put it into the configuration: compose(["{name}=..."])' for name in (*ALIASES, *settings(), *SECTIONS)}
+
+
+@suggest_keywords({name: advice for name, advice in _TRAIN_ADVICE.items() if name not in ("resume", "augment")})
 def train(config: Config,
           run_dir: str | Path | None = None,  # the run's folder; None: a new one under runs/
           resume: str | None = None,  # auto, never or a run folder; None: as configured
@@ -143,19 +165,6 @@ def _output_folder(path: Path | None) -> contextlib.AbstractContextManager:
         return own_folder_if_done(path, "run")
     runs = resolve_run_dir("runs")
     return contextlib.nullcontext(writable_folder(runs)) if runs.exists() else own_folder_if_done(runs, "outputs")
-
-
-def _requested_folder(run_dir: str | Path | None, resume: str) -> Path | None:
-    "Return the folder named by `resume`, which must hold a run, or by `run_dir`; None for a new folder."
-    path = resolve_run_dir(run_dir) if run_dir else None
-    if resume in ("auto", "never"):
-        return path
-    found = resolve_run_dir(resume)
-    if not (found / "config.yaml").is_file():
-        raise ArtifactError("no run there to resume", found, "name a folder that holds config.yaml")
-    if path and path.resolve() != found.resolve():
-        raise ConfigError("resume and the run folder name different places", f"{found}, {run_dir}", "give one of them")
-    return found
 
 # %% ../../nbs/runs/30_running.ipynb #08847c12
 def _augment_source(arguments: dict) -> str | None:

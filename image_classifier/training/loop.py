@@ -12,7 +12,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..config import AugmentConfig, Hyperparameters
-from ..core import Stop, check_storable, check_type, load_state
+from ..core import ConfigError, Stop, check_storable, check_type, load_state, suggest_keywords
 from ..data import Batch, Splits, batches
 from ..metrics import predict_logits
 from .augmenting import batch_augment
@@ -168,6 +168,12 @@ def run_epochs(state: TrainState,
         state.ended_by = "patience"
 
 # %% ../../nbs/training/75_loop.ipynb #8903c0b3
+_FIT_ADVICE = {field.name: f"write hyperparameters=Hyperparameters({field.name}=...)" for field in fields(Hyperparameters)}
+_FIT_ADVICE |= {"learning_rate": "write lr=...", "num_epochs": "write epochs=...",
+                "patience": "write early_stopping_patience=..."}
+
+
+@suggest_keywords(_FIT_ADVICE)
 def fit(model: nn.Module,  # any network from (B,C,S,S) float32 inputs to (B,K) logits; trained in place
         splits: Splits,
         hyperparameters: Hyperparameters | None = None,  # None: the defaults, with the three that follow
@@ -180,20 +186,23 @@ def fit(model: nn.Module,  # any network from (B,C,S,S) float32 inputs to (B,K) 
         device: str = "auto",  # auto, cpu, cuda, cuda:N, mps
         compute: Compute | None = None,  # instead of `device`: processes, precision, threads and the rest, resolved
         early_stopping_patience: int = 10,  # epochs without a lower validation loss before stopping; 0: never
-        max_minutes: float = 0.0,  # time budget: train as many epochs as fit; 0: no limit
+        max_minutes: float | None = None,  # time budget: train as many epochs as fit; None or 0: no limit
         callbacks: Iterable[Callback] = (),
         checkpoints: Checkpoints | None = None,  # where to save, and what to resume from if it exists
         stop: Stop | None = None,  # requests to stop after a step
         allow: Collection[str] = (),  # "change": resume although settings, data or versions have changed
        ) -> History:
     "Train `model`, leave it with the weights of its best epoch (lowest validation loss), and return the history."
+    if early_stopping_patience is None:
+        raise ConfigError("early_stopping_patience=None may mean two things", todo="0 never stops early, 10 is the default")
     checked = check_settings(merge_hyperparameters(hyperparameters, epochs, batch_size, lr), augment, seed=seed, allow=allow,
-                             early_stopping_patience=early_stopping_patience, max_minutes=max_minutes)
+                             early_stopping_patience=early_stopping_patience,
+                             max_minutes=0.0 if max_minutes is None else max_minutes)
     check_type(compute, (Compute, type(None)), "compute", "pass device=..., or what resolve_compute returns")
     check_type(checkpoints, (Checkpoints, type(None)), "checkpoints", "pass Checkpoints(folder)")
     check_type(stop, (Stop, type(None)), "stop", "pass Stop()")
     hyper, stop, callbacks = checked.hyperparameters, stop or Stop(), check_callbacks(callbacks)
-    check_length(hyper, max_minutes)
+    check_length(hyper, checked.max_minutes)
     compute = compute or resolve_compute(device, hyper.precision)
     with compute.active(hyper.batch_size):
         state = setup_training(model, splits, hyper, augment, checked.seed, compute)

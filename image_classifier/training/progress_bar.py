@@ -103,14 +103,15 @@ class CountProgress(Callback):
 
     def __init__(self,
                  name: str,  # of what is trained
+                 total: int,  # trainings in all
                  stream=None,  # a text stream; None: standard error
                 ):
-        self.name, self.stream, self.started = name, stream or sys.stderr, 0
+        self.name, self.total, self.stream, self.started = name, total, stream or sys.stderr, 0
 
     def on_fit_start(self, state: TrainState) -> None:
         "Count, and write the number."
         self.started += 1
-        self.stream.write(f"{self.name} {self.started}\n")
+        self.stream.write(f"{self.name} {self.started} of {self.total}\n")
         self.stream.flush()
 
 # %% ../../nbs/training/80_progress_bar.ipynb #3466f3ee
