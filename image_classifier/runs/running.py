@@ -33,7 +33,7 @@ from .run_folder import Run, default_run_dir, resolve_run_dir
 from .run_warnings import mirror_warning
 from ..training import Callback, TimeEstimate, augment_source, broadcast_text, check_callbacks, check_optimizer
 from ..training import epochs_within, estimate, find_lr, fine_tune, FineTuned, fit, LRFinder, peer_failure
-from ..training import split_augment, training_arguments
+from ..training import check_mixing, parse_class_weights, split_augment, training_arguments
 
 # %% ../../nbs/runs/30_running.ipynb #0058c4d6
 def check_run_config(config: Config) -> Config:
@@ -75,6 +75,14 @@ def new_model(config: Config,
     if config.model.weights:
         load_initial_weights(model, config.model.weights, splits.classes, config.data.cache_dir)
     return model
+
+
+def _check_for_data(config: Config, splits: Splits) -> None:
+    "Raise a `ConfigError` if the loss or the mixing of images that is configured does not fit the data."
+    hyper = config.hyperparameters
+    parse_class_weights(hyper.class_weights, splits.classes, splits.train.targets)
+    check_mixing(config.augment, len(splits.classes), hyper.batch_size)
+    _teacher(config, splits)
 
 
 def _teacher(config: Config, splits: Splits) -> nn.Module | None:
@@ -166,6 +174,7 @@ def _train_main(config: Config, run_dir: str | Path | None, resume: str, callbac
         check_run_dir(path, config, resume)
     with _output_folder(path):  # now, so that it is never read as data
         data = adopt_preprocess(splits or load_data(config.data, allow=config.allow), config.model)
+        _check_for_data(config, data)
     run = Run(path or default_run_dir(config))
     with locked(run.path):
         for folder, role in ((config.model.weights, "initial weights"), (config.hyperparameters.distill, "teacher")):

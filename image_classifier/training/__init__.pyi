@@ -12,8 +12,8 @@ from .fine_tuning import FineTuned as FineTuned, fine_tune as fine_tune
 from .freezing import FineTuning as FineTuning, train_mode as train_mode
 from .history import EpochResult as EpochResult, History as History, format_epoch as format_epoch
 from .loop import fit as fit, train_epoch as train_epoch, validate_epoch as validate_epoch
-from .losses import Loss as Loss, distillation_losses as distillation_losses, make_loss as make_loss, soft_cross_entropy as soft_cross_entropy
-from .mixing import mix_batch as mix_batch
+from .losses import Loss as Loss, distillation_losses as distillation_losses, make_loss as make_loss, parse_class_weights as parse_class_weights, soft_cross_entropy as soft_cross_entropy
+from .mixing import check_mixing as check_mixing, mix_batch as mix_batch
 from .lr_finder import LRFinder as LRFinder, find_lr as find_lr
 from .muon import Muon as Muon, muon_groups as muon_groups, newton_schulz as newton_schulz
 from .optimizers import OPTIMIZERS as OPTIMIZERS, check_optimizer as check_optimizer, make_optimizer as make_optimizer
