@@ -29,6 +29,7 @@ from image_classifier.models import packaged_weights, pretrained, pretrained_nam
 from image_classifier.models.adapters import torchvision_model, torchvision_names
 from image_classifier.quality import cross_validation
 from image_classifier.runs import train
+from image_classifier.training import Callback
 from test_models import FAMILIES
 
 LITE0 = Architecture("efficientnet_lite0", classes=3, size=64)
@@ -403,6 +404,12 @@ def test_size_of_the_inputs_is_named_if_the_weights_do_not_fit(torchvision_serve
     assert "these pretrained weights are for inputs of 224 px, not 64" in one_line(problem) and problem.value.todo == "use data.size=224"
 
 
+def test_the_list_of_networks_says_which_have_weights(capsys):
+    main(["models", "--json"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {"efficientnet_lite0", "resnet18", "mobilenet_v3_small"} <= set(found["pretrained"]) < set(found["models"])
+
+
 # From timm
 
 
@@ -607,6 +614,24 @@ def test_a_run_starts_from_pretrained_weights_and_stores_what_they_need(words, t
 
 def resolve_cache(words):
     return next(word for word in words if word.startswith("data.cache_dir=")).partition("=")[2]
+
+
+class Stops(Callback):
+    "Interrupts the training in the second epoch, whose steps are 5 to 8."
+    def on_step_end(self, state):
+        if state.step == 6:
+            raise KeyboardInterrupt
+
+
+@needs_weights
+def test_an_interrupted_run_on_gray_pictures_resumes_exactly(words, tmp_path):
+    words = [word for word in words if not word.startswith(("epochs", "data.size"))] + ["epochs=2", "data.size=16", "data.channels=1"]
+    whole = train(compose(words), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(compose(words), tmp_path / "run", callbacks=[Stops()])
+    resumed = train(compose(words), tmp_path / "run")
+    assert resumed.resumed and whole.classifier().preprocess.mean == resumed.classifier().preprocess.mean == (0.5,)
+    assert changed(resumed.classifier().model, whole.classifier().model.state_dict()) == []
 
 
 @needs_weights

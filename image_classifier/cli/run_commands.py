@@ -71,14 +71,17 @@ def describe_key(row: dict[str, Any],  # key, must_be, default, presets, help
 @command
 @import_option
 def models_command() -> CommandResult:
-    """List the networks that model= accepts. All start untrained.
+    """List the networks that model= accepts.
 
     \b
     Examples:
       ic models
-      ic models --import mine.py                  with the networks that mine.py registers"""
-    from image_classifier.models import model_names
-    return CommandResult("\n".join(model_names()), {"models": model_names()})
+      ic models --import mine.py                  with the networks that mine.py registers
+
+    They start from random weights. With model.weights=DEFAULT, those that --json also lists under "pretrained" start from
+    published ones."""
+    from image_classifier.models import model_names, pretrained_names
+    return CommandResult("\n".join(model_names()), {"models": model_names(), "pretrained": pretrained_names()})
 
 # %% ../../nbs/cli/30_run_commands.ipynb #6132c54e
 @command
