@@ -582,5 +582,5 @@ def test_csv_file_is_loaded_by_its_path(pets):
     rows = [f"{path.parent.name}/{path.name},{path.parent.name}" for path in pets.glob("*/*.png")]
     (pets / "Labels.CSV").write_text("file,label\n" + "\n".join(rows))
     splits = load_data(str(pets / "Labels.CSV"))
-    assert splits.name == "csv" and splits.fingerprint == load_data(folder(pets)).fingerprint
+    assert splits.name == "Labels.CSV" and splits.fingerprint == load_data(folder(pets)).fingerprint
     assert len(load_evaluation_set(str(pets / "Labels.CSV"))) == 20

@@ -645,17 +645,18 @@ def test_a_finished_run_is_reused_unless_the_published_weights_are_others_now(wo
 
 
 @needs_weights
-def test_review_of_labels_judges_with_pretrained_networks(words, monkeypatch):
-    "Each network of the cross-validation starts from the published weights and gets inputs from -1 to 1."
-    started, fit_network = [], cross_validation.fit
-    def fit(model, parts, **arguments):
-        started.append((model.state_dict()["0.weight"].clone(), parts.preprocess.mean))
-        return fit_network(model, parts, **arguments)
-    monkeypatch.setattr(cross_validation, "fit", fit)
+def test_review_of_labels_judges_by_features_of_published_weights(words, monkeypatch):
+    "The labels are judged by classifiers on features of the published weights, whose inputs go from -1 to 1."
+    seen, compute = [], cross_validation.extract_features
+    def extract_features(model, images, preprocess, **arguments):
+        seen.append((model.state_dict()["0.weight"].clone(), preprocess.mean))
+        return compute(model, images, preprocess, **arguments)
+    monkeypatch.setattr(cross_validation, "extract_features", extract_features)
     config = compose(words)
-    cross_validation.cross_val_probabilities(load_data(config.data, allow=["leaks"]), config, folds=2, epochs=1)
+    found = cross_validation.cross_val_probabilities(load_data(config.data, allow=["leaks"]), config, folds=2)
     weight = published_tensors(LITE0, resolve_cache(words))["0.weight"]
-    assert len(started) == 2 and all(torch.equal(found, weight) and mean == (0.5,) * 3 for found, mean in started)
+    assert len(seen) == 1 and torch.equal(seen[0][0], weight) and seen[0][1] == (0.5,) * 3
+    assert abs(found.sum(1) - 1).max() < 1e-6
 
 
 def test_a_network_without_published_weights_is_refused_before_the_data_is_read(tmp_path):
@@ -676,7 +677,8 @@ def test_a_run_starts_from_a_file_and_notes_its_hash(tmp_path):
     trained = build_model("simple_cnn", classes=10, channels=1, size=8, seed=9)
     save_tensors(tmp_path / "mine.safetensors", trained.state_dict())
     frozen = ["epochs=1", "lr=1e-30", "hyperparameters.weight_decay=0", "hyperparameters.optimizer=sgd", "batch_size=256"]
-    run = train(compose([*frozen, f"model.weights={tmp_path / 'mine.safetensors'}"]), tmp_path / "run")
+    words = ["model=simple_cnn", "finetune=all", f"model.weights={tmp_path / 'mine.safetensors'}"]
+    run = train(compose([*frozen, *words]), tmp_path / "run")
     assert torch.allclose(run.classifier().model[0].weight, trained[0].weight)
     sha256 = hashlib.sha256((tmp_path / "mine.safetensors").read_bytes()).hexdigest()
     assert json.loads((run.path / "environment.json").read_text())["initial_weights"] == sha256

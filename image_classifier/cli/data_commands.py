@@ -172,7 +172,8 @@ def labels_review_command(overrides: tuple[str, ...], file: str | None, out: str
     Example:
       ic labels review data=./photos --out runs/labels
 
-    A few small networks, or classifiers on features of a pretrained one, are trained for it. The data is checked first; the exit code is 3 if training would refuse it.
+    A few small networks are trained for it, or classifiers on features of a pretrained one. The data is checked first; the exit
+    code is 3 if training would refuse it.
     Needs the extra labels."""
     if not out:
         raise ConfigError("an option has an empty value", todo="give it a value or leave it out")

@@ -126,7 +126,8 @@ def describe_cost(splits: Splits,
                  ) -> str:
     "Describe the work of `cross_val_probabilities` in one line."
     if config.model.weights == DEFAULT_WEIGHTS:
-        return f"features of {len(all_images(splits)):,} images are computed once, then {folds} linear classifiers are fitted to them"
+        n = len(all_images(splits))
+        return f"features of {n:,} images are computed once, then {folds} linear classifiers are fitted to them"
     images = round((len(splits.train) + len(splits.valid)) * (folds - 1) / folds * (1 - config.data.valid_fraction))
     epochs, full = shorten_schedule(config, images, epochs).hyperparameters.num_epochs, config.hyperparameters.num_epochs
     full = epochs if full == "auto" else full
@@ -178,6 +179,7 @@ def _probe_probabilities(everything: Dataset, preprocess: Preprocess, architectu
     features = extract_features(model, everything, preprocess, key=body_hash(model), cache_dir=config.data.cache_dir)
     probabilities, targets = np.zeros((len(everything), len(everything.classes))), everything.targets
     for fold in plan:
-        probe = fit_probe(features[fold.train], targets[fold.train], features[fold.valid], targets[fold.valid], everything.classes)
+        train, valid = ((features[rows], targets[rows]) for rows in (fold.train, fold.valid))
+        probe = fit_probe(*train, *valid, everything.classes)
         probabilities[fold.held_out] = softmax(probe.logits(features[fold.held_out]))
     return probabilities

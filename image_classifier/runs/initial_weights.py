@@ -20,17 +20,11 @@ from ..data import Preprocess, Splits
 from ..inference import Classifier
 from ..models import adopt_normalization, changed_tensors, load_pretrained, load_weights_file, pretrained_weights
 from ..models import published_hash
+from .choices import existing_weights
 from .run_folder import Run
 from .seen_images import count_seen
 
 # %% ../../nbs/runs/23_initial_weights.ipynb #883e4eb1
-def _existing_path(weights: str | Path) -> Path:
-    "Return the path of a file or folder with weights, or raise an `ArtifactError` if it is absent."
-    if not Path(weights).exists():
-        raise ArtifactError("no weights there", weights, f"name a .safetensors file, a run or a classifier, or {DEFAULT_WEIGHTS}")
-    return Path(weights)
-
-
 def _load_classifier(model: nn.Module, folder: str | Path, classes: Sequence[str]) -> list[str]:
     "Set the weights of `model` to those of a trained classifier; with other classes, all but those of the head."
     saved, architecture = Classifier.load(folder), model.architecture
@@ -54,7 +48,7 @@ def load_initial_weights(model: nn.Module,  # from `build_model`; changed in pla
     "Set the weights of `model`, except for those of the head if they are for other classes."
     if weights == DEFAULT_WEIGHTS:
         return load_pretrained(model, cache_dir)
-    path = _existing_path(weights)
+    path = existing_weights(weights)
     head = load_weights_file(model, path) if path.is_file() else _load_classifier(model, path, classes)
     if head:
         warnings.warn(f"other classes than those of {quoted(weights, 200)}: the head ({', '.join(head)}) starts with "
@@ -104,7 +98,7 @@ def weights_hash(model: ModelConfig,  # with weights
     "Return the SHA-256 of the initial weights."
     if model.weights == DEFAULT_WEIGHTS:
         return published_hash(model.name, model.library, download)
-    path = _existing_path(model.weights)
+    path = existing_weights(model.weights)
     if path.is_dir():
         path = (path / "classifier" if (path / "classifier").is_dir() else path) / "model.safetensors"
     return hashlib.sha256(read_bytes(path, 16 << 30)).hexdigest()

@@ -185,7 +185,8 @@ def estimate(model: nn.Module,  # not changed
     check_type(compute, (Compute, type(None)), "compute", "pass what resolve_compute returns")
     compute = compute or resolve_compute(precision=hyper.precision)
     with compute.active(hyper.batch_size):
-        return time_training(setup_training(copy.deepcopy(model), splits, hyper, augment, seed, compute, teacher=teacher), seconds)
+        state = setup_training(copy.deepcopy(model), splits, hyper, augment, seed, compute, teacher=teacher)
+        return time_training(state, seconds)
 
 # %% ../../nbs/training/70_estimation.ipynb #9a3820f8
 MARGIN = 0.05  # part of the time that is reserved for checkpoints

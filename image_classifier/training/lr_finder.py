@@ -158,7 +158,7 @@ def find_lr(model: nn.Module,  # not changed
     check_type(compute, (Compute, type(None)), "compute", "pass what resolve_compute returns")
     compute, ramp = compute or resolve_compute(precision=hyper.precision), Ramp(lowest, highest, steps)
     with compute.active(hyper.batch_size):
-        trial = setup_training(copy.deepcopy(model), splits, hyper, augment, seed, compute, teacher)
+        trial = setup_training(copy.deepcopy(model), splits, hyper, augment, seed, compute, teacher=teacher)
         trial = replace(trial, schedule=ramp, ema=None)
         losses = _until_exploded(_step_losses(trial, steps))
     if not losses:

@@ -51,7 +51,8 @@ def environment_snapshot(state: TrainState) -> dict:
             "processes": compute.distributed.world_size, "device": device}
 
 # %% ../../nbs/training/65_resuming.ipynb #15781df1
-_DEFAULTS = {**_settings(Hyperparameters(), AugmentConfig()), "compile": False, "deterministic": False, "plan": None}  # of keys added later
+_DEFAULTS = {**_settings(Hyperparameters(), AugmentConfig()), "compile": False, "deterministic": False,  # of keys added later
+             "plan": None}
 
 
 EPOCHS_KEY = "hyperparameters.num_epochs"
