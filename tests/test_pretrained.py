@@ -625,7 +625,7 @@ class Stops(Callback):
 
 @needs_weights
 def test_an_interrupted_run_on_gray_pictures_resumes_exactly(words, tmp_path):
-    words = [word for word in words if not word.startswith(("epochs", "data.size"))] + ["epochs=2", "data.size=16", "data.channels=1"]
+    words = [word for word in words if not word.startswith(("epochs", "data.size"))] + ["epochs=2", "data.size=16", "data.channels=1", "finetune=all"]
     whole = train(compose(words), tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train(compose(words), tmp_path / "run", callbacks=[Stops()])
