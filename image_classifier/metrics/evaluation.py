@@ -21,7 +21,7 @@ from ..data import batches, connected_groups, Dataset, Preprocess
 from .classification import confusion_matrix, probabilities
 from .summary import compute_metrics
 from .tables import format_interval, metrics_table, per_class_table
-from ..models import forward_tta
+from ..models import evaluating, forward_tta
 
 # %% ../../nbs/metrics/60_evaluation.ipynb #786f6b78
 @torch.no_grad()
@@ -35,15 +35,11 @@ def predict_logits(model: nn.Module,  # (B,C,H,W) -> (B,K)
     "Return the model's logits for the images of `dataset`, in order."
     check_type(model, nn.Module, "model", "pass a network; evaluate() also takes a Classifier")
     check_type(dataset, Dataset, "dataset", "pass one of the splits, e.g. splits.test")
-    device, mode = next(model.parameters()).device, model.training
+    device = next(model.parameters()).device
     batch_size = min(512, max(16, (1 << 23) // (preprocess.channels * preprocess.size ** 2)))
-    model.eval()
-    try:
-        with autocast(precision, device):
-            parts = [forward_tta(model, batch.inputs, tta).float().clone()
-                     for batch in batches(dataset, preprocess, batch_size, rows, device=device, reuse=True)]
-    finally:
-        model.train(mode)
+    with evaluating(model), autocast(precision, device):
+        parts = [forward_tta(model, batch.inputs, tta).float().clone()
+                 for batch in batches(dataset, preprocess, batch_size, rows, device=device, reuse=True)]
     return torch.cat(parts).cpu() if parts else torch.zeros(0, len(dataset.classes))
 
 # %% ../../nbs/metrics/60_evaluation.ipynb #5f0f7f3e

@@ -123,6 +123,7 @@ def run_metrics(config: Config,
     batch_size = shrink_batch_size(config.hyperparameters, len(splits.train)).batch_size
     images = epoch_images(len(splits.train), batch_size)
     steps = math.ceil(images / batch_size)  # in a full epoch; the last epoch may be shorter
+    visited = len(splits.train) if (fine_tuning or {}).get("kept") == "probe" else history[-1].step * images / steps
     leaked = leaked_test_images(report, splits.test.ids) if config.check_near_duplicates else None
     metrics = {
         "format": 1,
@@ -131,7 +132,7 @@ def run_metrics(config: Config,
         "model": {"name": config.model.name, "parameters": count_parameters(model), "pretrained": weights_source(config.model)},
         **({"fine_tuning": fine_tuning} if fine_tuning else {}),
         "epochs": len(history), "best_epoch": history.best.epoch, "valid": valid.metrics, "test": test.metrics,
-        "time": {"train_seconds": seconds, "images_per_second": history[-1].step * images / steps / seconds}}
+        "time": {"train_seconds": seconds, "images_per_second": visited / seconds}}
     return metrics | {"warnings": mirror_warning(config, splits) + result_warnings(metrics, history)}
 
 # %% ../../nbs/runs/28_run_files.ipynb #3b2b9f9a

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..core import load_state
-from ..data import log, Splits
+from ..data import connected_groups, log, Splits
 from ..metrics import predict_logits, wilson
 from ..models import find_classifier
 from .callbacks import Callback
@@ -146,7 +146,8 @@ def _fine_tune_probe(model: nn.Module, splits: Splits, head: str, goes_on: bool,
     with compute.active(hyper.batch_size):
         model.to(compute.device, memory_format=torch.channels_last)
         features, valid_features = _features(model, splits, compute, cache_dir)
-        probe = fit_probe(features, targets, valid_features, valid_targets, splits.classes)
+        units = connected_groups(splits.train.digests, splits.train.groups or splits.train.digests)
+        probe = fit_probe(features, targets, valid_features, valid_targets, splits.classes, units=units)
         neighbors, neighbors_accuracy = choose_neighbors(features, targets, valid_features, valid_targets)
         set_head(model, probe)
     seconds = time.perf_counter() - began
