@@ -379,7 +379,7 @@ def test_evaluate_refuses_keys_without_an_effect(ic, first, tmp_path):
 
 
 def test_config_prints_what_a_run_would_store(ic, first):
-    code, out, _ = ic("config", "epochs=2", "hyperparameters=fast")
+    code, out, _ = ic("config", "model=simple_cnn", "epochs=2", "hyperparameters=fast")
     assert code == 0 and out == (first / "config.yaml").read_text()
     assert json.loads(ic("config", "--json")[1])["data"]["name"] == "digits"
     assert "hyperparameters: default, fast" in ic("config", "--groups")[1]
@@ -680,7 +680,7 @@ def test_global_flags_may_stand_before_a_command_of_two_words(ic):
     (["ic", "train", "data", "=", "di"], ["digits", "dir/"]),
     (["ic", "train", "data.root", "=", "dir/"], ["dir/a\\", "b/", "dir/pets.csv"]),
     (["ic", "train", "data", "=", "dir/a\\ b/"], ["dir/a\\", "b/1.png"]),
-    (["ic", "train", "hyperparameters", "="], ["default", "fast", "speed"]),
+    (["ic", "train", "hyperparameters", "="], ["default", "fast", "finetune", "speed"]),
     (["ic", "train", "epochs", "=", "3", "hyperparameters.optimizer", "=", "s"], ["sgd"]),
 ])
 def test_the_tab_key_completes_in_bash(words, found, tmp_path):

@@ -14,9 +14,9 @@ from folders import every_id, picture, save, warned
 from torch import nn
 
 from image_classifier.config import ALLOWED, build, CHANGE, check_config, compose, keys, settings
-from image_classifier.core import ConfigError, DataError, ImageClassifierError
+from image_classifier.core import ConfigError, DataError, ImageClassifierError, load_tensors, save_tensors
 from image_classifier.data import AUGMENTATIONS, IDX_SETS, IndexedArrayView, load_data, register_augmentation
-from image_classifier.models import seeded_init
+from image_classifier.models import build_model, seeded_init
 from image_classifier.runs import train
 from image_classifier.training import OPTIMIZERS, Callback, Checkpoints, fit, training_arguments
 
@@ -407,6 +407,16 @@ def training_has_as_many_epochs_as_fit(key, folder):
 def training_stops_without_progress(key, folder):
     rows = [len(trained(mislabeled(), num_epochs=6, early_stopping_patience=patience).history) for patience in (1, 3, 0)]
     assert rows == [2, 4, 6]
+
+
+@experiment("finetune")
+def fewer_layers_are_fine_tuned(key, folder):
+    save_tensors(folder / "weights.safetensors", build_model("simple_cnn", classes=10, channels=1, size=8, seed=5).state_dict())
+    words = {**PLAIN, "model.name": "simple_cnn", "model.weights": str(folder / "weights.safetensors")}
+    runs = {mode: train(build({**words, "finetune": mode}), folder / mode, splits=digits()) for mode in ("head", "all")}
+    changed = {mode: sum(not torch.equal(tensor, load_tensors(folder / "weights.safetensors")[name])
+                         for name, tensor in run.classifier().model.state_dict().items()) for mode, run in runs.items()}
+    assert changed["head"] == 2 < changed["all"]
 
 
 @experiment("model.name")

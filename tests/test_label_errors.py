@@ -62,7 +62,7 @@ def test_labels_flipped_in_mnist_are_found(data_dir, tmp_path, one_thread):
     mnist = load_data(compose(["data=mnist", f"data.root={unpack(archive, tmp_path / 'mnist')}"]).data).train
     some = mnist.select(np.random.default_rng(0).permutation(len(mnist))[:2000])
     splits, flipped = with_flips(cut(some, Preprocess(28, 1, "crop", *statistics(some.images))), share=0.05)
-    probabilities = cross_val_probabilities(splits, compose(["data=mnist"]), folds=3, epochs=5)
+    probabilities = cross_val_probabilities(splits, compose(["data=mnist", "model=simple_cnn"]), folds=3, epochs=5)
     errors = likely_label_errors(probabilities, all_images(splits).targets)
     hits = np.isin(errors.indices, flipped)
     print(f"precision {hits.mean():.3f}, recall {hits.sum() / len(flipped):.3f}, {errors}")
@@ -110,7 +110,7 @@ def with_copies(splits):
 def test_no_network_predicts_an_image_it_was_trained_on(digits, monkeypatch):
     "Not even under another name, in another split and with another label."
     splits, seen = with_copies(digits), Recorder(monkeypatch)
-    cross_val_probabilities(splits, compose([]))
+    cross_val_probabilities(splits, compose(["model=simple_cnn"]))
     assert len(seen.folds) == FOLDS
     for trained, held_out in seen.folds:
         pictures, others = ({id.removeprefix("copy of ") for id in ids} for ids in (trained, held_out))
@@ -179,21 +179,21 @@ def test_too_small_classes_are_refused_before_training(digits, monkeypatch):
     def few(part, count):
         return part.select((part.targets != 3) | (np.cumsum(part.targets == 3) <= count))
     two = replace(digits, train=few(digits.train, 1), valid=few(digits.valid, 1), test=few(digits.test, 1))
-    cross_val_probabilities(two, compose([]))
+    cross_val_probabilities(two, compose(["model=simple_cnn"]))
     monkeypatch.setattr(cross_validation, "fit", lambda *_: pytest.fail("a network was trained"))
     one = replace(two, valid=few(digits.valid, 0))
     with pytest.raises(DataError, match=r"too few images of 3 for cross-validation \(digits\). each class needs two"):
-        cross_val_probabilities(one, compose([]))
+        cross_val_probabilities(one, compose(["model=simple_cnn"]))
     for folds in (0, 1, 2.5, True):
         with pytest.raises(ConfigError, match="folds must be a whole number >= 2"):
-            cross_val_probabilities(digits, compose([]), folds=folds)
+            cross_val_probabilities(digits, compose(["model=simple_cnn"]), folds=folds)
 
 
 def test_more_folds_than_images_train_no_useless_network(digits, monkeypatch):
     splits = replace(digits, train=digits.train.select(range(60)), valid=digits.valid.select(range(20)),
                      test=digits.test.select(range(20)))
     seen = Recorder(monkeypatch)
-    cross_val_probabilities(splits, compose(["batch_size=8"]), folds=1000)
+    cross_val_probabilities(splits, compose(["model=simple_cnn", "batch_size=8"]), folds=1000)
     assert len(seen.folds) <= 100 and all(held_out for _, held_out in seen.folds)
 
 
@@ -203,7 +203,7 @@ def test_more_folds_than_images_train_no_useless_network(digits, monkeypatch):
 def test_same_seed_gives_the_same_probabilities(digits, one_thread):
     small = replace(digits, train=digits.train.select(range(200)), valid=digits.valid.select(range(50)),
                     test=digits.test.select(range(50)))
-    first, again, other = (cross_val_probabilities(small, compose([f"seed={seed}"]), folds=2, epochs=1) for seed in (1, 1, 2))
+    first, again, other = (cross_val_probabilities(small, compose(["model=simple_cnn", f"seed={seed}"]), folds=2, epochs=1) for seed in (1, 1, 2))
     assert first.shape == (300, 10) and np.allclose(first.sum(1), 1)
     assert np.array_equal(first, again) and not np.array_equal(first, other)
 

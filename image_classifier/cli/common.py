@@ -76,11 +76,13 @@ def compose_overrides(overrides: Sequence[str],  # "key=value" each
 
 # %% ../../nbs/cli/20_common.ipynb #b017cd80
 def network_names() -> list[str]:
-    "Return the names of torchvision's and of installed packages' networks, without importing them."
-    found = importlib.util.find_spec("torchvision")
-    sources = [path.read_text() for path in Path(found.origin).parent.glob("models/*.py")] if found and found.origin else []
-    pattern = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)", re.MULTILINE)
-    names = [name for source in sources for name in pattern.findall(source)]
+    "Return the names of this library's, torchvision's and installed packages' networks, without importing them."
+    def _named(package: str, pattern: str) -> list[str]:
+        found = importlib.util.find_spec(package)
+        sources = [path.read_text() for path in Path(found.origin).parent.glob("models/*.py")] if found and found.origin else []
+        return [name for source in sources for name in re.findall(pattern, source, re.MULTILINE)]
+    names = _named("torchvision", r"^@register_model\(\)\n(?:@.*\n)*def (\w+)")
+    names += _named("image_classifier", r'^@register_model\("(\w+)"\)')
     return sorted({*names, *(point.name for point in importlib.metadata.entry_points(group="image_classifier.models"))})
 
 # %% ../../nbs/cli/20_common.ipynb #90d0ef17

@@ -87,10 +87,10 @@ DEFAULT_WEIGHTS = "DEFAULT"  # the value of model.weights that means published w
 class ModelConfig:
     "Which network to train."
     library: str = _key("auto", "where to find the name; auto: registered, then torchvision's", choices=("auto", "timm"))
-    name: str = _key("auto", "name of the network; auto: for the size of the images and the time", "resnet18",
+    name: str = _key("auto", "name of the network; auto: for the images, max_minutes and the installed weights", "resnet18",
                      pattern=(NAME_PATTERN, "a plain name such as resnet18"))
-    weights: Optional[str] = _key(None, "initial weights; DEFAULT: published ones; or a .safetensors file, a run or classifier; "
-                                        "null: random", DEFAULT_WEIGHTS)
+    weights: Optional[str] = _key(None, "initial weights: DEFAULT, published ones; a .safetensors file, run or classifier; "
+                                        "null: random, unless model=auto", DEFAULT_WEIGHTS)
 
 # %% ../../nbs/config/10_schema.ipynb #7bbff4c6
 @dataclass(slots=True)
@@ -164,7 +164,7 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    finetune: str = _key("auto", "pretrained weights: linear probe, train the head, head then all layers, or all; auto: as helps",
+    finetune: str = _key("auto", "pretrained weights: linear probe; head only; head, then all layers; all. auto: probe, all if better",
                          choices=("auto", "probe", "head", "gradual", "all"))
     seed: int = _key(42, "random seed of weights, order, augmentation and dropout", ge=0, le=2**63 - 1)
     device: str = _key("auto", "device to compute on: auto, cpu, cuda, cuda:1, mps",

@@ -40,9 +40,18 @@ def _measures(metrics: dict) -> list[str]:
             f"Measured once on {data['test']} test images of {_code(data['name'])}, with 95 % intervals:", "",
             f"- accuracy {format_interval(test['accuracy'])}", f"- F1 (macro) {format_interval(test['f1_macro'])}",
             f"- expected calibration error {format_ece(test['ece'])}", "", "## Training", "",
-            f"{_code(model['name'])} with {model['parameters']:,} parameters, trained on {data['train']} images for "
-            f"{metrics['epochs']} epochs; the weights are those of epoch {metrics['best_epoch']}. "
+            f"{_code(model['name'])} with {model['parameters']:,} parameters, {_training(metrics)}. "
             f"Fingerprint of the data: `{data['fingerprint']}`.", "", *_pretrained(model.get("pretrained"))]
+
+
+def _training(metrics: dict) -> str:
+    "Return how the weights came about, for the card."
+    probe = metrics.get("fine_tuning") or {}
+    if probe.get("kept") == "probe":
+        return (f"of which the last layer was fitted to {probe['fitted_images']} images, those of the validation included; the "
+                "measures of the validation images were taken before they were")
+    return (f"trained on {metrics['data']['train']} images for {metrics['epochs']} epochs; the weights are those of epoch "
+            f"{metrics['best_epoch']}")
 
 # %% ../../nbs/inference/30_cards.ipynb #bb156c6b
 def _pretrained(weights: Any) -> list[str]:

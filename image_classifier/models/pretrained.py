@@ -99,7 +99,7 @@ def own_names(architecture: Architecture,  # of a network of torchvision
     return found
 
 # %% ../../nbs/models/80_pretrained.ipynb #dd588ec8
-_OFFLINE = "connect to the internet once, put the file into {}, or start from random weights (model.weights=null)"
+_OFFLINE = "connect to the internet once, put the file into {}, or name a network without weights (e.g. model=resnet)"
 
 
 def _torchvision_tensors(weights: PretrainedWeights, folder: Path) -> dict[str, torch.Tensor]:

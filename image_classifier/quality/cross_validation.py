@@ -174,9 +174,11 @@ def cross_val_probabilities(splits: Splits,
 def _probe_probabilities(everything: Dataset, preprocess: Preprocess, architecture: Architecture, plan: list[Fold],
                          config: Config) -> np.ndarray:
     "Predict every image with a linear classifier on features of a pretrained network, fitted to the other folds."
-    model = build_model(architecture, seed=config.seed)
+    model, compute = build_model(architecture, seed=config.seed), training_arguments(config)["compute"]
     load_pretrained(model, config.data.cache_dir)
-    features = extract_features(model, everything, preprocess, key=body_hash(model), cache_dir=config.data.cache_dir)
+    with compute.active(config.hyperparameters.batch_size):
+        features = extract_features(model.to(compute.device), everything, preprocess, compute.precision, body_hash(model),
+                                    config.data.cache_dir, config.data.cache_limit)
     probabilities, targets = np.zeros((len(everything), len(everything.classes))), everything.targets
     for fold in plan:
         train, valid = ((features[rows], targets[rows]) for rows in (fold.train, fold.valid))

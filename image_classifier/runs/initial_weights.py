@@ -86,7 +86,7 @@ def check_test_unseen(weights: str | Path,  # DEFAULT, a file, a run's folder or
     if weights == DEFAULT_WEIGHTS or not path.is_dir():
         return
     run = Run(path.parent if path.name == "classifier" else path)
-    seen = count_seen(run, splits.test.images) if run.finished else 0
+    seen = count_seen(run, splits.test.images)
     if seen and LEAKS not in allow:
         raise DataError(f"{seen} of {len(splits.test)} test images were used to train the {role}", weights,
                         f"split the data as that run did, or allow it with allow=[{LEAKS}]")

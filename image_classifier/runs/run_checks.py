@@ -62,6 +62,9 @@ def check_extension(run: Run,  # finished
     if not Checkpoints(run.path / "checkpoints").list_steps():
         raise ArtifactError("the run has no checkpoint to continue from", run.path,
                             "start from its weights instead, with model.weights")
+    if (run.metrics.get("fine_tuning") or {}).get("kept") == "probe":
+        raise ConfigError("the run has kept its linear probe, which more epochs do not change", run.path,
+                          "train all layers in another folder, with finetune=gradual")
     waited, patience = run.history.epochs_since_best(), config.early_stopping_patience
     if patience and waited >= patience:
         raise ConfigError(f"the run has ended because {waited} epochs brought no lower validation loss", run.path,

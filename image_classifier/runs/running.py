@@ -69,6 +69,7 @@ def new_model(config: Config,
               splits: Splits,
              ) -> nn.Module:
     "Return the network that a run starts with."
+    config = choose_settings(config, splits=splits)
     p, dropout = splits.preprocess, config.hyperparameters.dropout
     architecture = Architecture(config.model.name, p.channels, len(splits.classes), p.size, dropout, config.model.library)
     model = build_model(architecture, seed=config.seed)
@@ -217,7 +218,8 @@ def fit_or_fine_tune(config: Config,
     arguments = arguments | {"teacher": _teacher(config, splits)}
     if config.finetune == "auto" and not starts_pretrained(config):
         return FineTuned(fit(model, splits, **arguments))
-    return fine_tune(model, splits, config.finetune, **arguments, cache_dir=config.data.cache_dir)
+    return fine_tune(model, splits, config.finetune, **arguments, cache_dir=config.data.cache_dir,
+                     cache_limit=config.data.cache_limit)
 
 # %% ../../nbs/runs/30_running.ipynb #dc3f4f0d
 def _train(config: Config, run: Run, splits: Splits, callbacks: Iterable[Callback], arguments: dict, show_findings: bool) -> Run:

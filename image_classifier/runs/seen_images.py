@@ -22,11 +22,12 @@ IMAGES_FILE = "images.safetensors"  # its name in the run folder
 
 
 def image_hashes(splits: Splits) -> dict[str, torch.Tensor]:
-    "Return `names` (N,) and `pixels` (N,2), both int64, for the N images of train, valid and test."
+    "Return `names` (N,), `pixels` (N,2) and `counts` (3,), all int64, for the N images of train, valid and test."
     parts = [getattr(splits, part) for part in PARTS]
     pixels = np.concatenate([part.digests for part in parts])
     return {"names": torch.from_numpy(id_hashes(id for part in parts for id in part.ids)),
-            "pixels": torch.from_numpy(np.frombuffer(pixels.tobytes(), "<i8").reshape(-1, 2).copy())}
+            "pixels": torch.from_numpy(np.frombuffer(pixels.tobytes(), "<i8").reshape(-1, 2).copy()),
+            "counts": torch.tensor([len(part) for part in parts])}
 
 # %% ../../nbs/runs/22_seen_images.ipynb #aa6de244
 def first_difference(path: Path,  # images.safetensors
@@ -50,7 +51,8 @@ def count_seen(run: Run,
               ) -> int | None:
     "Return how many images occur in the run's training or validation set, None if unknown."
     with contextlib.suppress(ArtifactError, KeyError):
-        data = run.metrics["data"]
-        pixels = load_tensors(run.path / IMAGES_FILE)["pixels"][:data["train"] + data["valid"]]
+        stored = load_tensors(run.path / IMAGES_FILE)
+        counts = stored["counts"].tolist() if "counts" in stored else [run.metrics["data"][part] for part in ("train", "valid")]
+        pixels = stored["pixels"][:sum(counts[:2])]
         return int(np.isin(pixel_digests(images), np.frombuffer(pixels.numpy().tobytes(), "V16")).sum())
     return None

@@ -16,18 +16,24 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
-from ..core import load_state
+from ..config import compose, DataConfig, Hyperparameters
+from ..core import ConfigError, DivergedError, load_state, quoted, suggestion
 from ..data import connected_groups, log, Splits
 from ..metrics import predict_logits, wilson
 from ..models import find_classifier
+from .augmenting import split_augment
 from .callbacks import Callback
 from .compute import Compute
+from .distributed import all_reduce_max
 from .features import body_hash, extract_features
 from .freezing import FineTuning, head_weights
 from .history import EpochResult, History
 from .loop import fit
+from .losses import parse_class_weights
 from .probe import choose_neighbors, fit_probe, Probe, refit, set_head
+from .setup import check_training_data, shrink_batch_size
 from .state import snapshot, TrainState
 
 # %% ../../nbs/training/86_fine_tuning.ipynb #39048287
@@ -60,7 +66,9 @@ def paired_gain(before: np.ndarray,  # (N,) losses
 
 # %% ../../nbs/training/86_fine_tuning.ipynb #95c92999
 class TrialCallback(Callback):
-    "Ends the training after its first epoch unless that has lowered the validation losses by more than chance."
+    "Ends the training after its first epoch unless that has lowered the validation losses by more than a standard error."
+    all_ranks = True  # each process decides, from the same numbers
+
     def __init__(self,
                  before: np.ndarray,  # (N,) losses of the validation images without the training
                 ):
@@ -95,11 +103,15 @@ class FineTuned(NamedTuple):
     valid_logits: np.ndarray | None = None  # (N,K) of validation images, if the network has been fitted to them since
 
 # %% ../../nbs/training/86_fine_tuning.ipynb #3765e9d0
-def _features(model: nn.Module, splits: Splits, compute: Compute, cache_dir: str | None) -> list[np.ndarray]:
+def _features(model: nn.Module, splits: Splits, compute: Compute, cache: tuple[str | None, int]) -> list[np.ndarray]:
     "Return the features of the training and of the validation images."
     key = body_hash(model)
-    return [extract_features(model, part, splits.preprocess, compute.precision, key, cache_dir)
-            for part in (splits.train, splits.valid)]
+    with tqdm(desc="features", disable=None, leave=False) as bar:
+        def _show(done: int, total: int) -> None:
+            bar.total, bar.n = total, done
+            bar.refresh()
+        return [extract_features(model, part, splits.preprocess, compute.precision, key, *cache, progress=_show)
+                for part in (splits.train, splits.valid)]
 
 
 def _probe_result(probe: Probe, seconds: float) -> EpochResult:
@@ -115,19 +127,25 @@ def _set_trainable(model: nn.Module, weights: Sequence[nn.Parameter], trainable:
 # %% ../../nbs/training/86_fine_tuning.ipynb #69e0add5
 def fine_tune(model: nn.Module,  # from `build_model`, with pretrained weights; trained in place
               splits: Splits,  # with the normalization of the weights
-              mode: str = "auto",  # auto, probe, head, gradual or all
+              mode: str = "auto",  # one of `FINE_TUNING`
+              hyperparameters: Hyperparameters | None = None,  # None: those of the preset finetune
               *,
               compute: Compute = Compute(),
               callbacks: Sequence[Callback] = (),
               max_minutes: float = 0.0,  # time budget, 0: no limit
               cache_dir: str | None = None,  # data.cache_dir, for features
+              cache_limit: int = DataConfig().cache_limit,  # bytes
               **arguments: Any,  # further arguments of `fit`
              ) -> FineTuned:
     "Adapt a network to the images of `splits`, leave it with the best weights, and return how that went."
-    arguments |= {"compute": compute, "callbacks": callbacks}
+    if mode not in FINE_TUNING:
+        raise ConfigError(f"unknown mode {quoted(mode)}", "finetune", suggestion(mode, FINE_TUNING))
+    hyperparameters = hyperparameters or compose(["hyperparameters=finetune"]).hyperparameters
+    arguments |= {"hyperparameters": hyperparameters, "compute": compute, "callbacks": callbacks}
     head = find_classifier(model)
     if mode in ("auto", "probe"):
-        return _fine_tune_probe(model, splits, head, mode == "auto", max_minutes, cache_dir, arguments)
+        check_training_data(splits, shrink_batch_size(hyperparameters, len(splits.train)), compute)
+        return _fine_tune_probe(model, splits, head, mode == "auto", max_minutes, (cache_dir, cache_limit), arguments)
     frozen = [weight for weight in model.parameters() if weight.requires_grad and weight not in head_weights(model, head)]
     _set_trainable(model, frozen, mode != "head")
     plan = FineTuning(head, 1, frozen=True, body_rate=BODY_RATE) if mode == "gradual" else None
@@ -138,19 +156,23 @@ def fine_tune(model: nn.Module,  # from `build_model`, with pretrained weights; 
     return FineTuned(history, {"mode": mode})
 
 # %% ../../nbs/training/86_fine_tuning.ipynb #415f53d0
-def _fine_tune_probe(model: nn.Module, splits: Splits, head: str, goes_on: bool, max_minutes: float, cache_dir: str | None,
-                     arguments: dict) -> FineTuned:
+def _fine_tune_probe(model: nn.Module, splits: Splits, head: str, goes_on: bool, max_minutes: float,
+                     cache: tuple[str | None, int], arguments: dict) -> FineTuned:
     "Fit the probe, train all layers if that helps, and return how that went."
     began, compute, hyper, initial = time.perf_counter(), arguments["compute"], arguments["hyperparameters"], snapshot(model)
     targets, valid_targets = splits.train.targets, splits.valid.targets
     with compute.active(hyper.batch_size):
         model.to(compute.device, memory_format=torch.channels_last)
-        features, valid_features = _features(model, splits, compute, cache_dir)
+        features, valid_features = _features(model, splits, compute, cache)
         units = connected_groups(splits.train.digests, splits.train.groups or splits.train.digests)
-        probe = fit_probe(features, targets, valid_features, valid_targets, splits.classes, units=units)
+        weights = parse_class_weights(hyper.class_weights, splits.classes, targets)
+        probe = fit_probe(features, targets, valid_features, valid_targets, splits.classes, weights, units)
         neighbors, neighbors_accuracy = choose_neighbors(features, targets, valid_features, valid_targets)
         set_head(model, probe)
-    seconds = time.perf_counter() - began
+        valid_logits, tta = probe.valid_logits, split_augment(arguments.get("augment"))[0].tta
+        if tta != "none":  # measured as the test images will be
+            valid_logits = predict_logits(model, splits.valid, splits.preprocess, compute.precision, tta=tta).numpy()
+    seconds = all_reduce_max(compute.distributed, math.ceil(1000 * (time.perf_counter() - began))) / 1000
     n = len(valid_targets)
     hits = [wilson(round(accuracy * n), n) for accuracy in (probe.valid_accuracy, neighbors_accuracy)]
     about = {"mode": "auto" if goes_on else "probe", "kept": "probe", "strength": probe.strength,
@@ -161,14 +183,20 @@ def _fine_tune_probe(model: nn.Module, splits: Splits, head: str, goes_on: bool,
     if goes_on and (not max_minutes or left > 0):
         trial = TrialCallback(image_losses(probe.valid_logits, valid_targets))
         arguments |= {"callbacks": [*arguments["callbacks"], trial], "max_minutes": left if max_minutes else 0.0}
-        history = fit(model, splits, plan=FineTuning(head, 1, frozen=False, body_rate=BODY_RATE), **arguments)
-        about["gain"] = trial.gain._asdict()
-        better = "exceeds" if trial.gain.is_real else "does not exceed"
-        log.info(f"an epoch of all layers lowers the validation loss by {trial.gain.mean:.4f}, which {better} its standard error "
-                 f"of {trial.gain.standard_error:.4f}: " + ("training goes on" if trial.gain.is_real else "the probe is kept"))
-        if trial.gain.is_real:
+        try:
+            history = fit(model, splits, plan=FineTuning(head, 1, frozen=False, body_rate=BODY_RATE), **arguments)
+        except DivergedError as problem:
+            if trial.gain and trial.gain.is_real:
+                raise
+            log.info(f"the training of all layers diverged, so the probe is kept: {problem.what}")
+        if trial.gain:
+            about["gain"] = trial.gain._asdict()
+            better = "exceeds" if trial.gain.is_real else "does not exceed"
+            log.info(f"an epoch of all layers lowers the validation loss by {trial.gain.mean:.4f}, which {better} its standard "
+                     f"error of {trial.gain.standard_error:.4f}: the {'training goes on' if trial.gain.is_real else 'probe is kept'}")
+        if trial.gain and trial.gain.is_real:
             return FineTuned(history, about | {"kept": "all layers"})
         load_state(model, initial)
-    set_head(model, refit(probe, features, targets, valid_features, valid_targets))
+    set_head(model, refit(probe, features, targets, valid_features, valid_targets, weights))
     model.eval()
-    return FineTuned(History([_probe_result(probe, seconds)]), about, probe.valid_logits)
+    return FineTuned(History([_probe_result(probe, seconds)]), about | {"fitted_images": len(targets) + n}, valid_logits)
