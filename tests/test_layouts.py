@@ -1,9 +1,13 @@
 "What a folder means: which folders are classes and splits, which files are images, and that one line says so."
+import os
 import shutil
+import sys
 import unicodedata
 
+import numpy as np
 import pytest
 from folders import every_id, folder, pets, picture, refused, save, warned  # noqa: F401
+from PIL import Image
 
 from image_classifier.cli.app import main
 from image_classifier.config import compose, DataConfig, REGISTERED_DATA
@@ -375,3 +379,15 @@ def test_a_folder_stays_usable_after_training_inside_of_it(pets, monkeypatch, ca
     assert load_data(folder(pets)).classes == ("cat", "dog")
     assert main(["check", *words[1:], "data=first" if out == ["--out", "first"] else "data=cache"]) == 3
     assert "of image_classifier, not images" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS refuses such names")
+def test_a_class_name_that_is_not_utf8_is_escaped_and_sorted(tmp_path):
+    for number, name in enumerate((b"a", b"\xff\xfez")):
+        folder = os.path.join(os.fsencode(tmp_path), b"pictures", name)
+        os.makedirs(folder)
+        for image in range(12):
+            rng = np.random.default_rng(100 * number + image)
+            Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(os.path.join(folder, b"%d.png" % image))
+    splits = load_data(str(tmp_path / "pictures"))
+    assert splits.classes == ("\\xff\\xfez", "a") and splits.train.counts()["a"] > 0

@@ -3,6 +3,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -383,7 +384,7 @@ def test_a_download_with_another_hash_or_without_a_server_is_one_line(torchvisio
         load_pretrained(model, tmp_path / "cache")
     text = one_line(problem)
     assert "could not download mobilenet_v3_small-047dcff4.pth" in text and changed(model, before) == []
-    assert "connect to the internet once, put the file into" in text and "or start from random weights (model.weights=null)" in text
+    assert "connect to the internet once, put the file into" in text and "or name a network without weights" in text
     assert cache_entries(tmp_path / "cache") == []
 
 
@@ -683,3 +684,21 @@ def test_a_run_starts_from_a_file_and_notes_its_hash(tmp_path):
     sha256 = hashlib.sha256((tmp_path / "mine.safetensors").read_bytes()).hexdigest()
     assert json.loads((run.path / "environment.json").read_text())["initial_weights"] == sha256
     assert load_tensors(tmp_path / "mine.safetensors")
+
+
+@needs_weights
+@pytest.mark.parametrize("kind", ["changed with its hash", "fifo"])
+def test_other_weights_in_the_cache_are_not_taken_for_the_published_ones(kind, tmp_path):
+    tensors = published_tensors(LITE0, tmp_path)
+    [folder] = [path.parent for path in tmp_path.rglob("weights.json")]
+    (folder / "weights.safetensors").unlink()
+    if kind == "fifo":
+        os.mkfifo(folder / "weights.safetensors")
+    else:
+        save_tensors(folder / "weights.safetensors", {**tensors, "0.weight": torch.zeros_like(tensors["0.weight"])})
+        about = json.loads((folder / "weights.json").read_text())
+        sha256 = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+        (folder / "weights.json").write_text(json.dumps(about | {"sha256": sha256}))
+    with pytest.warns(UserWarning, match="damaged"):
+        again = published_tensors(LITE0, tmp_path)
+    assert torch.equal(again["0.weight"], tensors["0.weight"])

