@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from torch import nn
 
+from image_classifier.cli import main
 from image_classifier.config import DataConfig, ModelConfig, compose
 from image_classifier.core import ImageClassifierError
 from image_classifier.data import load_data, load_evaluation_set
@@ -142,3 +143,14 @@ def test_a_number_given_as_text_trains_as_the_number(splits):
     network = build_model("simple_cnn", channels=1, classes=10, size=8)
     few = replace(splits, train=splits.train.select(range(64)), valid=splits.valid.select(range(32)))
     assert len(fit(network, few, epochs="2")) == 2
+
+
+def test_a_figure_is_not_written_among_the_images(tmp_path, capsys):
+    (tmp_path / "pets" / "cat").mkdir(parents=True)
+    assert main(["find-lr", f"data={tmp_path / 'pets'}", "--out", str(tmp_path / "pets" / "cat" / "lr.png")]) == 2
+    assert "would lie among the images" in capsys.readouterr().err and not list((tmp_path / "pets" / "cat").iterdir())
+
+
+def test_a_path_without_a_key_is_taken_for_data(tmp_path, capsys):
+    assert main(["train", str(tmp_path)]) == 2
+    assert f"write data={tmp_path}" in capsys.readouterr().err

@@ -137,6 +137,8 @@ def find_lr_command(overrides: tuple[str, ...], file: str | None, out: str | Non
     config, target = compose_overrides(overrides, file), absolute_path(out)
     if target:
         check_figure_target(target)
+        if config.data.root and target.resolve().is_relative_to(Path(config.data.root).resolve()):
+            raise ConfigError("the figure would lie among the images, as one of them", target, "choose another folder")
     from image_classifier.core import atomic_write
     from image_classifier.runs import find_lr_run
     from image_classifier.training import init_distributed

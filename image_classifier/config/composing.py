@@ -160,7 +160,8 @@ def _override(text: str) -> Pair:
     name, equals, value = str(text).partition("=")
     key = name.lstrip("+~")
     if not equals:
-        raise ConfigError(f"{shown(name)} is no override", todo="write KEY=VALUE, e.g. epochs=3")
+        todo = f"write data={quoted(name)}" if os.path.exists(os.path.expanduser(name)) else "write KEY=VALUE, e.g. epochs=3"
+        raise ConfigError(f"{shown(name)} is no override", todo=todo)
     if key != name and key in (*settings(), *ALIASES, *SECTIONS):
         raise ConfigError(f"{quoted(name)} is not accepted: keys are neither added nor removed", todo=f"write {key}=VALUE")
     return Pair(key, None if value.lower() == "null" else value)
