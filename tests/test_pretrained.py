@@ -649,9 +649,9 @@ def test_a_finished_run_is_reused_unless_the_published_weights_are_others_now(wo
 def test_review_of_labels_judges_by_features_of_published_weights(words, monkeypatch):
     "The labels are judged by classifiers on features of the published weights, whose inputs go from -1 to 1."
     seen, compute = [], cross_validation.extract_features
-    def extract_features(model, images, preprocess, **arguments):
+    def extract_features(model, images, preprocess, *arguments):
         seen.append((model.state_dict()["0.weight"].clone(), preprocess.mean))
-        return compute(model, images, preprocess, **arguments)
+        return compute(model, images, preprocess, *arguments)
     monkeypatch.setattr(cross_validation, "extract_features", extract_features)
     config = compose(words)
     found = cross_validation.cross_val_probabilities(load_data(config.data, allow=["leaks"]), config, folds=2)

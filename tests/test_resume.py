@@ -33,7 +33,7 @@ def digits():
 
 
 def configured(*overrides):
-    usual = {"epochs": "2", "batch_size": "8", "device": "cpu", "early_stopping_patience": "0"}
+    usual = {"model": "simple_cnn", "epochs": "2", "batch_size": "8", "device": "cpu", "early_stopping_patience": "0"}
     return compose([f"{key}={value}" for key, value in {**usual, **dict(word.split("=", 1) for word in overrides)}.items()])
 
 

@@ -75,9 +75,9 @@ def parse_class_weights(words: Sequence[str],  # hyperparameters.class_weights: 
     for name in weights:
         if name not in classes:
             raise ConfigError(f"unknown class {quoted(name)}", "hyperparameters.class_weights", suggestion(name, classes))
-        if not 1e-6 <= weights[name] <= 1e6:
+        if not 1e-12 <= weights[name] <= 1e12:
             raise ConfigError(f"the weight of {quoted(name)} is {weights[name]:g}", "hyperparameters.class_weights",
-                              "weights go from 1e-6 to 1e6")
+                              "weights go from 1e-12 to 1e12")
     return [weights.get(name, 1.0) for name in classes] if weights else None
 
 # %% ../../nbs/training/52_losses.ipynb #13459f91
