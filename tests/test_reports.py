@@ -301,7 +301,7 @@ def test_the_report_notebook_defines_nothing_and_keeps_its_tag():
     assert not [cell for cell in cells if cell.cell_type == "code" and re.search(r"^\s*(def|class|lambda)\b", cell.source, flags=re.M)]
     assert [cell.metadata.get("tags") for cell in cells].count(["parameters"]) == 1
     helped = subprocess.run([*PAPERMILL, "--help-notebook", "nbs/train.ipynb"], cwd=ROOT, capture_output=True, text=True)
-    assert "epochs: Optional[int | str] (default None)" in helped.stdout and "overrides: str" in helped.stdout and not helped.stderr.count("Unable to parse")
+    assert "epochs: Optional[Union[int, str]] (default None)" in helped.stdout and "overrides: str" in helped.stdout and not helped.stderr.count("Unable to parse")
 
 
 def test_an_installed_package_brings_its_reports_along(tmp_path):
