@@ -5,6 +5,7 @@ from functools import cache
 
 import pytest
 import torch
+from small_training import StopAt
 from torch import nn
 
 from image_classifier.config import Hyperparameters, compose
@@ -12,7 +13,7 @@ from image_classifier.core import ConfigError, Stop
 from image_classifier.data import load_data
 from image_classifier.models import build_model, find_classifier
 from image_classifier.runs import choose_settings, train
-from image_classifier.training import Callback, Checkpoints, FineTuning, fine_tune, fit
+from image_classifier.training import Checkpoints, FineTuning, fine_tune, fit
 
 MODES = ("auto", "head", "gradual", "all")
 
@@ -22,16 +23,6 @@ def digits():
     "Splits with 160 training digits: ten steps of sixteen."
     splits = load_data("digits")
     return replace(splits, train=splits.train.select(range(160)), valid=splits.valid.select(range(40)), test=splits.test.select(range(40)))
-
-
-class StopAt(Callback):
-    "Requests a stop after a step."
-    def __init__(self, step, stop):
-        self.step, self.stop = step, stop
-
-    def on_step_end(self, state):
-        if state.step == self.step:
-            self.stop.requested = KeyboardInterrupt()
 
 
 def tuned(mode, cache_dir, folder=None, step=None):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from literate import ROOT
+from small_training import StopAt
 
 from image_classifier.cli import main
 from image_classifier.config import compose
@@ -48,21 +49,11 @@ class Memory(Callback):
         self.optimizer = {name: tensor.clone() for name, tensor in optimizer_tensors(state.optimizer).items()}
 
 
-class AskAt(Callback):
-    "Requests a stop after a step."
-    def __init__(self, step, stop):
-        self.step, self.stop = step, stop
-
-    def on_step_end(self, state):
-        if state.step == self.step:
-            self.stop.requested = KeyboardInterrupt()
-
-
 def stopped(folder, step, *overrides):
     "Return the folder of a run that was stopped after a step."
     stop = Stop()
     with pytest.raises(KeyboardInterrupt):
-        train(configured(*overrides), folder, callbacks=[AskAt(step, stop)], splits=digits(), stop=stop)
+        train(configured(*overrides), folder, callbacks=[StopAt(step, stop)], splits=digits(), stop=stop)
     return folder
 
 
@@ -103,7 +94,7 @@ def fitted(splits, config, folder, step=None):
     stop, memory = Stop(), Memory()
     model = build_model(Architecture(config.model.name, splits.preprocess.channels, 10, splits.preprocess.size, config.hyperparameters.dropout), seed=42)
     store = Checkpoints(folder, config.checkpoint.keep, config.checkpoint.every_steps)
-    history = fit(model, splits, **training_arguments(config), callbacks=[memory, AskAt(step, stop)], checkpoints=store, stop=stop)
+    history = fit(model, splits, **training_arguments(config), callbacks=[memory, StopAt(step, stop)], checkpoints=store, stop=stop)
     return memory.first, {name: tensor.tolist() for name, tensor in {**model.state_dict(), **memory.optimizer}.items()}, [replace(result, seconds=0) for result in history]
 
 
@@ -145,7 +136,7 @@ def test_best_epoch_survives_an_interruption(tmp_path):
         on_epoch_start = staticmethod(spoil)
     stop = Stop()
     with pytest.raises(KeyboardInterrupt):
-        train(configured("epochs=3"), tmp_path / "cut", callbacks=[Spoiler(), AskAt(90, stop)], splits=digits(), stop=stop)
+        train(configured("epochs=3"), tmp_path / "cut", callbacks=[Spoiler(), StopAt(90, stop)], splits=digits(), stop=stop)
     found = Checkpoints(tmp_path / "cut" / "checkpoints").latest()
     assert (found.step, found.state["best_step"]) == (90, 40) and found.best
     runs = [train(configured("epochs=3"), tmp_path / name, callbacks=[Spoiler()], splits=digits()) for name in ("whole", "cut")]
@@ -162,7 +153,7 @@ def test_best_average_survives_a_stop_between_epochs(tmp_path):
                 weight.data.mul_(0)
     words, stop = ("epochs=3", "hyperparameters.ema_decay=0.9"), Stop()
     with pytest.raises(KeyboardInterrupt):
-        train(configured(*words), tmp_path / "cut", callbacks=[AskAt(40, stop), Spoiler()], splits=digits(), stop=stop)
+        train(configured(*words), tmp_path / "cut", callbacks=[StopAt(40, stop), Spoiler()], splits=digits(), stop=stop)
     assert Checkpoints(tmp_path / "cut" / "checkpoints").list_steps() == [40]
     runs = [train(configured(*words), tmp_path / name, callbacks=[Spoiler()], splits=digits()) for name in ("whole", "cut")]
     assert [run.metrics["best_epoch"] for run in runs] == [1, 1]
@@ -206,7 +197,7 @@ def test_callback_state_is_restored(tmp_path):
             self.count = state["count"]
     stop = Stop()
     with pytest.raises(KeyboardInterrupt):
-        train(configured(), tmp_path / "run", callbacks=[Counter(), AskAt(30, stop)], splits=digits(), stop=stop)
+        train(configured(), tmp_path / "run", callbacks=[Counter(), StopAt(30, stop)], splits=digits(), stop=stop)
     with pytest.raises(ConfigError, match="made with the callback Counter, which is not among those given"):
         train(configured(), tmp_path / "run", splits=digits())
     counter = Counter()
@@ -490,7 +481,7 @@ def test_without_out_the_error_names_the_new_run_folder(tmp_path, monkeypatch, c
 def test_report_of_an_interrupted_run_mentions_it(tmp_path, capsys):
     folder, stop = tmp_path / "run", Stop()
     with pytest.raises(KeyboardInterrupt):
-        train(compose(["epochs=2"]), folder, callbacks=[AskAt(30, stop)], stop=stop)
+        train(compose(["epochs=2"]), folder, callbacks=[StopAt(30, stop)], stop=stop)
     assert main(["report", str(folder)]) == 0
     assert "the run was interrupted before; resumed from step 30" in (folder / "report.html").read_text()
 

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from small_training import StopAt
 from torch import nn
 
 from image_classifier.cli.app import main
@@ -18,7 +19,7 @@ from image_classifier.data import load_data
 from image_classifier.metrics import predict_logits
 from image_classifier.models import build_model, seeded_init
 from image_classifier.runs import train
-from image_classifier.training import Callback, Checkpoints, estimate, find_lr, fit, LRFinder
+from image_classifier.training import Checkpoints, estimate, find_lr, fit, LRFinder
 
 
 @cache
@@ -31,16 +32,6 @@ def digits():
 def network(seed=0):
     with seeded_init(seed):
         return nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(8, 10))
-
-
-class StopAt(Callback):
-    "Request a stop after a step."
-    def __init__(self, step, stop):
-        self.step, self.stop = step, stop
-
-    def on_step_end(self, state):
-        if state.step == self.step:
-            self.stop.requested = KeyboardInterrupt()
 
 
 def fitted(folder=None, stop_at=None, splits=None, augment=AugmentConfig(), teacher=None, model=None, **settings):
