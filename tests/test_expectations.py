@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 pytest.importorskip("great_expectations")
 
+from image_classifier.cli.data_commands import compare_with_suite
 from image_classifier.core import ArtifactError, ConfigError, DataError
 from image_classifier.quality import (bounds, check_expectations, COLUMNS, Expectation, EXPECTATION_KINDS, learn_suite,
                                       read_suite, repeats_bound, share_bounds, size_range, Suite, validate_suite, write_docs,
@@ -333,6 +335,14 @@ def test_learn_then_pass_then_fail_with_an_alert(tmp_path, capfd):
     assert message["text"].startswith("400 images meet 25 of 26")
     assert file.read_bytes() == stored and sorted(path.name for path in docs.glob("*.html")) == ["suite.html", "validation.html"]
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_failure_is_told_once(tmp_path):
+    for mode in ("RGB", "L"):
+        found = SimpleNamespace(facts=SimpleNamespace(_asdict=lambda mode=mode: facts(mode=[mode] * 400)))
+        result = compare_with_suite(found, str(tmp_path / "suite.json"), None, None)
+    assert result.text.count("mode: expected RGB") == 1 and "expected RGB" not in str(result.error)
+    assert str(result.error).startswith("400 images meet 25 of 26 expectations (") and result.error.exit_code == 3
 
 
 def test_failing_hook_does_not_hide_the_failures(tmp_path):

@@ -8,12 +8,14 @@ import torch
 from small_training import StopAt
 from torch import nn
 
+from folders import picture, save
 from image_classifier.config import Hyperparameters, compose
-from image_classifier.core import ConfigError, Stop
+from image_classifier.core import ArtifactError, ConfigError, MARKER, save_tensors, Stop
 from image_classifier.data import load_data
-from image_classifier.models import build_model, find_classifier
-from image_classifier.runs import choose_settings, train
-from image_classifier.training import Checkpoints, FineTuning, fine_tune, fit
+from image_classifier.models import build_model, find_classifier, packaged_weights
+from image_classifier.runs import choose_settings, describe_model, find_lr_run, results_table, running, train
+from image_classifier.runs.choices import describe_choice
+from image_classifier.training import body_hash, Checkpoints, FineTuning, fine_tune, fit
 
 MODES = ("auto", "head", "gradual", "all")
 
@@ -80,7 +82,9 @@ def test_layers_without_a_rate_of_their_own_and_networks_without_a_head_are_refu
 
 @pytest.mark.parametrize("words, line", [
     (["model=resnet", "finetune=probe"], "finetune=probe needs pretrained weights"),
-    (["model=resnet", "finetune=gradual"], "add model.weights=DEFAULT"),
+    (["model=resnet", "finetune=gradual"], r"use model=\w+ model.weights=DEFAULT"),
+    (["model=resnet18", "finetune=head"], "use model.weights=DEFAULT, or"),
+    (["finetune=all"], "simple_cnn starts without any"),
     (["model=simple_cnn", "model.weights=DEFAULT"], "no pretrained weights"),
     (["finetune=probes"], "did you mean probe"),
 ])
@@ -98,3 +102,50 @@ def test_a_time_budget_for_small_images_chooses_the_fast_network_and_keeps_what_
     found = choose_settings(config, splits=large)
     assert (found.model.name, found.hyperparameters.learning_rate, found.hyperparameters.num_epochs) == ("speednet", 0.1, "auto")
     assert choose_settings(found, splits=large) == found
+
+
+def test_a_start_that_failed_is_not_continued_and_leaves_no_folder(tmp_path, monkeypatch, caplog):
+    save_tensors(tmp_path / "other.safetensors", build_model("resnet", classes=10, channels=1, size=8).state_dict())
+    words, folder = ["epochs=1", "batch_size=256"], tmp_path / "runs" / "digits"
+    monkeypatch.chdir(tmp_path)
+    for place in (folder, None):
+        with pytest.raises(ArtifactError, match="another architecture"):
+            train(compose([*words, "model=simple_cnn", "model.weights=other.safetensors"]), place)
+        with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):  # a user's network with a bug
+            patch.setattr(running, "new_model", lambda *values: 1 / 0)
+            train(compose([*words, "model=speednet"]), place)
+        assert not (tmp_path / "runs").exists()
+    folder.mkdir(parents=True)
+    with pytest.raises(ArtifactError):
+        train(compose([*words, "model=simple_cnn", "model.weights=other.safetensors"]), folder)
+    assert [path.name for path in folder.iterdir()] == [MARKER]
+    with caplog.at_level("INFO", "image_classifier"):
+        run = train(compose(words), folder)
+    line = "model=auto chose simple_cnn (three in four images have at most 64 px), inputs of 8 px (as the images)"
+    assert line in caplog.messages and run.metrics["model"]["choice"] == line and run.metrics["model"]["size"] == 8
+    assert line in results_table(run.metrics) and describe_model(run.metrics) == "simple_cnn, inputs of 8 px"
+
+
+def test_thumbnails_among_photos_do_not_make_them_small_images(tmp_path):
+    for number in range(20):
+        save(tmp_path / "pets" / "ab"[number % 2] / f"{number}.png", picture(number, 200 if number < 7 else 40))
+    words = [f"data={tmp_path / 'pets'}", f"data.cache_dir={tmp_path / 'cache'}", "device=cpu"]
+    asked = compose(words)
+    config = choose_settings(asked)
+    assert config.model.name == (packaged_weights() or "resnet")
+    if packaged_weights():
+        assert config.data.size == 192 and "192 px (the most that is worth its time on a CPU)" in describe_choice(asked, config, 192)
+    for number in range(3):
+        (tmp_path / "pets" / "ab"[number % 2] / f"{number}.png").unlink()
+    assert choose_settings(asked).model.name == "simple_cnn"
+
+
+def test_another_dropout_rate_has_the_same_features():
+    for name in ("resnet18", "simple_cnn"):
+        keys = {body_hash(build_model(name, classes=10, channels=1, size=32, dropout=dropout, seed=1)) for dropout in (0.0, 0.2, 0.5)}
+        assert len(keys) == 1, name
+
+
+def test_a_search_for_a_learning_rate_that_nothing_uses_is_refused():
+    with pytest.raises(ConfigError, match="a linear probe has no learning rate .* use finetune=head, gradual or all"):
+        find_lr_run(compose(["data=digits", "model=resnet18", "model.weights=DEFAULT", "finetune=probe"]), digits())

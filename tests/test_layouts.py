@@ -348,6 +348,10 @@ def test_every_command_says_what_it_understood_in_one_line(pets, tmp_path, monke
     assert main(["evaluate", "run", "data=new"]) == 0
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["skipped: 1 no image (test/cat/notes.txt)", "2 classes in ./new, using the test split"]
+    shutil.copytree("new/test", "both/val")
+    shutil.copytree("new/test", "both/train")
+    assert main(["evaluate", "run", "data=both"]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == "2 classes in ./both, using the val split"
 
 
 # few images

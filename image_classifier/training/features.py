@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from ..core import ArtifactError, autocast, check_type, ConfigError, load_tensors, own_folder, own_folder_kind
-from ..core import ResourceError, save_tensors, translate_torch_errors, write_json
+from ..core import ResourceError, save_tensors, tensors_hash, translate_torch_errors, write_json
 from ..data import ABOUT, batches, cache_folder, Dataset, evict, exclusive_entry, FEATURES, FEATURES_LOCK
 from ..data import features_parts, Preprocess
 from ..models import Architecture, evaluating, find_classifier
@@ -73,16 +73,10 @@ def body_hash(model: nn.Module,  # with a head that `find_classifier` finds
     head = find_classifier(model)
     known = getattr(model, "architecture", None)  # of `build_model`
     name = f"{known.library}/{known.name}" if isinstance(known, Architecture) else type(model).__qualname__
-    found = hashlib.sha256(name.encode())
-    for name, layer in model.named_modules():
-        if name != head:
-            found.update(f"\0{name} {type(layer).__qualname__} {layer.extra_repr()}".encode())
-    for name, tensor in model.state_dict().items():
-        if name.rpartition(".")[0] != head:
-            values = tensor.detach().cpu().contiguous()
-            found.update(f"\0{name} {values.dtype} {tuple(values.shape)}".encode())
-            found.update(values.flatten().view(torch.uint8).numpy())
-    return found.hexdigest()
+    layers = [f"{place} {type(layer).__qualname__} {layer.extra_repr()}" for place, layer in model.named_modules()
+              if place != head and not isinstance(layer, (nn.Sequential, nn.modules.dropout._DropoutNd))]
+    body = {place: tensor for place, tensor in model.state_dict().items() if place.rpartition(".")[0] != head}
+    return hashlib.sha256("\0".join([name, *layers, tensors_hash(body)]).encode()).hexdigest()
 
 # %% ../../nbs/training/82_features.ipynb #cda0393f
 _FORMAT, _PART = 1, 2048  # format of an entry; images in a part

@@ -7,7 +7,6 @@ __all__ = ['BALANCED', 'target_shares', 'target_classes', 'image_weights', 'soft
            'distillation_losses', 'teacher_hash', 'Loss', 'make_loss']
 
 # %% ../../nbs/training/52_losses.ipynb #22bc4481
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..config import Hyperparameters
-from ..core import ConfigError, quoted, suggestion
+from ..core import ConfigError, quoted, suggestion, tensors_hash
 
 # %% ../../nbs/training/52_losses.ipynb #e3a4793e
 def target_shares(targets: torch.Tensor,  # (B,) class numbers, or (B,K) shares
@@ -92,13 +91,7 @@ def distillation_losses(logits: torch.Tensor,  # (B,K) of the network
 # %% ../../nbs/training/52_losses.ipynb #8192d0ae
 def teacher_hash(teacher: nn.Module | None) -> str | None:  # 16 hexadecimal digits
     "Return a hash of the weights and buffers of a teacher."
-    if teacher is None:
-        return None
-    total = hashlib.sha256()
-    for name, tensor in teacher.state_dict().items():
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()[:16]
+    return tensors_hash(teacher.state_dict())[:16] if teacher else None
 
 # %% ../../nbs/training/52_losses.ipynb #12559713
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from ..config import AugmentConfig, Hyperparameters, Setting, convert
 from ..core import ConfigError, DivergedError, check_type
@@ -160,16 +161,16 @@ def find_lr(model: nn.Module,  # not changed
     with compute.active(hyper.batch_size):
         trial = setup_training(copy.deepcopy(model), splits, hyper, augment, seed, compute, teacher=teacher)
         trial = replace(trial, schedule=ramp, ema=None)
-        losses = _until_exploded(_step_losses(trial, steps))
+        losses = _until_exploded(_step_losses(trial, steps), steps)
     if not losses:
         raise DivergedError("the loss is not finite at the first step", "find_lr", "check that images and weights are finite")
     return LRFinder(tuple(ramp.lr(step) for step in range(len(losses))), tuple(losses))
 
 
-def _until_exploded(losses: Iterator[float]) -> list[float]:
-    "Return the losses until their average is far above its lowest value."
+def _until_exploded(losses: Iterator[float], steps: int) -> list[float]:
+    "Return the losses until their average is far above its lowest value; show a bar on a terminal."
     seen, average, lowest = [], 0.0, math.inf
-    for step, loss in enumerate(losses, 1):
+    for step, loss in enumerate(tqdm(losses, "learning rates", steps, leave=False, disable=None, unit="step"), 1):
         seen.append(loss)
         average = SMOOTHING * average + (1 - SMOOTHING) * loss
         smooth = average / (1 - SMOOTHING**step)

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ..core import ConfigError, DataError, InvalidValueError, join_problems, quoted
+from ..metrics import cross_entropy_per_image
 from ..models import find_classifier
 
 # %% ../../nbs/training/84_probe.ipynb #4443df2a
@@ -72,14 +73,6 @@ def _rotate(features: np.ndarray,  # (N,F)
     return rotated._replace(coordinates=rotated.project(features))
 
 # %% ../../nbs/training/84_probe.ipynb #670234ab
-def _log_losses(logits: np.ndarray,  # (N,K)
-                targets: np.ndarray,  # (N,)
-               ) -> np.ndarray:  # (N,) float64
-    "Return the negative logarithm of the probability of each target."
-    shifted = logits - logits.max(1, keepdims=True).astype(np.float64)
-    return np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(targets)), targets]
-
-
 def _objective(parameters: np.ndarray,  # (K,R+1) weights, and the bias in the last column
                coordinates: np.ndarray,  # (N,R)
                targets: np.ndarray,  # (N,)
@@ -256,7 +249,7 @@ def _search(paths: dict[int, _Path],  # by the fold that is held out
         for number, path in paths.items():
             path.fit(strength)
             logits[fold == number] = path.logits(path.held_out)
-        losses.append(weights * _log_losses(logits[held], targets[held]))
+        losses.append(weights * cross_entropy_per_image(logits[held], targets[held]))
         right.append(float((weights * (logits[held].argmax(1) == targets[held])).mean()))
         found.append((paths[0].parameters, logits[held]))
         if len(losses) - np.argmin([loss.mean() for loss in losses]) > 2:
@@ -311,7 +304,7 @@ def _describe(main: _Path, strength: float, curve: list[StrengthResult], valid_l
               held_out_targets: np.ndarray, valid_targets: np.ndarray) -> Probe:
     "Return the `Probe` of a path that was fitted to the training images."
     def _means(logits, targets):
-        return float(_log_losses(logits, targets).mean()), float((logits.argmax(1) == targets).mean())
+        return float(cross_entropy_per_image(logits, targets).mean()), float((logits.argmax(1) == targets).mean())
     valid = _means(valid_logits, valid_targets) if len(valid_targets) else (None, None)
     train = _means(main.logits(main.rotated.coordinates), main.targets)
     return Probe(*main.linear(), strength, tuple(curve), *train, *valid, valid_logits.astype(np.float32),
