@@ -39,7 +39,7 @@ def describe_fine_tuning(metrics: Mapping,  # the content of metrics.json
     found = metrics.get("fine_tuning")
     if not found:
         return ""
-    if found["mode"] not in ("auto", "probe"):
+    if "probe_valid_accuracy" not in found:
         return f"The network started from pretrained weights (finetune={found['mode']})."
     text = (f"A linear probe on the features of the pretrained network reached a validation accuracy of "
             f"{format_interval(found['probe_valid_accuracy'])}, the {found['neighbors']} nearest neighbors "
@@ -51,7 +51,7 @@ def describe_fine_tuning(metrics: Mapping,  # the content of metrics.json
     if found["kept"] == "probe":
         return text + (" The probe was kept and fitted once more to training and validation images together; the validation "
                        "numbers are from before that.")
-    return text + " Training of all layers went on."
+    return text + (" Training of all layers went on." if "gain" in found else " All layers were trained from there.")
 
 # %% ../../nbs/runs/50_report_tables.ipynb #d533e29d
 def describe_model(metrics: Mapping,  # the content of metrics.json

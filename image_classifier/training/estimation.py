@@ -28,7 +28,6 @@ from .augmenting import batch_augment
 from .compute import Compute, resolve_compute
 from .distributed import DistributedContext, all_reduce_max
 from .freezing import train_mode
-from .optimizers import optimizer_weights
 from .setup import check_settings, epoch_order, merge_hyperparameters, setup_training, wrap_model
 from .state import TrainState
 from .step import train_step
@@ -45,8 +44,7 @@ class TimeEstimate:
     size: int  # side of the images, pixels
     memory: int  # most bytes used so far, of the GPU if there is one; 0 if unknown
     probe_seconds: float = 0.0  # of a linear probe before the epochs
-    first_epochs: int = 0  # of the epochs, in which only the head is trained
-    first_epoch_seconds: float = 0.0  # of each of these
+    is_trial: bool = False  # whether the epochs after the first depend on what that one brings
 
     @property
     def epoch_seconds(self) -> float:
@@ -56,8 +54,7 @@ class TimeEstimate:
     @property
     def seconds(self) -> float:
         "Return the seconds of the whole training."
-        first = self.first_epochs * self.first_epoch_seconds
-        return self.probe_seconds + first + (self.epochs - self.first_epochs) * self.epoch_seconds
+        return self.probe_seconds + self.epochs * self.epoch_seconds
 
     def as_dict(self) -> dict:
         "Return all values, for JSON."
@@ -68,12 +65,10 @@ class TimeEstimate:
         probe = f"a linear probe at {self.size} px: about {format_duration(self.probe_seconds)}, less with cached features"
         if not self.epochs:
             return probe + memory
-        each = f"{format_duration(self.epoch_seconds)} an epoch"
-        if self.first_epochs:
-            each = f"{format_duration(self.first_epoch_seconds)} for the head alone, then {each}"
         epochs = (f"{self.epochs} epoch{'s' * (self.epochs != 1)} of {self.steps} steps at {self.size} px: "
-                  f"about {format_duration(self.seconds - self.probe_seconds)} at most ({each})")
-        return (f"{probe}; then, if training all layers helps, {epochs}" if self.probe_seconds else epochs) + memory
+                  f"about {format_duration(self.seconds - self.probe_seconds)} at most ({format_duration(self.epoch_seconds)} an epoch)")
+        then = f"{probe}; then{', if training all layers helps,' * self.is_trial} " if self.probe_seconds else ""
+        return then + epochs + memory
 
 # %% ../../nbs/training/70_estimation.ipynb #84e7ae99
 def format_duration(seconds: float) -> str:
@@ -166,8 +161,6 @@ def time_training(trial: TrainState,  # changed by the steps: use `trial_copy`
     epochs = (batches(data.train, data.preprocess, batch_size // distributed.world_size, rows, augment, device, reuse=True)
               for _ in itertools.count())
     endless = itertools.chain.from_iterable(epochs)
-    for weight in optimizer_weights(trial.optimizer):  # the longest step: with all layers
-        weight.requires_grad_(True)
     train_mode(trial.model, setup.plan)
     step = seconds_per_step(trial, lambda: train_step(trial, next(endless)), seconds)
     share = len(data.valid) / distributed.world_size
@@ -228,10 +221,7 @@ def _mean_pixels(state: TrainState,
 def replanned_epochs(state: TrainState) -> int:  # after an epoch
     "Return how many epochs to train in all, so that they end with the time budget."
     done, planned, most = state.epoch, state.schedule.epochs, state.setup.hyperparameters.num_epochs
-    shorter = state.setup.plan.first_epochs if state.setup.plan and state.setup.plan.frozen else 0
-    recent = state.history[shorter:][-RECENT:]
-    if not recent:
-        return planned
+    recent = state.history[-RECENT:]
     seconds = statistics.mean(result.seconds for result in recent) / _mean_pixels(state, done - len(recent), done)
     seconds *= _mean_pixels(state, done, max(planned, done + 1))
     longest, fitting = ((state.schedule.deadline * part - state.elapsed) / seconds for part in (1, 1 - MARGIN))

@@ -141,22 +141,21 @@ def fine_tune(model: nn.Module,  # from `build_model`, with pretrained weights; 
     hyperparameters = hyperparameters or compose(["hyperparameters=finetune"]).hyperparameters
     arguments |= {"hyperparameters": hyperparameters, "compute": compute, "callbacks": callbacks}
     head = find_classifier(model)
-    if mode in ("auto", "probe"):
+    if mode in ("auto", "probe", "gradual"):
         check_training_data(splits, shrink_batch_size(hyperparameters, len(splits.train)), compute)
-        return _fine_tune_probe(model, splits, head, mode == "auto", max_minutes, (cache_dir, cache_limit), arguments)
+        return _fine_tune_probe(model, splits, head, mode, max_minutes, (cache_dir, cache_limit), arguments)
     frozen = _body(model, head)
     _set_trainable(model, frozen, mode != "head")
-    plan = FineTuning(head, 1, frozen=True, body_rate=BODY_RATE) if mode == "gradual" else None
     try:
-        history = fit(model, splits, plan=plan, max_minutes=max_minutes, **arguments)
+        history = fit(model, splits, max_minutes=max_minutes, **arguments)
     finally:
         _set_trainable(model, frozen, True)
     return FineTuned(history, {"mode": mode})
 
 # %% ../../nbs/training/86_fine_tuning.ipynb #415f53d0
-def _fine_tune_probe(model: nn.Module, splits: Splits, head: str, goes_on: bool, max_minutes: float,
+def _fine_tune_probe(model: nn.Module, splits: Splits, head: str, mode: str, max_minutes: float,
                      cache: tuple[str | None, int], arguments: dict) -> FineTuned:
-    "Fit the probe, train all layers if that helps, and return how that went."
+    "Fit the probe, train all layers if the mode says so, and return how that went."
     began, compute, hyper, initial = time.perf_counter(), arguments["compute"], arguments["hyperparameters"], snapshot(model)
     targets, valid_targets = splits.train.targets, splits.valid.targets
     with compute.active(hyper.batch_size):
@@ -173,16 +172,20 @@ def _fine_tune_probe(model: nn.Module, splits: Splits, head: str, goes_on: bool,
     seconds = all_reduce_max(compute.distributed, math.ceil(1000 * (time.perf_counter() - began))) / 1000
     n = len(valid_targets)
     hits = [wilson(round(accuracy * n), n) for accuracy in (probe.valid_accuracy, neighbors_accuracy)]
-    about = {"mode": "auto" if goes_on else "probe", "kept": "probe", "strength": probe.strength,
+    about = {"mode": mode, "kept": "probe", "strength": probe.strength,
              "probe_valid_accuracy": hits[0].as_dict(), "neighbors": neighbors, "neighbors_valid_accuracy": hits[1].as_dict()}
     log.info(f"linear probe on {features.shape[1]:,} features, {seconds:.1f} seconds: validation accuracy {hits[0]}; "
              f"{neighbors} nearest neighbors: {hits[1]}")
     left = max_minutes - seconds / 60
-    if goes_on and (not max_minutes or left > 0):
+    if mode != "probe" and (not max_minutes or left > 0):
+        arguments["max_minutes"] = left if max_minutes else 0.0
+        if mode == "gradual":
+            history = fit(model, splits, plan=FineTuning(head, body_rate=BODY_RATE), **arguments)
+            return FineTuned(history, about | {"kept": "all layers"})
         trial = TrialCallback(cross_entropy_per_image(probe.valid_logits, valid_targets))
-        arguments |= {"callbacks": [*arguments["callbacks"], trial], "max_minutes": left if max_minutes else 0.0}
+        arguments["callbacks"] = [*arguments["callbacks"], trial]
         try:
-            history = fit(model, splits, plan=FineTuning(head, 1, frozen=False, body_rate=BODY_RATE), **arguments)
+            history = fit(model, splits, plan=FineTuning(head, 1, BODY_RATE), **arguments)
         except DivergedError as problem:
             if trial.gain and trial.gain.is_real:
                 raise
@@ -233,14 +236,9 @@ def estimate_fine_tuning(model: nn.Module,  # not changed
     "Return an estimate of how long `fine_tune` with the same arguments takes on this machine."
     hyperparameters, model = hyperparameters or compose(["hyperparameters=finetune"]).hyperparameters, copy.deepcopy(model)
     body = _body(model, find_classifier(model))
-    probe = _probe_seconds(model, splits, hyperparameters, compute) if mode in ("auto", "probe") else 0.0
+    probe = 0.0 if mode in ("head", "all") else _probe_seconds(model, splits, hyperparameters, compute)
     if mode == "probe":
         return TimeEstimate(0, 0, 0.0, 0.0, splits.preprocess.size, peak_memory(compute.device), probe)
-    _set_trainable(model, body, mode not in ("head", "gradual"))
+    _set_trainable(model, body, mode != "head")
     found = estimate(model, splits, hyperparameters, compute=compute, **arguments)
-    if mode == "gradual":
-        head = found
-        _set_trainable(model, body, True)
-        found = estimate(model, splits, hyperparameters, compute=compute, **arguments)
-        found = replace(found, first_epochs=min(1, found.epochs), first_epoch_seconds=head.epoch_seconds)
-    return replace(found, probe_seconds=probe)
+    return replace(found, probe_seconds=probe, is_trial=mode == "auto")

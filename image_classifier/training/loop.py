@@ -29,10 +29,9 @@ from .checkpoint import Checkpoints
 from .compute import Compute, resolve_compute
 from .distributed import all_gather, all_reduce_max, all_reduce_sum, assert_same_across_ranks
 from .estimation import epochs_within, replanned_epochs, time_training, trial_copy
-from .freezing import FineTuning, set_trainable, train_mode
+from .freezing import FineTuning, train_mode
 from .history import EpochResult, History
 from .norm_statistics import refresh_norms
-from .optimizers import optimizer_weights
 from .resuming import CheckpointCallback, resume
 from .setup import check_length, check_settings, merge_hyperparameters, setup_training
 from .setup import visiting_order, wrap_model, zero_totals
@@ -72,8 +71,6 @@ def train_epoch(state: TrainState) -> EpochResult:
     setup, distributed, began = state.setup, state.setup.compute.distributed, time.perf_counter() - state.seconds
     batch_size = setup.hyperparameters.batch_size
     order = visiting_order(setup.splits, setup.hyperparameters, setup.seed, state.epoch)
-    if set_trainable(state.model, setup.plan, optimizer_weights(state.optimizer), state.epoch):
-        state.compiled_model = wrap_model(state.model, setup.compute)
     train_mode(state.model, setup.plan)
     for batch in epoch_batches(state, order[state.steps_done * batch_size:]):
         rows = min(batch_size, len(order) - state.steps_done * batch_size)  # of all processes
@@ -155,8 +152,6 @@ def leaving_best_weights(state: TrainState) -> Iterator[None]:
     finally:
         load_state(state.model, state.best)
         state.model.eval()
-        for weight in optimizer_weights(state.optimizer):
-            weight.requires_grad_(True)
         run_callbacks(state, "on_fit_end")
 
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OPTIMIZERS', 'decaying_weights', 'parameter_groups', 'register_optimizer', 'adam', 'adamw', 'sgd', 'muon_optimizer',
-           'check_optimizer', 'make_optimizer', 'step_optimizer', 'set_learning_rate', 'optimizer_weights']
+           'check_optimizer', 'make_optimizer', 'step_optimizer', 'set_learning_rate']
 
 # %% ../../nbs/training/10_optimizers.ipynb #77dbeed9
 import re
@@ -133,8 +133,3 @@ def set_learning_rate(optimizer: torch.optim.Optimizer,
     "Set the learning rate of the next step."
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_factor", 1)  # see `split_rates`
-
-
-def optimizer_weights(optimizer: torch.optim.Optimizer) -> set[nn.Parameter]:
-    "Return the weights that an optimizer trains."
-    return {weight for group in optimizer.param_groups for weight in group["params"]}

@@ -27,10 +27,10 @@ from ..data import Splits, batches, to_device
 from .augmenting import check_augment, split_augment
 from .compute import Compute, resolve_compute
 from .distributed import check_batch_divisible, wrap_ddp
-from .freezing import FineTuning, layer_rates, set_trainable, split_rates
+from .freezing import FineTuning, layer_rates, split_rates
 from .losses import make_loss
 from .mixing import check_mixing
-from .optimizers import make_optimizer, optimizer_weights
+from .optimizers import make_optimizer
 from .schedulers import Schedule
 from .state import TrainSetup, TrainState, snapshot
 from .swa import make_average
@@ -332,6 +332,5 @@ def setup_training(model: nn.Module,  # moved to the device, in place
                            diverged=torch.tensor(-1, device=device))
         check_outputs(state)
         check_augment(state)
-        set_trainable(model, plan, optimizer_weights(optimizer), epoch=0)
         state.compiled_model = wrap_model(model, compute)
     return state
