@@ -63,7 +63,7 @@ def digit(number):
 
 def one_line(err, *fragments):
     "Check that the error is one line, starts with `error: ` and holds the fragments."
-    said = ("epoch ", "warning: ", "stopping after ", "skipped: ", "augmentation: ")
+    said = ("epoch ", "warning: ", "stopping after ", "skipped: ", "augmentation: ", "model=auto chose ")
     lines = [line for line in err.splitlines() if line and not line.startswith(said)]
     lines = [line for line in lines if not (line[0].isdigit() and " classes in " in line)]  # what was understood of a folder
     assert len(lines) == 1 and lines[0].startswith("error: "), err
@@ -77,7 +77,7 @@ def one_line(err, *fragments):
 def test_train_ends_with_the_accuracy_its_interval_and_the_folder(ic, first):
     code, out, err = ic("train", "epochs=2", "hyperparameters=fast", "--out", first)
     assert code == 0
-    note, *warnings, accuracy, folder = out.splitlines()
+    note, *warnings, model, accuracy, folder = out.splitlines()
     assert note == "an equal run was already finished; nothing was trained again"
     stored = json.loads((first / "metrics.json").read_text())["warnings"]
     assert stored and warnings == [f"warning: {one['message']}" for one in stored]  # after two epochs it is not done
@@ -108,6 +108,7 @@ def test_a_stored_configuration_makes_the_same_run(ic, home, first):
     code, out, _ = ic("train", "--config", first / "config.yaml", "--out", home / "again", "--json")
     assert code == 0
     again, before = json.loads(out)["metrics"], json.loads((first / "metrics.json").read_text())
+    assert before["model"].pop("choice").startswith("model=auto chose simple_cnn") and "choice" not in again["model"]
     assert {**again, "time": 0} == {**before, "time": 0}
 
 
@@ -723,7 +724,7 @@ def test_a_stopped_command_says_so_and_can_be_started_again(tmp_path):
                for number, (words, _, _) in enumerate(commands)]
     for process, (words, stop, code) in zip(started, commands):
         try:
-            line = process.stderr.readline()
+            line = next(line for line in process.stderr if not line.startswith("model=auto chose "))
             process.send_signal(stop)
             rest = process.communicate(timeout=60)[1]
         finally:
