@@ -529,6 +529,14 @@ def near_duplicates_are_searched(key, folder):
         assert (run.metrics["data"]["test_seen"] is None) == (not wanted)
 
 
+@experiment("calibrate")
+def temperature_is_fitted(key, folder):
+    runs = {wanted: ran(folder / str(wanted), calibrate=wanted) for wanted in (True, False)}
+    assert "calibration" not in runs[False].metrics and runs[False].classifier().temperature == 1 != runs[True].classifier().temperature
+    assert runs[True].metrics["test"]["ece"] != runs[False].metrics["test"]["ece"] == runs[True].metrics["calibration"]["ece_before"]["test"]
+    assert weights_of(runs[True]) == weights_of(runs[False])
+
+
 @experiment("checkpoint.every_steps", "checkpoint.every_minutes", "checkpoint.keep")
 def number_of_checkpoints_changes(key, folder):
     value, more = {"every_steps": (1, {"keep": 99}), "every_minutes": (1e-9, {"keep": 99}), "keep": (1, {"every_steps": 1})}[key]

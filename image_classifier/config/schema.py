@@ -173,6 +173,7 @@ class Config:
     threads: int = _key(0, "number of CPU threads; 0: torch's default, one per core", ge=0, le=1024)
     deterministic: bool = _key(False, "use deterministic operations only; fail where there is none")
     check_near_duplicates: bool = _key(True, "look for nearly identical images before training")
+    calibrate: bool = _key(True, "divide logits by a temperature fitted to the validation images, so that confidence is accuracy")
     max_minutes: float = _key(0.0, "time budget: train as many epochs as fit, planned again after each; 0: no limit", ge=0)
     early_stopping_patience: int = _key(10, "epochs without a lower valid_loss before stopping; 0: never stop", ge=0)
     resume: str = _key("auto", "auto: continue an unfinished run, reuse a finished one; never: new folder only; or a run folder")

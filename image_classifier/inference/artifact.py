@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from .. import __version__
 from ..core import ArtifactError, ConfigError, check_format, check_state_dict, quoted
+from ..metrics import TEMPERATURES
 from ..models import Architecture, ENTRY_POINT_GROUP, TTA_MODES, build_model, find_builder, seeded_init
 
 # %% ../../nbs/inference/20_artifact.ipynb #d7fd6625
@@ -46,8 +47,9 @@ def check_metadata(found: object,  # the content of classifier.json
     named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
     if not named or not 2 <= len(classes) == len(set(classes)):
         raise ArtifactError("classes must be two or more different names", path)
-    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not 1e-3 <= temperature <= 1e3:
-        raise ArtifactError("temperature must be a number between 0.001 and 1000", path)
+    low, high = TEMPERATURES
+    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not low <= temperature <= high:
+        raise ArtifactError(f"temperature must be a number between {low:g} and {high:g}", path)
     if found["tta"] not in TTA_MODES:
         raise ArtifactError(f"tta must be one of {', '.join(TTA_MODES)}", path)
     return found

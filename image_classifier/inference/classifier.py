@@ -22,7 +22,7 @@ from ..data import Preprocess
 from .artifact import build_from_metadata, check_metadata, to_metadata
 from .cards import model_card
 from .prediction import Prediction, read_pixels, to_prediction
-from ..metrics import probabilities
+from ..metrics import probabilities, scale_logits
 from ..models import forward_tta
 
 # %% ../../nbs/inference/40_classifier.ipynb #8c73acf3
@@ -50,11 +50,11 @@ class Classifier:
         "Return the probability of each class for each image of a batch."
         device = next(self.model.parameters()).device
         inputs = torch.from_numpy(self.preprocess.normalize(images)).to(device, memory_format=torch.channels_last)
-        logits = forward_tta(self.model, inputs, self.tta).float().cpu().numpy() / self.temperature
+        logits = forward_tta(self.model, inputs, self.tta).float().cpu().numpy()
         if not np.isfinite(logits).all():
             raise ArtifactError("the model returns non-finite logits",
                                 todo="its weights are damaged: restore them from their source")
-        return probabilities(logits)
+        return probabilities(scale_logits(logits, self.temperature))
 
     def predict(self,
                 images: Any,  # one image as `read_pixels` takes it, or a list of them

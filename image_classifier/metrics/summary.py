@@ -68,10 +68,11 @@ def compute_metrics(logits: np.ndarray,  # (N,K)
     losses, p = cross_entropy_per_image(logits, targets), probabilities(logits)
     if len(set(classes)) != p.shape[1] or len(classes) != p.shape[1]:
         raise InvalidValueError(f"{p.shape[1]} columns of logits but {len(set(classes))} different classes")
-    confusion = confusion_matrix(targets, p.argmax(1), len(classes))
+    predicted = np.argmax(logits, axis=1)  # not of `p`, in which a difference may be lost
+    confusion = confusion_matrix(targets, predicted, len(classes))
     if units is None or len(np.unique(units)) == len(losses):
         units = None
-    tied = _effects(losses, check_targets(targets, len(classes)), p.argmax(1), units, len(classes))
+    tied = _effects(losses, check_targets(targets, len(classes)), predicted, units, len(classes))
     macro = [widen(one, effect) for one, effect in zip(macro_intervals(confusion, seed), tied.macro)]
     n, correct = confusion.sum(), np.trace(confusion)
     accuracy = Interval(wilson(correct, n).value, *wilson(correct / tied.accuracy, n / tied.accuracy)[1:])
