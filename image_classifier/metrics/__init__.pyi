@@ -5,6 +5,6 @@ from .figures import Figure as Figure, NEUTRAL as NEUTRAL, TRAIN as TRAIN, VALID
 from .intervals import Interval as Interval, design_effect as design_effect, f1_interval as f1_interval, mean_interval as mean_interval, wilson as wilson
 from .plots import Mistake as Mistake, mistakes_table as mistakes_table, worst_mistakes as worst_mistakes, plot_confusion as plot_confusion, plot_history as plot_history, plot_lr_finder as plot_lr_finder, plot_mistakes as plot_mistakes, plot_reliability as plot_reliability
 from .predictions import load_predictions as load_predictions, save_predictions as save_predictions
-from .summary import compute_metrics as compute_metrics
+from .summary import compute_metrics as compute_metrics, top_k_accuracy as top_k_accuracy
 from .tables import format_ece as format_ece, metric_notes as metric_notes, classification_report as classification_report, format_interval as format_interval, metrics_table as metrics_table, per_class_table as per_class_table
 from .temperature import TEMPERATURES as TEMPERATURES, fit_temperature as fit_temperature, scale_logits as scale_logits, stored_temperature as stored_temperature

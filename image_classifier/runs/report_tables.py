@@ -58,7 +58,7 @@ def results_table(metrics: Mapping,  # the content of metrics.json
                  ) -> str:
     "Return the main results of a run as HTML tables."
     valid, test, data, model = metrics["valid"], metrics["test"], metrics["data"], metrics["model"]
-    names = ("accuracy", "f1_macro", "loss", "ece")
+    names = ("accuracy", *(name for name in test if name.startswith("top")), "f1_macro", "loss", "ece")
     formats = {name: format_ece if name == "ece" else format_interval for name in names}
     measures = [[name, *(formats[name](part[name]) for part in (valid, test))] for name in names]
     training = [("model", model["name"]), ("parameters", f"{model['parameters']:,}"), ("epochs", metrics["epochs"]),
