@@ -8,3 +8,4 @@ from .predictions import load_predictions as load_predictions, save_predictions 
 from .summary import compute_metrics as compute_metrics, top_k_accuracy as top_k_accuracy
 from .tables import format_ece as format_ece, metric_notes as metric_notes, classification_report as classification_report, format_interval as format_interval, metrics_table as metrics_table, per_class_table as per_class_table
 from .temperature import TEMPERATURES as TEMPERATURES, fit_temperature as fit_temperature, scale_logits as scale_logits, stored_temperature as stored_temperature
+from .abstention import coverage_curve as coverage_curve, fit_threshold as fit_threshold, measure_threshold as measure_threshold

@@ -31,7 +31,7 @@ def predict_logits(model: nn.Module,  # (B,C,H,W) -> (B,K)
                    preprocess: Preprocess,  # from pixels to inputs
                    precision: torch.dtype = torch.float32,  # of convolutions and matrix products
                    rows: Sequence[int] | None = None,  # which images; None: all
-                   tta: str = "none",  # test-time augmentation: none or flip
+                   tta: str = "none",  # test-time augmentation: none, flip or crops
                   ) -> torch.Tensor:  # (N,K) float32 on the CPU
     "Return the model's logits for the images of `dataset`, in order."
     check_type(model, nn.Module, "model", "pass a network; evaluate() also takes a Classifier")
@@ -97,7 +97,7 @@ def unit_hashes(dataset: Dataset,  # N images
 def evaluate(model: Any,  # a network (B,C,H,W) -> (B,K), or a `Classifier`, which brings the other arguments
              dataset: Dataset | None = None,  # N images
              preprocess: Preprocess | None = None,  # from pixels to inputs
-             tta: str = "none",  # test-time augmentation: none or flip
+             tta: str = "none",  # test-time augmentation: none, flip or crops
              temperature: float = 1.0,  # divides the logits
             ) -> Evaluation:
     "Run `model` over `dataset` once, in order and without augmentation, and return its metrics and logits."

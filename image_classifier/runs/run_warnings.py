@@ -129,7 +129,7 @@ def mirror_warning(config: Config,
                    splits: Splits,
                   ) -> list[dict[str, str]]:  # one, or none
     "Return the warning about flips of classes whose mirror images look like another class."
-    if not (config.augment.horizontal_flip or config.augment.tta == "flip"):
+    if not config.augment.horizontal_flip and config.augment.tta == "none":
         return []
     pairs = [f"{one} looks like {other}" for one, other in mirrored_classes(splits.train)]
     text = (f"images are flipped, but mirrored, {join_problems(pairs, 3)}: the flipped ones are learned with a wrong label. "
