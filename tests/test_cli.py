@@ -322,6 +322,23 @@ def test_evaluate_measures_with_the_temperature_of_the_classifier(ic, first, tmp
     assert soft["loss"]["value"] == pytest.approx(expected["loss"]["value"], abs=1e-6) != plain["loss"]["value"]
 
 
+def test_predictions_below_the_threshold_of_the_classifier_are_marked(ic, first, tmp_path):
+    images = load_data("digits").test.images[:20]
+    found = Classifier.load(first)
+    confidence = found.probabilities(images).max(1)
+    found.threshold = float(np.sort(confidence)[10])
+    found.save(tmp_path / "classifier")
+    names = [str(tmp_path / f"{i}.png") for i in range(len(images))]
+    for image, name in zip(images, names):
+        Image.fromarray(image[0]).save(name)
+    code, out, err = ic("predict", tmp_path / "classifier", *names)
+    assert code == 0, err
+    assert [("let a person look" in line) for line in out.splitlines()] == list(confidence < found.threshold)
+    code, out, err = ic("predict", tmp_path / "classifier", *names, "--json")
+    assert [one["below_threshold"] for one in json.loads(out)["predictions"]] == list(confidence < found.threshold)
+    assert "below_threshold" not in ic("predict", first, names[0], "--json")[1]
+
+
 def test_config_keys_say_what_presets_set(ic):
     "The default of a key is not what a run on photos has."
     code, out, _ = ic("config", "keys")

@@ -538,6 +538,17 @@ def temperature_is_fitted(key, folder):
     assert weights_of(runs[True]) == weights_of(runs[False])
 
 
+@experiment("target_accuracy")
+def threshold_is_stored(key, folder):
+    run = ran(folder / "some", target_accuracy=0.01)
+    found, test = run.metrics["abstention"], run.evaluation("test").probabilities.max(1)
+    assert run.classifier().threshold == found["threshold"] > 0
+    assert found["test"]["coverage"]["value"] == (test >= found["threshold"]).mean()
+    none = ran(folder / "none", target_accuracy=0.99)
+    assert none.classifier().threshold is None and "no_threshold" in [one["code"] for one in none.metrics["warnings"]]
+    assert "abstention" not in ran(folder / "off").metrics
+
+
 @experiment("checkpoint.every_steps", "checkpoint.every_minutes", "checkpoint.keep")
 def number_of_checkpoints_changes(key, folder):
     value, more = {"every_steps": (1, {"keep": 99}), "every_minutes": (1e-9, {"keep": 99}), "keep": (1, {"every_steps": 1})}[key]

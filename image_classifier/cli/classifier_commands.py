@@ -207,12 +207,16 @@ def predict_command(classifier: str, images: tuple[str, ...], top_k: int, table:
     named, errors = expand_images(images, found.preprocess.limits)
     predictions, unread = predict_readable(found, named)
     errors += unread
-    lines = [f"{quoted(name, 1000)}: {describe_top(prediction, top_k)}" for name, prediction in predictions]
+    unsure = {name: prediction.confidence < (found.threshold or 0) for name, prediction in predictions}
+    lines = [f"{quoted(name, 1000)}: {describe_top(prediction, top_k)}"
+             + (f" (below the confidence of {found.threshold:.4f}: let a person look)" if unsure[name] else "")
+             for name, prediction in predictions]
     if target:
         from image_classifier.core import atomic_write
         atomic_write(target, predictions_table(predictions, errors, min(top_k, len(found.classes))))
         lines.append(f"written to {shown_path(target)}")
-    data = {"predictions": [{"image": name, **vars(prediction)} for name, prediction in predictions],
+    marks = {name: {"below_threshold": mark} if found.threshold is not None else {} for name, mark in unsure.items()}
+    data = {"predictions": [{"image": name, **vars(prediction), **marks[name]} for name, prediction in predictions],
             "errors": [{"image": name, "error": error} for name, error in errors]}
     return CommandResult("\n".join(lines), data, unreadable_error(errors, len(errors) + len(predictions)))
 

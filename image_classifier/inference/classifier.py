@@ -35,9 +35,10 @@ class Classifier:
                  metrics: dict | None = None,  # a run's metrics.json
                  temperature: float = 1.0,  # divides the logits
                  tta: str = "none",  # test-time augmentation, one of `TTA_MODES`
+                 threshold: float | None = None,  # predictions of lower confidence should go to a person
                 ):
         self.model, self.preprocess, self.classes = model.eval(), preprocess, tuple(classes)
-        self.metrics, self.temperature, self.tta = metrics, temperature, tta
+        self.metrics, self.temperature, self.tta, self.threshold = metrics, temperature, tta, threshold
 
     def __repr__(self) -> str:
         p = self.preprocess
@@ -95,7 +96,7 @@ class Classifier:
         if (preprocess.size, preprocess.channels) != (model.architecture.size, model.architecture.channels):
             raise ArtifactError("the network and its preprocessing differ in size or channels", folder / "classifier.json")
         load_state(model, tensors, folder / "model.safetensors")
-        return cls(model, preprocess, found["classes"], metrics, found["temperature"], found["tta"])
+        return cls(model, preprocess, found["classes"], metrics, found["temperature"], found["tta"], found.get("threshold"))
 
 # %% ../../nbs/inference/40_classifier.ipynb #d78438e5
 def _artifact_folder(folder: Path) -> Path:

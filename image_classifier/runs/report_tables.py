@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ALWAYS_SHOWN', 'headline', 'report_headline', 'describe_fine_tuning', 'results_table', 'calibration_table',
-           'config_table', 'files_table']
+           'abstention_table', 'config_table', 'files_table']
 
 # %% ../../nbs/runs/50_report_tables.ipynb #b3f7cf61
 import html
@@ -87,6 +87,19 @@ def calibration_table(metrics: Mapping,  # the content of metrics.json
     change = "lowered" if value > 1 else "raised" if value < 1 else "not changed"
     return (html_table(["expected calibration error", "validation", "test"], rows)
             + f"<p>The confidence was {change}; no prediction changed. The temperature was fitted to the validation images.</p>")
+
+# %% ../../nbs/runs/50_report_tables.ipynb #b4353ec0
+def abstention_table(metrics: Mapping,  # the content of metrics.json
+                    ) -> str:
+    "Return coverage and accuracy with the stored threshold as an HTML table, or a sentence without one."
+    found = metrics.get("abstention")
+    if not found:
+        return "<p>No threshold was asked for; <code>target_accuracy=0.95</code> stores one.</p>"
+    if found["threshold"] is None:
+        return f"<p>No confidence is high enough for an accuracy of {found['wanted']:g} on the validation images.</p>"
+    rows = [(name, *(format_interval(found[part][name]) for part in ("valid", "test"))) for name in ("coverage", "accuracy")]
+    return (html_table([f"confidence of {found['threshold']:.4f} or more", "validation", "test"], rows)
+            + f"<p>Chosen on the validation images for an accuracy of {found['wanted']:g}. What is below should go to a person.</p>")
 
 # %% ../../nbs/runs/50_report_tables.ipynb #9f3e396a
 ALWAYS_SHOWN = (

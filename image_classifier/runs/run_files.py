@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['write_setup', 'history_lines', 'HistoryWriter', 'TimerCallback', 'run_arguments', 'run_metrics', 'write_figures',
-           'temperature_of', 'describe_calibration', 'write_results']
+           'temperature_of', 'describe_calibration', 'describe_abstention', 'write_results']
 
 # %% ../../nbs/runs/28_run_files.ipynb #3b4e74e0
 import io
@@ -25,8 +25,8 @@ from ..core import writable_folder, write_json
 from ..data import Splits
 from ..inference import Classifier
 from ..metrics import Evaluation, Interval, calibration_error, classification_report, evaluate, evaluate_logits
-from ..metrics import fit_temperature, plot_confusion, plot_history, plot_reliability, probabilities
-from ..metrics import save_predictions
+from ..metrics import fit_temperature, fit_threshold, measure_threshold, plot_confusion, plot_history
+from ..metrics import plot_reliability, probabilities, save_predictions
 from ..models import count_parameters
 from ..quality import DataReport, leaked_test_images
 from .environment import describe_environment
@@ -121,6 +121,7 @@ def run_metrics(config: Config,
                 seconds: float,  # from building the model to the last validation
                 fine_tuning: dict | None = None,  # `about` of a `FineTuned`
                 calibration: dict | None = None,  # from `describe_calibration`
+                abstention: dict | None = None,  # from `describe_abstention`
                ) -> dict:
     "Return the content of metrics.json."
     batch_size = shrink_batch_size(config.hyperparameters, len(splits.train)).batch_size
@@ -134,6 +135,7 @@ def run_metrics(config: Config,
                  "train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test), "test_seen": leaked},
         "model": {"name": config.model.name, "parameters": count_parameters(model), "pretrained": weights_source(config.model)},
         **({"fine_tuning": fine_tuning} if fine_tuning else {}), **({"calibration": calibration} if calibration else {}),
+        **({"abstention": abstention} if abstention else {}),
         "epochs": len(history), "best_epoch": history.best.epoch, "valid": valid.metrics, "test": test.metrics,
         "time": {"train_seconds": seconds, "images_per_second": visited / seconds}}
     return metrics | {"warnings": mirror_warning(config, splits) + result_warnings(metrics, history)}
@@ -169,6 +171,17 @@ def describe_calibration(temperature: Interval | None,  # from `temperature_of`
 
     return {"temperature": temperature and temperature.as_dict(), "ece_before": {"valid": _before(valid), "test": _before(test)}}
 
+# %% ../../nbs/runs/28_run_files.ipynb #fac09572
+def describe_abstention(wanted: float,  # accuracy
+                        valid: Evaluation,
+                        test: Evaluation,
+                       ) -> dict:
+    "Return what metrics.json says about the threshold: its value, None if there is none, coverage and accuracy with it."
+    threshold = fit_threshold(valid.probabilities, valid.targets, wanted, valid.units)
+    measured = {} if threshold is None else {name: measure_threshold(one.probabilities, one.targets, threshold, one.units)
+                                             for name, one in (("valid", valid), ("test", test))}
+    return {"wanted": wanted, "threshold": threshold, **measured}
+
 # %% ../../nbs/runs/28_run_files.ipynb #235f454d
 def write_results(run_dir: Path,
                   model: nn.Module,  # with its best weights
@@ -193,7 +206,9 @@ def write_results(run_dir: Path,
     for name, evaluation in (("valid", valid), ("test", test)):
         save_predictions(run_dir / "predictions" / f"{name}.safetensors", evaluation)
     calibration = describe_calibration(fitted, valid, test) if config.calibrate else None
-    metrics = run_metrics(config, history, model, splits, valid, test, report, seconds, trained.about, calibration)
-    Classifier(model, preprocess, splits.train.classes, metrics, temperature, tta).save(run_dir / "classifier")
+    abstention = describe_abstention(config.target_accuracy, valid, test) if config.target_accuracy else None
+    metrics = run_metrics(config, history, model, splits, valid, test, report, seconds, trained.about, calibration, abstention)
+    threshold = abstention and abstention["threshold"]
+    Classifier(model, preprocess, splits.train.classes, metrics, temperature, tta, threshold).save(run_dir / "classifier")
     write_figures(run_dir, history, test)
     write_json(run_dir / "metrics.json", metrics)

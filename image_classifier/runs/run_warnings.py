@@ -77,6 +77,15 @@ def _check_calibration(metrics: Mapping, history: History) -> str:
     return (f"the temperature was fitted without images of {join_problems(absent, 5)}: the confidence in these may be wrong. "
             "add validation images")
 
+
+def _check_abstention(metrics: Mapping, history: History) -> str:
+    "Return a message if no threshold of confidence reaches the wanted accuracy."
+    found = metrics.get("abstention")
+    if not found or found["threshold"] is not None:
+        return ""
+    return (f"no confidence is high enough for target_accuracy={found['wanted']:g} on the validation images. train longer, lower it, "
+            "or add validation images")
+
 # %% ../../nbs/runs/26_run_warnings.ipynb #00cfd111
 _DROP, _RISE = 0.9, 1.5  # factors of the loss
 _DECAYED = 0.2  # share of the highest learning rate
@@ -139,8 +148,8 @@ def mirror_warning(config: Config,
 # %% ../../nbs/runs/26_run_warnings.ipynb #c4df99f0
 RUN_CHECKS: dict[str, Callable[[Mapping, History], str]] = {
     "no_better_than_guessing": _check_guessing, "far_below_training": _check_gap, "class_never_predicted": _check_never_predicted,
-    "class_not_tested": _check_untested, "calibration_incomplete": _check_calibration, "ended_early": _check_ended_early,
-    "first_epoch_best": _check_first_best, "test_images_seen": _check_seen, "test_unlike_validation": _check_other_test}
+    "class_not_tested": _check_untested, "calibration_incomplete": _check_calibration, "no_threshold": _check_abstention,
+    "ended_early": _check_ended_early, "first_epoch_best": _check_first_best, "test_images_seen": _check_seen, "test_unlike_validation": _check_other_test}
 
 
 def result_warnings(metrics: Mapping,  # as in metrics.json: valid, test, data
