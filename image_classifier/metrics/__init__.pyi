@@ -9,3 +9,4 @@ from .summary import compute_metrics as compute_metrics, top_k_accuracy as top_k
 from .tables import format_ece as format_ece, metric_notes as metric_notes, classification_report as classification_report, format_interval as format_interval, metrics_table as metrics_table, per_class_table as per_class_table
 from .temperature import TEMPERATURES as TEMPERATURES, fit_temperature as fit_temperature, scale_logits as scale_logits, stored_temperature as stored_temperature
 from .abstention import coverage_curve as coverage_curve, fit_threshold as fit_threshold, measure_threshold as measure_threshold
+from .slices import Slice as Slice, slice_accuracy as slice_accuracy, slice_names as slice_names, slices_report as slices_report, slices_table as slices_table
