@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['plot_confusion', 'find_best_epoch', 'plot_history', 'plot_lr_finder', 'plot_reliability', 'plot_coverage', 'Mistake',
-           'worst_mistakes', 'mistakes_table', 'plot_mistakes']
+           'worst_mistakes', 'mistakes_table', 'plot_mistakes', 'ConfusedPair', 'confused_pairs', 'plot_confused']
 
 # %% ../../nbs/metrics/90_plots.ipynb #7b18973a
 import math
@@ -220,3 +220,44 @@ def plot_mistakes(dataset: Any,  # a Dataset: .images (N,C,H,W) and .ids
     titles = [f"{quoted(one.true, 10)} → {quoted(one.predicted, 10)} {one.confidence:.2f}" for one in worst]
     images, ids = np.stack([dataset.images[one.row] for one in worst]), [dataset.ids[one.row] for one in worst]
     return plot_images(images, titles, columns=6, names=ids)
+
+# %% ../../nbs/metrics/90_plots.ipynb #e2e9c960
+class ConfusedPair(NamedTuple):
+    "A class that is predicted as another one."
+    true: str
+    predicted: str
+    rows: list[int]  # of the images in the data set, the most confident first
+
+
+def confused_pairs(evaluation: Any,  # an Evaluation: .probabilities (N,K), .predicted, .targets, .classes
+                   count: int = 4,  # most pairs
+                  ) -> list[ConfusedPair]:
+    "Return the pairs of true and predicted class with the most mistakes, at least two, the most frequent first."
+    targets, names = check_targets(evaluation.targets, len(evaluation.classes)), evaluation.classes
+    predicted, confidence = evaluation.predicted, evaluation.probabilities.max(1)
+    rows: dict[tuple[int, int], list[int]] = {}
+    for row in np.flatnonzero(predicted != targets):
+        rows.setdefault((int(targets[row]), int(predicted[row])), []).append(int(row))
+    frequent = sorted((pair for pair in rows if len(rows[pair]) > 1), key=lambda pair: (-len(rows[pair]), pair))[:count]
+    return [ConfusedPair(names[true], names[other], sorted(rows[true, other], key=lambda row: -confidence[row]))
+            for true, other in frequent]
+
+
+def plot_confused(dataset: Any,  # a Dataset: .images (N,C,H,W) and .ids
+                  evaluation: Any,  # an Evaluation of it
+                  count: int = 4,  # most pairs
+                  each: int = 6,  # most images of a pair
+                 ) -> Figure:
+    "Return the most confused pairs of classes as rows of images with file names."
+    if len(dataset.images) != len(evaluation.targets):
+        raise DataError(f"{len(dataset.images)} images in the data set but {len(evaluation.targets)} in the evaluation")
+    pairs = confused_pairs(evaluation, count)
+    if not pairs:
+        return plot_message("no pair of classes is confused more than once")
+    images = np.full((len(pairs) * each, *dataset.images[0].shape), 255, np.uint8)  # white where a pair has fewer
+    titles, names = [""] * len(images), [""] * len(images)
+    for i, pair in enumerate(pairs):
+        titles[i * each] = f"{quoted(pair.true, 10)} → {quoted(pair.predicted, 10)}: {len(pair.rows)}"
+        for place, row in enumerate(pair.rows[:each], i * each):
+            images[place], names[place] = dataset.images[row], dataset.ids[row]
+    return plot_images(images, titles, columns=each, names=names)
