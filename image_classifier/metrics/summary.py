@@ -95,7 +95,8 @@ def compute_metrics(logits: np.ndarray,  # (N,K)
     n, correct = confusion.sum(), np.trace(confusion)
     accuracy = Interval(wilson(correct, n).value, *wilson(correct / tied.accuracy, n / tied.accuracy)[1:])
     return {"loss": widen(loss_interval(logits, targets, seed), tied.loss, np.inf).as_dict(), "accuracy": accuracy.as_dict(),
-            **top_k_accuracy(logits, targets, units), **{f"{name}_macro": one.as_dict() for name, one in zip(("precision", "recall", "f1"), macro)},
+            **top_k_accuracy(logits, targets, units),
+            **{f"{name}_macro": one.as_dict() for name, one in zip(("precision", "recall", "f1"), macro)},
             "ece": calibration_error(p, targets, seed=seed, units=units).as_dict(),
             "units": None if units is None else {"count": len(np.unique(units)), "effective_images": float(n / tied.accuracy)},
             "per_class": compute_class_metrics(confusion, classes, tied.per_class)}

@@ -99,7 +99,8 @@ def abstention_table(metrics: Mapping,  # the content of metrics.json
         return f"<p>No confidence is high enough for an accuracy of {found['wanted']:g} on the validation images.</p>"
     rows = [(name, *(format_interval(found[part][name]) for part in ("valid", "test"))) for name in ("coverage", "accuracy")]
     return (html_table([f"confidence of {found['threshold']:.4f} or more", "validation", "test"], rows)
-            + f"<p>Chosen on the validation images for an accuracy of {found['wanted']:g}. What is below should go to a person.</p>")
+            + f"<p>Chosen on the validation images for an accuracy of {found['wanted']:g}. "
+              "What is below should go to a person.</p>")
 
 # %% ../../nbs/runs/50_report_tables.ipynb #9f3e396a
 ALWAYS_SHOWN = (

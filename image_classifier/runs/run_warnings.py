@@ -83,8 +83,8 @@ def _check_abstention(metrics: Mapping, history: History) -> str:
     found = metrics.get("abstention")
     if not found or found["threshold"] is not None:
         return ""
-    return (f"no confidence is high enough for target_accuracy={found['wanted']:g} on the validation images. train longer, lower it, "
-            "or add validation images")
+    return (f"no confidence is high enough for target_accuracy={found['wanted']:g} on the validation images. "
+            "train longer, lower it, or add validation images")
 
 # %% ../../nbs/runs/26_run_warnings.ipynb #00cfd111
 _DROP, _RISE = 0.9, 1.5  # factors of the loss
@@ -149,7 +149,8 @@ def mirror_warning(config: Config,
 RUN_CHECKS: dict[str, Callable[[Mapping, History], str]] = {
     "no_better_than_guessing": _check_guessing, "far_below_training": _check_gap, "class_never_predicted": _check_never_predicted,
     "class_not_tested": _check_untested, "calibration_incomplete": _check_calibration, "no_threshold": _check_abstention,
-    "ended_early": _check_ended_early, "first_epoch_best": _check_first_best, "test_images_seen": _check_seen, "test_unlike_validation": _check_other_test}
+    "ended_early": _check_ended_early, "first_epoch_best": _check_first_best, "test_images_seen": _check_seen,
+    "test_unlike_validation": _check_other_test}
 
 
 def result_warnings(metrics: Mapping,  # as in metrics.json: valid, test, data
