@@ -323,6 +323,42 @@ def test_evaluate_measures_with_the_temperature_of_the_classifier(ic, first, tmp
     assert soft["loss"]["value"] == pytest.approx(expected["loss"]["value"], abs=1e-6) != plain["loss"]["value"]
 
 
+def test_evaluate_cuts_by_a_column_of_the_table_and_names_the_nearest_one(ic, first, tmp_path):
+    pictures = digits_folder(tmp_path / "d", map(str, range(10)), 6)
+    files = sorted(pictures.glob("*/*.png"))
+    rows = [f"{path.relative_to(tmp_path)},{path.parent.name},{'pen' if i % 3 else 'brush'}" for i, path in enumerate(files)]
+    (tmp_path / "table.csv").write_text("\n".join(["file,label,tool", *rows]))
+    words = ["evaluate", first, "data=csv", f"data.root={tmp_path / 'table.csv'}"]
+    code, out, err = ic(*words, "--slice", "tool", "--json")
+    assert code == 0, err
+    found = json.loads(out)["metrics"]["slices"]["tool"]
+    assert {name: one["images"] for name, one in found.items()} == {"pen": 40, "brush": 20}
+    accuracy = json.loads(out)["metrics"]["accuracy"]["value"]
+    assert sum(one["images"] * one["accuracy"]["value"] for one in found.values()) / 60 == pytest.approx(accuracy)
+    assert "compared with the others" in ic(*words, "--slice", "tool")[1]
+    code, out, err = ic(*words, "--slice", "tol")
+    assert code == 3 and "no column tol" in err and "did you mean tool" in err and len(err.splitlines()) == 1
+    code, out, err = ic("evaluate", first, "--slice", "tool")
+    assert code == 3 and "only data=csv has columns" in err.splitlines()[-1]
+
+
+def test_predictions_below_the_threshold_of_the_classifier_are_marked(ic, first, tmp_path):
+    images = load_data("digits").test.images[:20]
+    found = Classifier.load(first)
+    confidence = found.probabilities(images).max(1)
+    found.threshold = float(np.sort(confidence)[10])
+    found.save(tmp_path / "classifier")
+    names = [str(tmp_path / f"{i}.png") for i in range(len(images))]
+    for image, name in zip(images, names):
+        Image.fromarray(image[0]).save(name)
+    code, out, err = ic("predict", tmp_path / "classifier", *names)
+    assert code == 0, err
+    assert [("let a person look" in line) for line in out.splitlines()] == list(confidence < found.threshold)
+    code, out, err = ic("predict", tmp_path / "classifier", *names, "--json")
+    assert [one["below_threshold"] for one in json.loads(out)["predictions"]] == list(confidence < found.threshold)
+    assert "below_threshold" not in ic("predict", first, names[0], "--json")[1]
+
+
 def test_config_keys_say_what_presets_set(ic):
     "The default of a key is not what a run on photos has."
     code, out, _ = ic("config", "keys")

@@ -102,7 +102,7 @@ def test_override_never_runs_code(tmp_path, monkeypatch):
 
 def test_added_key_is_refused_with_the_keys_that_exist():
     assert refused("+x.y=1") == ("unknown key x.y. top-level keys are data, model, augment, hyperparameters, checkpoint, finetune, seed, device, compile, "
-                                 "threads, deterministic, check_near_duplicates, max_minutes, early_stopping_patience, resume, allow")
+                                 "threads, deterministic, check_near_duplicates, calibrate, target_accuracy, max_minutes, early_stopping_patience, resume, allow")
 
 @pytest.mark.parametrize("text", ["a=${oc.env:AWS_SECRET}", "data.root=${oc.env:AWS_SECRET}", "data=${oc.env:AWS_SECRET,x}", "seed=${oc.decode:${oc.env:AWS_SECRET}}",
                                   "data.root=x${ oc.env : AWS_SECRET }", "allow=[${oc.env:AWS_SECRET}]", "model=${env:AWS_SECRET}"])

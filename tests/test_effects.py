@@ -354,13 +354,14 @@ def registered_augmentation_changes_training_images_only(key, folder):
 
 @experiment("augment.tta")
 def flip_average_predicts_the_same_for_the_mirror_image(key, folder):
-    runs = {wanted: ran(folder / str(wanted), tta=wanted) for wanted in ("none", "flip")}
+    runs = {wanted: ran(folder / str(wanted), tta=wanted) for wanted in ("none", "flip", "crops")}
     classifiers = {wanted: run.classifier() for wanted, run in runs.items()}
     images = np.random.default_rng(0).integers(0, 256, (4, 1, 8, 8), np.uint8)
     for wanted, classifier in classifiers.items():
         same_answer = np.allclose(classifier.probabilities(images), classifier.probabilities(images[..., ::-1].copy()), atol=1e-5)
-        assert same_answer == (wanted == "flip") and classifier.tta == wanted
-    assert runs["flip"].evaluation("test").metrics != runs["none"].evaluation("test").metrics
+        assert same_answer == (wanted != "none") and classifier.tta == wanted
+    logits = {wanted: run.evaluation("test").logits for wanted, run in runs.items()}
+    assert not any(np.array_equal(logits[one], logits[other]) for one, other in (("flip", "none"), ("crops", "none"), ("crops", "flip")))
 
 
 # The run
@@ -527,6 +528,24 @@ def near_duplicates_are_searched(key, folder):
             run = train(config, folder / str(wanted))
         assert any("near duplicates" in str(one.message) for one in said) == wanted
         assert (run.metrics["data"]["test_seen"] is None) == (not wanted)
+
+
+@experiment("calibrate")
+def temperature_is_fitted(key, folder):
+    runs = {wanted: ran(folder / str(wanted), calibrate=wanted) for wanted in (True, False)}
+    assert "calibration" not in runs[False].metrics and runs[False].classifier().temperature == 1 != runs[True].classifier().temperature
+    assert runs[True].metrics["test"]["ece"] != runs[False].metrics["test"]["ece"] == runs[True].metrics["calibration"]["ece_before"]["test"]
+    assert weights_of(runs[True]) == weights_of(runs[False])
+
+
+@experiment("target_accuracy")
+def threshold_is_stored(key, folder):
+    run = ran(folder / "some", target_accuracy=0.01)
+    found, test = run.metrics["abstention"], run.evaluation("test").probabilities.max(1)
+    assert run.classifier().threshold == found["threshold"] > 0
+    assert found["test"]["coverage"]["value"] == (test >= found["threshold"]).mean()
+    none = ran(folder / "none", target_accuracy=0.99)
+    assert none.classifier().threshold is None and "no_threshold" in [one["code"] for one in none.metrics["warnings"]]
 
 
 @experiment("checkpoint.every_steps", "checkpoint.every_minutes", "checkpoint.keep")

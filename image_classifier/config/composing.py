@@ -237,7 +237,8 @@ def describe_augment(augment: AugmentConfig) -> str:
              (f"a random rectangle erased in {augment.erasing:.0%} of the images", augment.erasing),
              (f"MixUp ({augment.mixup:g})", augment.mixup), (f"CutMix ({augment.cutmix:g})", augment.cutmix)]
     used = "; ".join(text for text, strength in parts if strength) or "none"
-    return used + ("; predictions are averaged over a flip" if augment.tta == "flip" else "")
+    views = {"flip": "a flip", "crops": "shifts and flips"}
+    return used + (f"; predictions are averaged over {views[augment.tta]}" if augment.tta in views else "")
 
 
 def describe_auto_augment() -> str:

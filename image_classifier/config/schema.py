@@ -95,7 +95,7 @@ class ModelConfig:
 # %% ../../nbs/config/10_schema.ipynb #7bbff4c6
 @dataclass(slots=True)
 class AugmentConfig:
-    "How to augment training images, and whether to average predictions over a flip."
+    "How to augment training images, and whether to average predictions over a flip or shifted crops."
     horizontal_flip: bool = _key(False, "flip half of the images left to right")
     translate: float = _key(0.0, "maximum shift, as a fraction of the side", ge=0, le=1)
     rotation: float = _key(0.0, "maximum rotation in either direction, in degrees", ge=0, le=180)
@@ -107,7 +107,8 @@ class AugmentConfig:
     mixup: float = _key(0.0, "MixUp: blend images in pairs; alpha of the beta distribution of the shares; 0: off", ge=0, le=100)
     cutmix: float = _key(0.0, "CutMix: paste a part of another image; alpha of the beta distribution; 0: off", ge=0, le=100)
     extra: list[str] = _key([], "augmentations that you registered, applied last, e.g. [cutout:0.4]", pattern=_WITH_STRENGTH)
-    tta: str = _key("none", "test-time augmentation; flip: average the logits over a flip", choices=("none", "flip"))
+    tta: str = _key("none", "test-time augmentation; flip: average the logits over a flip; crops: over small shifts, too",
+                    choices=("none", "flip", "crops"))
 
 # %% ../../nbs/config/10_schema.ipynb #b748e4a2
 @dataclass(slots=True)
@@ -173,6 +174,9 @@ class Config:
     threads: int = _key(0, "number of CPU threads; 0: torch's default, one per core", ge=0, le=1024)
     deterministic: bool = _key(False, "use deterministic operations only; fail where there is none")
     check_near_duplicates: bool = _key(True, "look for nearly identical images before training")
+    calibrate: bool = _key(True, "divide logits by a temperature fitted to the validation images, so that confidence is accuracy")
+    target_accuracy: float = _key(0.0, "store the lowest confidence from which on predictions are this accurate; 0: none",
+                                  ge=0, lt=1)
     max_minutes: float = _key(0.0, "time budget: train as many epochs as fit, planned again after each; 0: no limit", ge=0)
     early_stopping_patience: int = _key(10, "epochs without a lower valid_loss before stopping; 0: never stop", ge=0)
     resume: str = _key("auto", "auto: continue an unfinished run, reuse a finished one; never: new folder only; or a run folder")

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from .. import __version__
 from ..core import ArtifactError, ConfigError, check_format, check_state_dict, quoted
+from ..metrics import TEMPERATURES
 from ..models import Architecture, ENTRY_POINT_GROUP, TTA_MODES, build_model, find_builder, seeded_init
 
 # %% ../../nbs/inference/20_artifact.ipynb #d7fd6625
@@ -32,7 +33,7 @@ def to_metadata(classifier: Any,  # a Classifier
     versions = {"image_classifier": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
     return {"format": FORMAT, "architecture": architecture.as_dict(), "classes": list(classifier.classes),
             "preprocess": classifier.preprocess.as_dict(), "tta": classifier.tta, "temperature": classifier.temperature,
-            "versions": versions}
+            "threshold": classifier.threshold, "versions": versions}
 
 # %% ../../nbs/inference/20_artifact.ipynb #b897f77f
 def check_metadata(found: object,  # the content of classifier.json
@@ -46,8 +47,13 @@ def check_metadata(found: object,  # the content of classifier.json
     named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
     if not named or not 2 <= len(classes) == len(set(classes)):
         raise ArtifactError("classes must be two or more different names", path)
-    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not 1e-3 <= temperature <= 1e3:
-        raise ArtifactError("temperature must be a number between 0.001 and 1000", path)
+    low, high = TEMPERATURES
+    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not low <= temperature <= high:
+        raise ArtifactError(f"temperature must be a number between {low:g} and {high:g}", path)
+    threshold = found.get("threshold")
+    number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
+    if threshold is not None and not (number and 0 <= threshold <= 1):
+        raise ArtifactError("threshold must be a number between 0 and 1, or null", path)
     if found["tta"] not in TTA_MODES:
         raise ArtifactError(f"tta must be one of {', '.join(TTA_MODES)}", path)
     return found

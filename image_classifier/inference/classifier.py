@@ -22,7 +22,7 @@ from ..data import Preprocess
 from .artifact import build_from_metadata, check_metadata, to_metadata
 from .cards import model_card
 from .prediction import Prediction, read_pixels, to_prediction
-from ..metrics import probabilities
+from ..metrics import probabilities, scale_logits
 from ..models import forward_tta
 
 # %% ../../nbs/inference/40_classifier.ipynb #8c73acf3
@@ -35,9 +35,10 @@ class Classifier:
                  metrics: dict | None = None,  # a run's metrics.json
                  temperature: float = 1.0,  # divides the logits
                  tta: str = "none",  # test-time augmentation, one of `TTA_MODES`
+                 threshold: float | None = None,  # predictions of lower confidence should go to a person
                 ):
         self.model, self.preprocess, self.classes = model.eval(), preprocess, tuple(classes)
-        self.metrics, self.temperature, self.tta = metrics, temperature, tta
+        self.metrics, self.temperature, self.tta, self.threshold = metrics, temperature, tta, threshold
 
     def __repr__(self) -> str:
         p = self.preprocess
@@ -50,11 +51,11 @@ class Classifier:
         "Return the probability of each class for each image of a batch."
         device = next(self.model.parameters()).device
         inputs = torch.from_numpy(self.preprocess.normalize(images)).to(device, memory_format=torch.channels_last)
-        logits = forward_tta(self.model, inputs, self.tta).float().cpu().numpy() / self.temperature
+        logits = forward_tta(self.model, inputs, self.tta).float().cpu().numpy()
         if not np.isfinite(logits).all():
             raise ArtifactError("the model returns non-finite logits",
                                 todo="its weights are damaged: restore them from their source")
-        return probabilities(logits)
+        return probabilities(scale_logits(logits, self.temperature))
 
     def predict(self,
                 images: Any,  # one image as `read_pixels` takes it, or a list of them
@@ -95,7 +96,7 @@ class Classifier:
         if (preprocess.size, preprocess.channels) != (model.architecture.size, model.architecture.channels):
             raise ArtifactError("the network and its preprocessing differ in size or channels", folder / "classifier.json")
         load_state(model, tensors, folder / "model.safetensors")
-        return cls(model, preprocess, found["classes"], metrics, found["temperature"], found["tta"])
+        return cls(model, preprocess, found["classes"], metrics, found["temperature"], found["tta"], found.get("threshold"))
 
 # %% ../../nbs/inference/40_classifier.ipynb #d78438e5
 def _artifact_folder(folder: Path) -> Path:

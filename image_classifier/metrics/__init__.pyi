@@ -3,7 +3,10 @@ from .classification import ClassScores as ClassScores, check_probabilities as c
 from .evaluation import Evaluation as Evaluation, align_classes as align_classes, evaluate as evaluate, evaluate_logits as evaluate_logits, id_hashes as id_hashes, predict_logits as predict_logits
 from .figures import Figure as Figure, NEUTRAL as NEUTRAL, TRAIN as TRAIN, VALID as VALID, plot_images as plot_images, plot_message as plot_message, plot_style as plot_style, shrink_image as shrink_image
 from .intervals import Interval as Interval, design_effect as design_effect, f1_interval as f1_interval, mean_interval as mean_interval, wilson as wilson
-from .plots import Mistake as Mistake, mistakes_table as mistakes_table, worst_mistakes as worst_mistakes, plot_confusion as plot_confusion, plot_history as plot_history, plot_lr_finder as plot_lr_finder, plot_mistakes as plot_mistakes, plot_reliability as plot_reliability
+from .plots import ConfusedPair as ConfusedPair, Mistake as Mistake, confused_pairs as confused_pairs, plot_confused as plot_confused, mistakes_table as mistakes_table, worst_mistakes as worst_mistakes, plot_confusion as plot_confusion, plot_coverage as plot_coverage, plot_history as plot_history, plot_lr_finder as plot_lr_finder, plot_mistakes as plot_mistakes, plot_reliability as plot_reliability
 from .predictions import load_predictions as load_predictions, save_predictions as save_predictions
-from .summary import compute_metrics as compute_metrics
+from .summary import compute_metrics as compute_metrics, top_k_accuracy as top_k_accuracy
 from .tables import format_ece as format_ece, metric_notes as metric_notes, classification_report as classification_report, format_interval as format_interval, metrics_table as metrics_table, per_class_table as per_class_table
+from .temperature import TEMPERATURES as TEMPERATURES, fit_temperature as fit_temperature, scale_logits as scale_logits, stored_temperature as stored_temperature
+from .abstention import coverage_curve as coverage_curve, fit_threshold as fit_threshold, measure_threshold as measure_threshold
+from .slices import Slice as Slice, slice_accuracy as slice_accuracy, slice_names as slice_names, slices_report as slices_report, slices_table as slices_table

@@ -21,6 +21,7 @@ from ..data import batches, connected_groups, Dataset, Preprocess
 from .classification import confusion_matrix, probabilities
 from .summary import compute_metrics
 from .tables import format_interval, metrics_table, per_class_table
+from .temperature import scale_logits
 from ..models import evaluating, forward_tta
 
 # %% ../../nbs/metrics/60_evaluation.ipynb #786f6b78
@@ -30,7 +31,7 @@ def predict_logits(model: nn.Module,  # (B,C,H,W) -> (B,K)
                    preprocess: Preprocess,  # from pixels to inputs
                    precision: torch.dtype = torch.float32,  # of convolutions and matrix products
                    rows: Sequence[int] | None = None,  # which images; None: all
-                   tta: str = "none",  # test-time augmentation: none or flip
+                   tta: str = "none",  # test-time augmentation: none, flip or crops
                   ) -> torch.Tensor:  # (N,K) float32 on the CPU
     "Return the model's logits for the images of `dataset`, in order."
     check_type(model, nn.Module, "model", "pass a network; evaluate() also takes a Classifier")
@@ -68,12 +69,12 @@ class Evaluation:
     @property
     def predicted(self) -> np.ndarray:  # (N,) int64
         "The most probable class of each image."
-        return self.probabilities.argmax(axis=1)
+        return self.logits.argmax(axis=1)
 
     @property
     def probabilities(self) -> np.ndarray:  # (N,K) float64
         "The softmax of the logits, divided by the temperature."
-        return probabilities(self.logits / self.temperature)
+        return probabilities(scale_logits(self.logits, self.temperature))
 
     @property
     def confusion(self) -> np.ndarray:  # (K,K) int64, rows are targets
@@ -96,7 +97,7 @@ def unit_hashes(dataset: Dataset,  # N images
 def evaluate(model: Any,  # a network (B,C,H,W) -> (B,K), or a `Classifier`, which brings the other arguments
              dataset: Dataset | None = None,  # N images
              preprocess: Preprocess | None = None,  # from pixels to inputs
-             tta: str = "none",  # test-time augmentation: none or flip
+             tta: str = "none",  # test-time augmentation: none, flip or crops
              temperature: float = 1.0,  # divides the logits
             ) -> Evaluation:
     "Run `model` over `dataset` once, in order and without augmentation, and return its metrics and logits."
@@ -118,7 +119,7 @@ def evaluate_logits(logits: np.ndarray,  # (N,K) float32
     "Return the metrics of logits that were computed before."
     hashes = id_hashes(dataset.ids)
     units = unit_hashes(dataset, hashes)
-    metrics = compute_metrics(logits / temperature, dataset.targets, dataset.classes, units=units)
+    metrics = compute_metrics(scale_logits(logits, temperature), dataset.targets, dataset.classes, units=units)
     return Evaluation(logits, dataset.targets, tuple(dataset.classes), hashes, units, metrics, temperature)
 
 # %% ../../nbs/metrics/60_evaluation.ipynb #d79802cf

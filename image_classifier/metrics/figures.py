@@ -110,7 +110,7 @@ def plot_images(images: np.ndarray,  # (N,C,H,W) uint8
     images = check_image_array(check_image_array(images, titles), names)
     if not len(images):
         return plot_message("no images")
-    titles, names = [quoted(title, 32) for title in titles], [_tail(name) for name in names]
+    titles, names = [title and quoted(title, 32) for title in titles], [name and _tail(name) for name in names]
     columns = min(max(columns, 1), len(images))
     rows = math.ceil(len(images) / columns)
     cell_width = min(max(1.0, 0.076 * max(map(len, titles), default=0), 0.06 * max(map(len, names), default=0)), 2.5)  # inches

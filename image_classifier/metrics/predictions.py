@@ -15,6 +15,7 @@ import torch
 from ..core import ArtifactError, load_tensors, save_tensors
 from .evaluation import Evaluation
 from .summary import compute_metrics
+from .temperature import scale_logits
 
 # %% ../../nbs/metrics/70_predictions.ipynb #78bd0935
 _TENSORS = ("logits", "targets", "hashes", "units")
@@ -38,5 +39,5 @@ def load_predictions(path: str | Path,  # as `save_predictions` wrote it
     if logits.ndim != 2 or logits.shape[1] != len(classes) or any(row.shape != logits.shape[:1] for row in rows):
         raise ArtifactError(f"not the predictions of {len(classes)} classes", path, "take them from the same run")
     targets, hashes, units = rows
-    metrics = metrics or compute_metrics(logits / temperature, targets, classes, units=units)
+    metrics = metrics or compute_metrics(scale_logits(logits, temperature), targets, classes, units=units)
     return Evaluation(logits, targets, tuple(classes), hashes, units, metrics, temperature)

@@ -25,8 +25,14 @@ def format_ece(interval: dict | None,  # of the expected calibration error
     return f"at most {max(interval['high'], 0.001):.3f}"
 
 # %% ../../nbs/metrics/50_tables.ipynb #41328d6a
-_NAMES = {"accuracy": "accuracy", "loss": "loss (cross-entropy)", "precision_macro": "precision (macro)",
+_NAMES = {"loss": "loss (cross-entropy)", "precision_macro": "precision (macro)",
           "recall_macro": "recall (macro)", "f1_macro": "F1 (macro)", "ece": "expected calibration error"}
+
+
+def _names(metrics: dict) -> dict[str, str]:
+    "Return the metrics that there are, with the names to show."
+    names = {key: f"top-{key.removeprefix('top').removesuffix('_accuracy')} accuracy" for key in metrics if key.startswith("top")}
+    return {"accuracy": "accuracy", **names, **_NAMES}
 
 
 def _format(key: str, interval: dict | None) -> str:
@@ -53,20 +59,29 @@ def metric_notes(metrics: dict,  # as `compute_metrics` returns them
 def metrics_table(metrics: dict,  # as `compute_metrics` returns them
                  ) -> str:
     "Return the metrics of the whole data set as an HTML table."
-    rows = [(name, _format(key, metrics[key])) for key, name in _NAMES.items()]
+    rows = [(name, _format(key, metrics[key])) for key, name in _names(metrics).items()]
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in metric_notes(metrics))
     return html_table(["metric", "value [95 % interval]"], rows) + notes
 
 # %% ../../nbs/metrics/50_tables.ipynb #20a5e276
 _SCORES = ("precision", "recall", "f1")
+_MOST_CLASSES, _WORST = 20, 10  # rows to show at once
 
 # %% ../../nbs/metrics/50_tables.ipynb #52e58a17
 def per_class_table(metrics: dict,  # as `compute_metrics` returns them
                    ) -> str:
-    "Return the metrics of each class as an HTML table."
-    return html_table(["class", *_SCORES, "support"],
-                      [(name, *(format_interval(row[score]) for score in _SCORES), row["support"])
-                       for name, row in metrics["per_class"].items()])
+    "Return the metrics of each class as an HTML table; of more than 20 classes, the others are folded below the 10 of lowest F1."
+    def _table(classes: list[str]) -> str:
+        return html_table(["class", *_SCORES, "support"],
+                          [(name, *(format_interval(rows[name][score]) for score in _SCORES), rows[name]["support"])
+                           for name in classes])
+
+    rows = metrics["per_class"]
+    if len(rows) <= _MOST_CLASSES:
+        return _table(list(rows))
+    worst = sorted(rows, key=lambda name: rows[name]["f1"]["value"] if rows[name]["f1"] else 2)  # undefined: last
+    return (f"<p>The {_WORST} classes with the lowest F1 of {len(rows)}:</p>" + _table(worst[:_WORST])
+            + f"<details><summary>The other {len(rows) - _WORST} classes</summary>{_table(worst[_WORST:])}</details>")
 
 # %% ../../nbs/metrics/50_tables.ipynb #8f9712ca
 def classification_report(metrics: dict,  # as `compute_metrics` returns them
@@ -78,6 +93,6 @@ def classification_report(metrics: dict,  # as `compute_metrics` returns them
     for name, row in zip(names, metrics["per_class"].values()):
         lines.append(f"{name:{width}}  " + "  ".join(f"{format_interval(row[score]):22}" for score in _SCORES)
                      + f"  {row['support']:7}")
-    lines += ["", *(f"{name:{width + 4}}  {_format(key, metrics[key])}" for key, name in _NAMES.items()), "",
+    lines += ["", *(f"{name:{width + 4}}  {_format(key, metrics[key])}" for key, name in _names(metrics).items()), "",
               "Brackets: 95 % intervals (approximate for the calibration error). –: undefined.", *metric_notes(metrics)]
     return "\n".join(lines) + "\n"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ALWAYS_SHOWN', 'headline', 'report_headline', 'describe_fine_tuning', 'describe_model', 'results_table',
-           'config_table', 'files_table']
+           'calibration_table', 'abstention_table', 'config_table', 'files_table']
 
 # %% ../../nbs/runs/50_report_tables.ipynb #b3f7cf61
 import html
@@ -71,7 +71,7 @@ def results_table(metrics: Mapping,  # the content of metrics.json
                  ) -> str:
     "Return the main results of a run as HTML tables."
     valid, test, data, model = metrics["valid"], metrics["test"], metrics["data"], metrics["model"]
-    names = ("accuracy", "f1_macro", "loss", "ece")
+    names = ("accuracy", *(name for name in test if name.startswith("top")), "f1_macro", "loss", "ece")
     formats = {name: format_ece if name == "ece" else format_interval for name in names}
     measures = [[name, *(formats[name](part[name]) for part in (valid, test))] for name in names]
     training = [("model", describe_model(metrics)), ("parameters", f"{model['parameters']:,}"), ("epochs", metrics["epochs"]),
@@ -84,6 +84,36 @@ def results_table(metrics: Mapping,  # the content of metrics.json
             + html_table(["training", ""], training)
             + "".join(f"<p>{html.escape(told)}</p>" for told in (model.get("choice"), describe_fine_tuning(metrics)) if told)
             + html_table(["test images", "found equal or nearly equal to a training or validation image"], [[images, seen]]))
+
+# %% ../../nbs/runs/50_report_tables.ipynb #5d544b50
+def calibration_table(metrics: Mapping,  # the content of metrics.json
+                     ) -> str:
+    "Return the calibration errors before and after temperature scaling as an HTML table with a sentence."
+    found = metrics.get("calibration")
+    if not found or not found["temperature"]:
+        return "<p>No temperature was fitted: the confidence is that of the network.</p>"
+    rows = [(f"{name} (temperature {shown})", *(format_ece(errors[part]) for part in ("valid", "test")))
+            for name, shown, errors in (("before", "1", found["ece_before"]),
+                                        ("after", format_interval(found["temperature"]),
+                                         {part: metrics[part]["ece"] for part in ("valid", "test")}))]
+    value = found["temperature"]["value"]
+    change = "lowered" if value > 1 else "raised" if value < 1 else "not changed"
+    return (html_table(["expected calibration error", "validation", "test"], rows)
+            + f"<p>The confidence was {change}; no prediction changed. The temperature was fitted to the validation images.</p>")
+
+# %% ../../nbs/runs/50_report_tables.ipynb #b4353ec0
+def abstention_table(metrics: Mapping,  # the content of metrics.json
+                    ) -> str:
+    "Return coverage and accuracy with the stored threshold as an HTML table, or a sentence without one."
+    found = metrics.get("abstention")
+    if not found:
+        return "<p>No threshold was asked for; <code>target_accuracy=0.95</code> stores one.</p>"
+    if found["threshold"] is None:
+        return f"<p>No confidence is high enough for an accuracy of {found['wanted']:g} on the validation images.</p>"
+    rows = [(name, *(format_interval(found[part][name]) for part in ("valid", "test"))) for name in ("coverage", "accuracy")]
+    return (html_table([f"confidence of {found['threshold']:.4f} or more", "validation", "test"], rows)
+            + f"<p>Chosen on the validation images for an accuracy of {found['wanted']:g}. "
+              "What is below should go to a person.</p>")
 
 # %% ../../nbs/runs/50_report_tables.ipynb #9f3e396a
 ALWAYS_SHOWN = (

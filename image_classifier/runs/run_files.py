@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['stored_choice', 'write_setup', 'history_lines', 'HistoryWriter', 'TimerCallback', 'run_arguments', 'run_metrics',
-           'write_figures', 'write_results']
+           'write_figures', 'temperature_of', 'describe_calibration', 'describe_abstention', 'write_results']
 
 # %% ../../nbs/runs/28_run_files.ipynb #3b4e74e0
 import io
@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -23,8 +24,9 @@ from ..core import WriteRetries, atomic_write, deterministic, own_folder, remove
 from ..core import read_json, writable_folder, write_json
 from ..data import Splits
 from ..inference import Classifier
-from ..metrics import Evaluation, classification_report, evaluate, evaluate_logits, plot_confusion, plot_history
-from ..metrics import plot_reliability, save_predictions
+from ..metrics import Evaluation, Interval, calibration_error, classification_report, evaluate, evaluate_logits
+from ..metrics import fit_temperature, fit_threshold, measure_threshold, plot_confusion, plot_history
+from ..metrics import plot_reliability, probabilities, save_predictions
 from ..models import count_parameters
 from ..quality import DataReport, leaked_test_images
 from .environment import describe_environment
@@ -128,6 +130,8 @@ def run_metrics(config: Config,
                 seconds: float,  # from building the model to the last validation
                 fine_tuning: dict | None = None,  # `about` of a `FineTuned`
                 choice: str = "",  # what `model=auto` has chosen, and why
+                calibration: dict | None = None,  # from `describe_calibration`
+                abstention: dict | None = None,  # from `describe_abstention`
                ) -> dict:
     "Return the content of metrics.json."
     batch_size = shrink_batch_size(config.hyperparameters, len(splits.train)).batch_size
@@ -141,7 +145,8 @@ def run_metrics(config: Config,
                  "train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test), "test_seen": leaked},
         "model": {"name": config.model.name, "parameters": count_parameters(model), "pretrained": weights_source(config.model),
                   "size": splits.preprocess.size, **({"choice": choice} if choice else {})},
-        **({"fine_tuning": fine_tuning} if fine_tuning else {}),
+        **({"fine_tuning": fine_tuning} if fine_tuning else {}), **({"calibration": calibration} if calibration else {}),
+        **({"abstention": abstention} if abstention else {}),
         "epochs": len(history), "best_epoch": history.best.epoch, "valid": valid.metrics, "test": test.metrics,
         "time": {"train_seconds": seconds, "images_per_second": visited / seconds}}
     return metrics | {"warnings": mirror_warning(config, splits) + result_warnings(metrics, history)}
@@ -159,6 +164,35 @@ def write_figures(run_dir: Path,
         figure.savefig(png := io.BytesIO(), format="png")
         atomic_write(run_dir / f"{name}.png", png.getvalue())
 
+# %% ../../nbs/runs/28_run_files.ipynb #d8acd3a1
+def temperature_of(valid: Evaluation,  # of the validation images
+                  ) -> Interval | None:
+    "Return the temperature that fits the evaluation, None without images of two classes."
+    return fit_temperature(valid.logits, valid.targets, valid.units) if len(np.unique(valid.targets)) > 1 else None
+
+
+def describe_calibration(temperature: Interval | None,  # from `temperature_of`
+                         valid: Evaluation,
+                         test: Evaluation,
+                        ) -> dict:
+    "Return what metrics.json says about the calibration: the temperature, and the calibration errors without it."
+    def _before(one: Evaluation) -> dict | None:
+        units = one.units if len(np.unique(one.units)) < len(one.units) else None
+        return calibration_error(probabilities(one.logits), one.targets, units=units).as_dict()
+
+    return {"temperature": temperature and temperature.as_dict(), "ece_before": {"valid": _before(valid), "test": _before(test)}}
+
+# %% ../../nbs/runs/28_run_files.ipynb #fac09572
+def describe_abstention(wanted: float,  # accuracy
+                        valid: Evaluation,
+                        test: Evaluation,
+                       ) -> dict:
+    "Return what metrics.json says about the threshold: its value, None if there is none, coverage and accuracy with it."
+    threshold = fit_threshold(valid.probabilities, valid.targets, wanted, valid.units)
+    measured = {} if threshold is None else {name: measure_threshold(one.probabilities, one.targets, threshold, one.units)
+                                             for name, one in (("valid", valid), ("test", test))}
+    return {"wanted": wanted, "threshold": threshold, **measured}
+
 # %% ../../nbs/runs/28_run_files.ipynb #235f454d
 def write_results(run_dir: Path,
                   model: nn.Module,  # with its best weights
@@ -172,14 +206,21 @@ def write_results(run_dir: Path,
     "Evaluate the model; write predictions, classifier, figures and, last, metrics.json."
     preprocess, tta, history = splits.preprocess, config.augment.tta, trained.history
     with deterministic(config.deterministic):
-        test = evaluate(model, splits.test, preprocess, tta)
         valid = (evaluate(model, splits.valid, preprocess, tta) if trained.valid_logits is None
                  else evaluate_logits(trained.valid_logits, splits.valid))
+        fitted = temperature_of(valid) if config.calibrate else None
+        temperature = fitted.value if fitted else 1.0
+        if fitted:
+            valid = evaluate_logits(valid.logits, splits.valid, temperature)
+        test = evaluate(model, splits.test, preprocess, tta, temperature)
     atomic_write(run_dir / "history.jsonl", history_lines(history))
     writable_folder(run_dir / "predictions")
     for name, evaluation in (("valid", valid), ("test", test)):
         save_predictions(run_dir / "predictions" / f"{name}.safetensors", evaluation)
-    metrics = run_metrics(config, history, model, splits, valid, test, report, seconds, trained.about, choice)
-    Classifier(model, preprocess, splits.train.classes, metrics, tta=tta).save(run_dir / "classifier")
+    calibration = describe_calibration(fitted, valid, test) if config.calibrate else None
+    abstention = describe_abstention(config.target_accuracy, valid, test) if config.target_accuracy else None
+    metrics = run_metrics(config, history, model, splits, valid, test, report, seconds, trained.about, choice, calibration, abstention)
+    threshold = abstention and abstention["threshold"]
+    Classifier(model, preprocess, splits.train.classes, metrics, temperature, tta, threshold).save(run_dir / "classifier")
     write_figures(run_dir, history, test)
     write_json(run_dir / "metrics.json", metrics)

@@ -16,7 +16,7 @@ from ..config import Config, data_name, load_config, project_root
 from ..core import ArtifactError, check_type, ConfigError, own_folder, parse_json, path_from_text, quoted
 from ..core import read_bytes, read_json, writable_folder
 from ..inference import Classifier
-from ..metrics import Evaluation, load_predictions, metrics_table
+from ..metrics import Evaluation, load_predictions, metrics_table, stored_temperature
 from ..training import EpochResult, History
 
 # %% ../../nbs/runs/20_run_folder.ipynb #ebd664e0
@@ -84,7 +84,8 @@ class Run:
         if split not in ("valid", "test"):
             raise ConfigError(f"a run has no predictions for {quoted(split)}", self.path, "choose valid or test")
         path = self.path / "predictions" / f"{split}.safetensors"
-        return load_predictions(path, list(self.metrics[split]["per_class"]), self.metrics[split])
+        metrics = self.metrics
+        return load_predictions(path, list(metrics[split]["per_class"]), metrics[split], stored_temperature(metrics))
 
     def _repr_html_(self) -> str:
         results = metrics_table(self.metrics["test"]) if self.finished else "<p>not finished</p>"

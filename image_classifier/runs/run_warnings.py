@@ -65,6 +65,27 @@ def _check_untested(metrics: Mapping, history: History) -> str:
     absent = [name for name, row in metrics["test"]["per_class"].items() if not row["support"]]
     return f"no test images of {join_problems(absent, 5)}: how well these are recognized is unknown" if absent else ""
 
+# %% ../../nbs/runs/26_run_warnings.ipynb #78d602c8
+def _check_calibration(metrics: Mapping, history: History) -> str:
+    "Return a message if the temperature could not be fitted, or not to all classes."
+    counts = {name: row["support"] for name, row in metrics["valid"]["per_class"].items()}
+    absent = [name for name, count in counts.items() if not count]
+    if "calibration" not in metrics or not absent:
+        return ""
+    if metrics["calibration"]["temperature"] is None:
+        return "no temperature was fitted: that takes validation images of two or more classes"
+    return (f"the temperature was fitted without images of {join_problems(absent, 5)}: the confidence in these may be wrong. "
+            "add validation images")
+
+
+def _check_abstention(metrics: Mapping, history: History) -> str:
+    "Return a message if no threshold of confidence reaches the wanted accuracy."
+    found = metrics.get("abstention")
+    if not found or found["threshold"] is not None:
+        return ""
+    return (f"no confidence is high enough for target_accuracy={found['wanted']:g} on the validation images. "
+            "train longer, lower it, or add validation images")
+
 # %% ../../nbs/runs/26_run_warnings.ipynb #00cfd111
 _DROP, _RISE = 0.9, 1.5  # factors of the loss
 _DECAYED = 0.2  # share of the highest learning rate
@@ -117,7 +138,7 @@ def mirror_warning(config: Config,
                    splits: Splits,
                   ) -> list[dict[str, str]]:  # one, or none
     "Return the warning about flips of classes whose mirror images look like another class."
-    if not (config.augment.horizontal_flip or config.augment.tta == "flip"):
+    if not config.augment.horizontal_flip and config.augment.tta == "none":
         return []
     pairs = [f"{one} looks like {other}" for one, other in mirrored_classes(splits.train)]
     text = (f"images are flipped, but mirrored, {join_problems(pairs, 3)}: the flipped ones are learned with a wrong label. "
@@ -127,8 +148,9 @@ def mirror_warning(config: Config,
 # %% ../../nbs/runs/26_run_warnings.ipynb #c4df99f0
 RUN_CHECKS: dict[str, Callable[[Mapping, History], str]] = {
     "no_better_than_guessing": _check_guessing, "far_below_training": _check_gap, "class_never_predicted": _check_never_predicted,
-    "class_not_tested": _check_untested, "ended_early": _check_ended_early, "first_epoch_best": _check_first_best,
-    "test_images_seen": _check_seen, "test_unlike_validation": _check_other_test}
+    "class_not_tested": _check_untested, "calibration_incomplete": _check_calibration, "no_threshold": _check_abstention,
+    "ended_early": _check_ended_early, "first_epoch_best": _check_first_best, "test_images_seen": _check_seen,
+    "test_unlike_validation": _check_other_test}
 
 
 def result_warnings(metrics: Mapping,  # as in metrics.json: valid, test, data
