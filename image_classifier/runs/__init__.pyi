@@ -1,4 +1,5 @@
 from .choices import choose_settings as choose_settings
+from .comparing import RunComparison as RunComparison, compare_runs as compare_runs, comparison_headline as comparison_headline, run_paths as run_paths
 from .environment import git_commit as git_commit
 from .html import to_html as to_html
 from .initial_weights import adopt_preprocess as adopt_preprocess
