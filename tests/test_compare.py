@@ -190,3 +190,36 @@ def test_classifiers_that_agree_on_every_image_are_not_proved_equal():
     one = evaluated(4.0, 1, 20)
     found = compare_evaluations(one, one)["f1_macro"]
     assert found.p_value == 1 and found.difference.low < -0.02 and found.difference.high > 0.02
+
+
+# ---------------------------------------------------------------- several seeds
+
+@pytest.fixture
+def sets(tmp_path):
+    "Two sets of three seeds each; within a set the skill varies a lot."
+    for name, skill in (("a", 2.0), ("b", 2.2)):
+        for i, change in enumerate((-0.6, 0.0, 0.6)):
+            write_run(tmp_path / name / f"seed_{i}", evaluated(skill + change, 10 + i), [f"seed={i}"])
+    return tmp_path
+
+
+def test_two_sets_of_seeds_say_what_dominates(sets, capsys):
+    assert main(["compare", str(sets / "a"), str(sets / "b"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    accuracy, single = found["measures"]["accuracy"], compare_runs(sets / "a" / "seed_1", sets / "b" / "seed_1").as_dict()["measures"]["accuracy"]
+    assert accuracy["seed_share"] > 0.5 and "The seeds dominate the uncertainty" in found["verdict"] and "seed" not in found["settings"]
+    assert accuracy["high"] - accuracy["low"] > single["high"] - single["low"] and accuracy["test"] == "paired bootstrap over images and seeds"
+
+
+def test_seeds_are_trained_into_one_folder_and_summarized(tmp_path, capsys, monkeypatch):
+    from image_classifier.runs import Run, seeds
+    monkeypatch.setattr(seeds, "train", lambda config, path, **_: Run(path if path.exists() else write_run(path, evaluated(2.0, config.seed), [f"seed={config.seed}"])))
+    for _ in range(2):  # the second time, the finished runs are returned
+        assert main(["train", "data=digits", "seeds=3", "seed=5", "--out", str(tmp_path / "three"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    accuracies = [evaluated(2.0, seed).metrics["accuracy"]["value"] for seed in (5, 6, 7)]
+    one = found["measures"]["accuracy"]
+    assert found["runs"] == [str(tmp_path / "three" / f"seed_{seed}") for seed in (5, 6, 7)]
+    assert one["value"] == pytest.approx(np.mean(accuracies)) and one["spread"] == pytest.approx(np.std(accuracies, ddof=1)) and one["low"] < one["value"] < one["high"]
+    assert main(["train", "seeds=0"]) == 2 and "seeds must be one integer from 2 to 100" in capsys.readouterr().err
+    assert main(["train", "seeds=2", "--out", str(tmp_path / "three" / "seed_5")]) == 2 and "a single run is there" in capsys.readouterr().err

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'pair_images', 'image_sums', 'measures_of', 'resample', 'effect_of_an_image', 'Side', 'Spread',
-           'spread_of', 'student', 'Difference', 'agree', 'compare_evaluations', 'format_p', 'verdict']
+           'spread_of', 'student', 'Difference', 'agree', 'compare_evaluations', 'SeedSummary', 'summarize_seeds',
+           'format_p', 'verdict']
 
 # %% ../../nbs/metrics/75_comparison.ipynb #3eda03de
 from collections.abc import Sequence
@@ -230,7 +231,30 @@ def _mean(runs: Sequence[Any], side: Side, units: int, i: int) -> Interval:
     value, low, high = student(side.values[:, i].mean(), np.sqrt(images + seeds), freedom)[0]
     return Interval(value, max(low, 0.0), high if MEASURES[i] == "loss" else min(high, 1.0))
 
-# %% ../../nbs/metrics/75_comparison.ipynb #59107d9d
+# %% ../../nbs/metrics/75_comparison.ipynb #312e8f20
+class SeedSummary(NamedTuple):
+    "One measure of runs that differ in the seed."
+    mean: Interval  # allows for the choice of images and seeds
+    spread: float  # standard deviation over the seeds
+    seed_share: float  # of the variance of the mean
+
+
+def summarize_seeds(evaluations: Sequence[Any],  # one for each seed, of the same images
+                    names: Sequence[str] = (),  # of the runs, for errors
+                    seed: int = 0,  # of the resampling
+                    draws: int = 1000,  # number of resamples
+                   ) -> dict[str, SeedSummary]:
+    "Return the mean over the seeds with its interval, and the spread, of each of the `MEASURES`."
+    if len(evaluations) < 2:
+        raise DataError("a spread needs at least two seeds", todo="train more seeds")
+    rows = pair_images(evaluations, names or [f"seed {i}" for i in range(len(evaluations))])
+    side, count = _side(evaluations, rows, len(evaluations[0].classes), seed, draws), len(np.unique(rows[0][2]))
+    images, seeds, _ = spread_of([side], count)
+    spread, share = side.values.std(0, ddof=1), seeds / np.maximum(images + seeds, 1e-300)
+    return {name: SeedSummary(_mean(evaluations, side, count, i), float(spread[i]), float(share[i]))
+            for i, name in enumerate(MEASURES)}
+
+# %% ../../nbs/metrics/75_comparison.ipynb #ab207da1
 def format_p(p_value: float,
             ) -> str:
     "Return a p-value as text."

@@ -11,4 +11,5 @@ from .run_files import TimerCallback as TimerCallback
 from .run_warnings import RUN_CHECKS as RUN_CHECKS, result_warnings as result_warnings
 from .run_folder import Run as Run
 from .running import check_run_config as check_run_config, estimate_run as estimate_run, find_lr_run as find_lr_run, new_model as new_model, train as train
+from .seeds import SeedRuns as SeedRuns, train_seeds as train_seeds
 from .seen_images import count_seen as count_seen
