@@ -43,7 +43,8 @@ class SeedRuns:
         share = max(accuracy.seed_share, 1 - accuracy.seed_share)
         return (f"accuracy of each seed: {', '.join(f'{value:.3f}' for value in each)}\n"
                 f"the {source} dominate the uncertainty of the mean ({share:.0%} of its variance)\n"
-                f"mean test accuracy of {len(each)} seeds {accuracy.mean}, 95 % interval, standard deviation {accuracy.spread:.3f}")
+                f"mean test accuracy of {len(each)} seeds {accuracy.mean}, 95 % interval, "
+                f"standard deviation {accuracy.spread:.3f}")
 
 
 def train_seeds(config: Config,  # its seed is the first one
