@@ -75,6 +75,8 @@ COMMANDS = {
     "train on a download": "train data=mnist data.cache_dir=. data.download=false epochs=1 device=cpu",
     "evaluate": "evaluate {run} --out metrics.json", "evaluate to a report": "evaluate {run} --out report.html",
     "evaluate in the run": "evaluate {run} --out {run}/metrics.json",
+    "compare": "compare {run} {tmp}/other --out . --markdown README.md", "compare to the README": "compare {run} {tmp}/other --markdown README.md",
+    "compare to a file of the run": "compare {run} {tmp}/other --markdown {run}/config.yaml", "compare into the run": "compare {run} {tmp}/other --out {run}",
     "report here": "report epochs=1 device=cpu --out .", "report into a folder": "report epochs=1 device=cpu --out predictions",
     "check, the list": "check data={pets} data.cache_dir=. --out README.md",
     "check, the pages": "check data={pets} data.cache_dir=. --suite new.json --docs .",

@@ -313,7 +313,8 @@ def test_an_installed_package_brings_its_reports_along(tmp_path):
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "image_classifier", source / "image_classifier", symlinks=True, ignore=ignore)
     (source / "nbs").mkdir()
-    shutil.copy(ROOT / "nbs" / "train.ipynb", source / "nbs")
+    for name in ("train", "compare"):
+        shutil.copy(ROOT / "nbs" / f"{name}.ipynb", source / "nbs")
     subprocess.run([sys.executable, "setup.py", "-q", "build", "--build-lib", str(tmp_path / "site")], cwd=source, check=True, capture_output=True)
     code = "from image_classifier.runs import inspect_report; p = inspect_report('train'); print(p.path, p.path.is_symlink(), len(p.parameters))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "site")}, capture_output=True, text=True)

@@ -27,6 +27,7 @@ from click.shell_completion import CompletionItem
 from .classifier_commands import evaluate_command, keygen_command, predict_command
 from .classifier_commands import sign_command, verify_command
 from .common import shown_path
+from .compare_commands import compare_command
 from .data_commands import cache_clear_command, cache_command, check_command, labels_review_command
 from .run_commands import config_command, config_keys_command, doctor_command, estimate_command
 from .run_commands import find_lr_command, models_command, report_command, train_command
@@ -37,7 +38,7 @@ from ..core import ResourceError, Stop, suggestion, Terminated
 # %% ../../nbs/cli/60_app.ipynb #d713a2d5
 COMMANDS = {
     "train": train_command, "estimate": estimate_command, "find-lr": find_lr_command,
-    "evaluate": evaluate_command, "predict": predict_command,
+    "evaluate": evaluate_command, "compare": compare_command, "predict": predict_command,
     "report": report_command, "check": check_command, "labels review": labels_review_command,
     "cache": cache_command, "cache clear": cache_clear_command,
     "keygen": keygen_command, "sign": sign_command, "verify": verify_command,

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['config_command', 'config_keys_command', 'describe_key', 'models_command', 'doctor_command', 'estimate_command',
-           'find_lr_command', 'check_figure_target', 'train_command', 'summarize_run', 'report_command', 'split_run',
-           'notebook_arguments', 'parse_value']
+           'find_lr_command', 'check_figure_target', 'train_command', 'split_seeds', 'summarize_run', 'report_command',
+           'split_run', 'notebook_arguments', 'parse_value']
 
 # %% ../../nbs/cli/30_run_commands.ipynb #fcdc1859
 import contextlib
@@ -175,12 +175,20 @@ def train_command(overrides: tuple[str, ...], file: str | None, out: str | None)
       ic train data=./photos model=resnet18 lr=0.01 --out runs/photos
       ic train data=./photos model=my_net --import mine.py      a network that mine.py registers
       ic train --config runs/photos/config.yaml seed=7
+      ic train data=./photos seeds=5 --out runs/five            five seeds: mean and spread; ic compare takes the folder
       torchrun --nproc-per-node 2 -m image_classifier.cli train data=cifar10    in two processes
 
     With the same --out, an interrupted run is resumed and a finished one is returned. `ic estimate` tells the time first."""
+    seeds, overrides = split_seeds(overrides)
     config = compose_overrides(overrides, file)
-    from image_classifier.runs import train
+    from image_classifier.runs import train, train_seeds
     from image_classifier.training import init_distributed, make_progress
+    if seeds > 1:
+        stop = click.get_current_context().obj
+        found = train_seeds(config, seeds, absolute_path(out), lambda: [make_progress()], stop)
+        if not init_distributed(config.device).is_main:
+            return CommandResult(data=None)
+        return CommandResult(f"{found}\nruns {shown_path(found.path)}", found.as_dict())
     run = train(config, absolute_path(out), callbacks=[make_progress()], stop=click.get_current_context().obj)
     if not init_distributed(config.device).is_main:
         return CommandResult(data=None)
@@ -189,6 +197,17 @@ def train_command(overrides: tuple[str, ...], file: str | None, out: str | None)
     return CommandResult(message + summarize_run(run), data)
 
 # %% ../../nbs/cli/30_run_commands.ipynb #8e918c59
+def split_seeds(words: Sequence[str],  # "key=value" each
+               ) -> tuple[int, tuple[str, ...]]:  # the number of seeds, the other words
+    "Split off `seeds=N`, which says how many runs to train; it is no key of one run's configuration."
+    given = [word.partition("=")[2] for word in words if word.startswith("seeds=")]
+    if not given:
+        return 1, tuple(words)
+    if len(given) > 1 or not (given[0].isascii() and given[0].isdigit() and 2 <= int(given[0][:5]) <= 100):
+        raise ConfigError(f"seeds must be one integer from 2 to 100, got {quoted(' '.join(given))}", todo="write e.g. seeds=5")
+    return int(given[0]), tuple(word for word in words if not word.startswith("seeds="))
+
+
 def summarize_run(run: Any,  # a finished Run
                  ) -> str:
     "Return the warnings about a run, its network, its test accuracy and its folder, one line each."

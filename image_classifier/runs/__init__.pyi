@@ -1,4 +1,5 @@
 from .choices import choose_settings as choose_settings
+from .comparing import RunComparison as RunComparison, compare_runs as compare_runs, comparison_headline as comparison_headline, run_paths as run_paths
 from .environment import git_commit as git_commit
 from .html import to_html as to_html
 from .initial_weights import adopt_preprocess as adopt_preprocess
@@ -10,4 +11,5 @@ from .run_files import TimerCallback as TimerCallback
 from .run_warnings import RUN_CHECKS as RUN_CHECKS, result_warnings as result_warnings
 from .run_folder import Run as Run
 from .running import check_run_config as check_run_config, estimate_run as estimate_run, find_lr_run as find_lr_run, new_model as new_model, train as train
+from .seeds import SeedRuns as SeedRuns, train_seeds as train_seeds
 from .seen_images import count_seen as count_seen

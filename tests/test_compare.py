@@ -1,0 +1,225 @@
+"""Comparing runs: the verdict, the numbers behind it, and what is refused; on small runs written without training."""
+import functools
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from image_classifier.cli import main
+from image_classifier.config import compose, to_yaml
+from image_classifier.core import save_tensors
+from image_classifier.metrics import compare_evaluations, compute_metrics, Evaluation, holm, mcnemar, save_predictions
+from image_classifier.runs import compare_runs
+from image_classifier.training import EpochResult
+
+CLASSES = ("ant", "bee", "fly")
+
+
+@functools.cache
+def evaluated(skill=2.0, seed=1, n=300, images=0, group=1, classes=CLASSES):
+    "Return an evaluation of simulated logits; the same `images` have the same labels and are equally hard for all."
+    hard, own = np.random.default_rng(images), np.random.default_rng(seed)
+    targets, shared = hard.integers(0, len(classes), n), hard.normal(size=(n, len(classes)))
+    logits = (skill * np.eye(len(classes))[targets] + shared + own.normal(size=shared.shape)).astype(np.float32)
+    units = np.arange(n) // group
+    return Evaluation(logits, targets, classes, np.arange(n), units, compute_metrics(logits, targets, classes, units=units))
+
+
+def write_run(folder, found, words=(), pixels=0, epochs=2):
+    "Write what a comparison reads of a run."
+    (folder / "predictions").mkdir(parents=True)
+    save_predictions(folder / "predictions" / "test.safetensors", found)
+    (folder / "config.yaml").write_text(to_yaml(compose(list(words))))
+    (folder / "history.jsonl").write_text("".join(
+        json.dumps(vars(EpochResult(i, i, 0.1, 1 / i, 0.5, 1 / i, 0.6, 1.0))) + "\n" for i in range(1, epochs + 1)))
+    metrics = {"data": {"train": 9, "valid": 9, "test": len(found.targets), "fingerprint": "0123456789"}, "epochs": epochs, "best_epoch": 1,
+               "valid": found.metrics, "test": found.metrics}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    names = torch.from_numpy(found.hashes)
+    save_tensors(folder / "images.safetensors", {"names": names, "pixels": torch.stack([names, names + pixels], 1), "counts": torch.tensor([0, 0, len(names)])})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    "Three runs: b is better than a, c is as good as a."
+    place = tmp_path_factory.mktemp("runs")
+    for name, words, found in [("a", (), evaluated(2.0, 1)), ("b", ["augment.mixup=0.2", "lr=0.01"], evaluated(3.0, 2)), ("c", ["seed=7"], evaluated(2.0, 5))]:
+        write_run(place / name, found, words)
+    return place
+
+
+@pytest.fixture
+def own(runs, tmp_path):
+    "A copy of the runs that may be damaged."
+    return shutil.copytree(runs, tmp_path / "runs")
+
+
+# ---------------------------------------------------------------- what a user reads
+
+def test_the_verdict_says_which_is_better_by_how_much_and_how_sure(runs, capsys):
+    assert main(["compare", str(runs / "a"), str(runs / "b")]) == 0
+    out = capsys.readouterr().out
+    accuracy = [evaluated(*one).metrics["accuracy"]["value"] for one in ((2.0, 1), (3.0, 2))]
+    assert f"b is more accurate than {runs}/a: {accuracy[1]:.3f} instead of {accuracy[0]:.3f}, difference +{accuracy[1] - accuracy[0]:.3f} [" in out.splitlines()[0]
+    assert "p < 0.001" in out.splitlines()[0] and "another seed may change it" in out.splitlines()[0]
+    assert [line.split() for line in out.splitlines() if line.startswith(("augment", "hyper"))] == [["augment.mixup", "0.0", "0.2"], ["hyperparameters.learning_rate", "0.001", "0.01"]]
+    assert main(["compare", str(runs / "b"), str(runs / "a")]) == 0
+    assert f"a is less accurate than {runs}/b: " in capsys.readouterr().out
+    assert main(["compare", str(runs / "a"), str(runs / "c")]) == 0
+    assert capsys.readouterr().out.startswith("no difference in accuracy is shown between")
+
+
+def test_json_keeps_its_contract(runs, capsys):
+    assert main(["compare", str(runs / "a"), str(runs / "b"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (found["a"], found["b"], found["n"]) == (str(runs / "a"), str(runs / "b"), 300)
+    assert {"accuracy", "loss", "f1_macro", "ece"} <= set(found["measures"])
+    for name, one in found["measures"].items():
+        assert {"a", "b", "difference", "p_value", "test"} <= set(one)
+        assert one["difference"] == pytest.approx(one["b"] - one["a"], abs=1e-9) and one["low"] <= one["difference"] <= one["high"], name
+    assert found["measures"]["accuracy"]["test"] == "McNemar over images, mid-p"
+
+
+def test_more_than_two_runs_are_corrected_and_the_first_is_the_baseline(runs, capsys):
+    assert main(["compare", *(str(runs / name) for name in "abc"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [(one["a"], one["b"]) for one in found["comparisons"]] == [(str(runs / "a"), str(runs / name)) for name in "bc"]
+    accuracy = [one["measures"]["accuracy"] for one in found["comparisons"]]
+    assert [one["p_holm"] for one in accuracy] == holm([one["p_value"] for one in accuracy]) and accuracy[0]["p_holm"] == 2 * accuracy[0]["p_value"]
+
+
+def test_a_folder_with_figures_and_a_markdown_file(runs, tmp_path, capsys):
+    out, file = tmp_path / "out", tmp_path / "pr.md"
+    for _ in range(2):  # the second time replaces the first
+        assert main(["compare", str(runs / "a"), str(runs / "b"), "--out", str(out), "--markdown", str(file)]) == 0
+    assert {path.name for path in out.iterdir()} - {".image_classifier.json"} == {"comparison.md", "comparison.json", "curves.png", "differences.png"}
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG") and (out / "comparison.md").read_text() == file.read_text()
+    lines = file.read_text().splitlines()
+    assert lines[0] == "## Comparison of runs" and lines[2].startswith("**") and "| setting |" in file.read_text()
+    assert len({line.count("|") for line in lines if line.startswith(("| measure", "| accuracy", "| ece"))}) == 1
+
+
+def test_markup_in_a_name_does_not_break_the_page(own):
+    evil = own / "b|<b>`x`"
+    (own / "b").rename(evil)
+    found = compare_runs(own / "a", evil, draws=50)
+    row = next(line for line in found.markdown.splitlines() if line.startswith("| measure"))
+    assert row.count("|") == 6 and "<b>" not in found.markdown + found._repr_html_()
+
+
+# ---------------------------------------------------------------- what is refused
+
+@pytest.mark.parametrize("change, code, message", [
+    (lambda own: write_run(own / "x", evaluated(n=250)), 3, "the test images differ: 250 are shared, of 300 and 250"),
+    (lambda own: write_run(own / "x", replace(evaluated(), hashes=np.arange(300) + 1000)), 3, "the test images differ: 0 are shared, of 300 and 300"),
+    (lambda own: write_run(own / "x", evaluated(classes=("ant", "bee", "wasp"))), 3, "the classes differ: fly; wasp"),
+    (lambda own: write_run(own / "x", evaluated(classes=(*CLASSES, "wasp"))), 3, "the classes differ: wasp"),
+    (lambda own: write_run(own / "x", replace(evaluated(), targets=(evaluated().targets + 1) % 3)), 3, "300 test images have another label"),
+    (lambda own: write_run(own / "x", evaluated(), pixels=1), 3, "300 test images have the same names and other pixels"),
+    (lambda own: (write_run(own / "x", evaluated()) / "metrics.json").unlink(), 4, "the run is not finished, so it has no predictions"),
+    (lambda own: (write_run(own / "x", evaluated()) / "predictions" / "test.safetensors").unlink(), 4, "the run has no predictions for the test images"),
+    (lambda own: (write_run(own / "x", evaluated()) / "predictions" / "test.safetensors").write_bytes(b"none"), 4, "test.safetensors"),
+    (lambda own: (own / "x").mkdir(), 2, "no run there"),
+    (lambda own: (own / "x").write_text("a file"), 2, "no run there"),
+    (lambda own: (own / "x").symlink_to(own / "a"), 2, "the same run is named twice"),
+    (lambda own: None, 2, "no run there")])
+def test_runs_that_cannot_be_compared_are_refused_in_one_line(own, capsys, change, code, message):
+    change(own)
+    assert main(["compare", str(own / "a"), str(own / "x"), "--out", str(own / "out"), "--markdown", str(own / "out.md")]) == code
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1 and not (own / "out").exists() and not (own / "out.md").exists()
+
+
+@pytest.mark.parametrize("words, message", [([], "at least two runs, 0 given"), (["a"], "at least two runs, 1 given"), (["a", "b", "a/"], "the same run is named twice")])
+def test_a_comparison_needs_two_runs(own, capsys, monkeypatch, words, message):
+    monkeypatch.chdir(own)
+    assert main(["compare", *words]) == 2 and message in capsys.readouterr().err
+
+
+def test_images_of_another_size_are_still_the_same_images(own):
+    write_run(own / "x", evaluated(3.0, 2), ["data.size=16"], pixels=5)
+    assert compare_runs(own / "a", own / "x", draws=50).n == 300
+
+
+# ---------------------------------------------------------------- the statistics
+
+def test_published_p_values_of_mcnemars_test():
+    "The tables of statsmodels' tests, the published p-values there, and SciPy's binomial test."
+    for only_a, only_b, published in [(121, 59, 4e-6), (70, 59, 0.378688), (80, 59, 0.089452), (30, 60, 0.00206), (10, 30, 0.002221), (10, 10, 1.0)]:
+        a = np.repeat([True, False], [only_a, only_b])
+        assert mcnemar(a, ~a).exact == pytest.approx(published, abs=1e-6) == pytest.approx(stats.binomtest(only_a, len(a)).pvalue, abs=1e-6)
+
+
+def test_tests_of_equally_good_classifiers_keep_their_level():
+    rng, n = np.random.default_rng(4), 200
+    for group, correlation in [(1, 0.0), (10, 0.3)]:
+        units, found = np.arange(n) // group, []
+        for _ in range(500):
+            scores = np.sqrt(correlation) * rng.normal(size=(2, n // group))[:, units] + np.sqrt(1 - correlation) * rng.normal(size=(2, n))
+            found.append(mcnemar(*(scores > -0.8), units))
+        exact, mid_p = (np.array(found) <= 0.05).mean(0)
+        assert exact <= 0.05 and 0.025 <= mid_p <= 0.075
+
+
+def test_the_paired_t_test_of_the_losses_is_scipys():
+    "The bootstrap approaches it as the draws increase."
+    a, b = evaluated(2.0, 1), evaluated(2.2, 2)
+    losses = [-np.log(one.probabilities[np.arange(300), one.targets]) for one in (a, b)]
+    found, test = compare_evaluations(a, b, draws=4000)["loss"], stats.ttest_rel(*losses[::-1])
+    interval = test.confidence_interval()
+    assert found.difference.value == pytest.approx(losses[1].mean() - losses[0].mean(), abs=1e-9)
+    assert found.difference[1:] == pytest.approx((interval.low, interval.high), rel=0.05) and found.p_value == pytest.approx(test.pvalue, rel=0.15)
+
+
+def test_copies_of_an_image_prove_nothing():
+    "Ten copies of each image, as groups, give the intervals of the images themselves."
+    single = [evaluated(2.0, 1, 60), evaluated(3.0, 2, 60)]
+    copied = [replace(one, **{name: np.repeat(getattr(one, name), 10, 0) for name in ("logits", "targets", "units")}, hashes=np.arange(600)) for one in single]
+    apart = [replace(one, units=np.arange(600)) for one in copied]
+    plain, grouped, naive = (compare_evaluations(*pair)["accuracy"] for pair in (single, copied, apart))
+    width = [one.difference.high - one.difference.low for one in (plain, grouped, naive)]
+    assert grouped.p_value == pytest.approx(plain.p_value) and width[1] == pytest.approx(width[0], rel=0.1) and width[2] < width[0] / 2
+
+
+def test_classifiers_that_agree_on_every_image_are_not_proved_equal():
+    one = evaluated(4.0, 1, 20)
+    found = compare_evaluations(one, one)["f1_macro"]
+    assert found.p_value == 1 and found.difference.low < -0.02 and found.difference.high > 0.02
+
+
+# ---------------------------------------------------------------- several seeds
+
+@pytest.fixture
+def sets(tmp_path):
+    "Two sets of three seeds each; within a set the skill varies a lot."
+    for name, skill in (("a", 2.0), ("b", 2.2)):
+        for i, change in enumerate((-0.6, 0.0, 0.6)):
+            write_run(tmp_path / name / f"seed_{i}", evaluated(skill + change, 10 + i), [f"seed={i}"])
+    return tmp_path
+
+
+def test_two_sets_of_seeds_say_what_dominates(sets, capsys):
+    assert main(["compare", str(sets / "a"), str(sets / "b"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    accuracy, single = found["measures"]["accuracy"], compare_runs(sets / "a" / "seed_1", sets / "b" / "seed_1").as_dict()["measures"]["accuracy"]
+    assert accuracy["seed_share"] > 0.5 and "The seeds dominate the uncertainty" in found["verdict"] and "seed" not in found["settings"]
+    assert accuracy["high"] - accuracy["low"] > single["high"] - single["low"] and accuracy["test"] == "paired bootstrap over images and seeds"
+
+
+def test_seeds_are_trained_into_one_folder_and_summarized(tmp_path, capsys, monkeypatch):
+    from image_classifier.runs import Run, seeds
+    monkeypatch.setattr(seeds, "train", lambda config, path, **_: Run(path if path.exists() else write_run(path, evaluated(2.0, config.seed), [f"seed={config.seed}"])))
+    for _ in range(2):  # the second time, the finished runs are returned
+        assert main(["train", "data=digits", "seeds=3", "seed=5", "--out", str(tmp_path / "three"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    accuracies = [evaluated(2.0, seed).metrics["accuracy"]["value"] for seed in (5, 6, 7)]
+    one = found["measures"]["accuracy"]
+    assert found["runs"] == [str(tmp_path / "three" / f"seed_{seed}") for seed in (5, 6, 7)]
+    assert one["value"] == pytest.approx(np.mean(accuracies)) and one["spread"] == pytest.approx(np.std(accuracies, ddof=1)) and one["low"] < one["value"] < one["high"]
+    assert main(["train", "seeds=0"]) == 2 and "seeds must be one integer from 2 to 100" in capsys.readouterr().err
+    assert main(["train", "seeds=2", "--out", str(tmp_path / "three" / "seed_5")]) == 2 and "a single run is there" in capsys.readouterr().err
