@@ -165,7 +165,7 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    finetune: str = _key("auto", "pretrained weights: linear probe; head; probe, then all layers; all. auto: probe, more if better",
+    finetune: str = _key("auto", "pretrained weights: linear probe; head; probe, then all layers; all. auto: what helps",
                          choices=("auto", "probe", "head", "gradual", "all"))
     seed: int = _key(42, "random seed of weights, order, augmentation and dropout", ge=0, le=2**63 - 1)
     device: str = _key("auto", "device to compute on: auto, cpu, cuda, cuda:1, mps",

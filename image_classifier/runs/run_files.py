@@ -219,7 +219,8 @@ def write_results(run_dir: Path,
         save_predictions(run_dir / "predictions" / f"{name}.safetensors", evaluation)
     calibration = describe_calibration(fitted, valid, test) if config.calibrate else None
     abstention = describe_abstention(config.target_accuracy, valid, test) if config.target_accuracy else None
-    metrics = run_metrics(config, history, model, splits, valid, test, report, seconds, trained.about, choice, calibration, abstention)
+    metrics = run_metrics(config, history, model, splits, valid, test, report, seconds, trained.about, choice,
+                          calibration, abstention)
     threshold = abstention and abstention["threshold"]
     Classifier(model, preprocess, splits.train.classes, metrics, temperature, tta, threshold).save(run_dir / "classifier")
     write_figures(run_dir, history, test)

@@ -65,8 +65,9 @@ class TimeEstimate:
         probe = f"a linear probe at {self.size} px: about {format_duration(self.probe_seconds)}, less with cached features"
         if not self.epochs:
             return probe + memory
+        all_epochs, each = format_duration(self.seconds - self.probe_seconds), format_duration(self.epoch_seconds)
         epochs = (f"{self.epochs} epoch{'s' * (self.epochs != 1)} of {self.steps} steps at {self.size} px: "
-                  f"about {format_duration(self.seconds - self.probe_seconds)} at most ({format_duration(self.epoch_seconds)} an epoch)")
+                  f"about {all_epochs} at most ({each} an epoch)")
         then = f"{probe}; then{', if training all layers helps,' * self.is_trial} " if self.probe_seconds else ""
         return then + epochs + memory
 
