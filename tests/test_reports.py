@@ -403,6 +403,10 @@ def test_a_report_at_a_path_that_is_not_utf8(notebook, tmp_path, where):
     assert main(["report", str(out)]) == 0, "the report of a finished run"
 
 
+def test_a_report_says_which_network_was_chosen(report):
+    assert "model=auto chose simple_cnn" in (report / "report.html").read_text()
+
+
 def test_the_mistakes_of_a_report_name_their_files(report):
     page = (report / "report.html").read_text()
     mistakes = page.split("Worst mistakes")[-1]
