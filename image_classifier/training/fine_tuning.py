@@ -117,6 +117,19 @@ def _body(model: nn.Module, head: str) -> list[nn.Parameter]:
     return [weight for weight in model.parameters() if weight.requires_grad and weight not in head_weights(model, head)]
 
 
+def _possible_mode(model: nn.Module, mode: str) -> str:
+    "Return the mode; instead of `auto` `all` if the network has no features for a probe."
+    if mode not in FINE_TUNING:
+        raise ConfigError(f"unknown mode {quoted(mode)}", "finetune", suggestion(mode, FINE_TUNING))
+    if mode == "auto":
+        try:
+            find_classifier(model)
+        except ConfigError as problem:
+            log.info(f"{problem.what}, so there is no probe, and all layers are trained")
+            return "all"
+    return mode
+
+
 def _set_trainable(model: nn.Module, weights: Sequence[nn.Parameter], trainable: bool) -> None:
     "Set whether these weights have a gradient."
     for weight in weights:
@@ -136,16 +149,14 @@ def fine_tune(model: nn.Module,  # from `build_model`, with pretrained weights; 
               **arguments: Any,  # further arguments of `fit`
              ) -> FineTuned:
     "Adapt a network to the images of `splits`, leave it with the best weights, and return how that went."
-    if mode not in FINE_TUNING:
-        raise ConfigError(f"unknown mode {quoted(mode)}", "finetune", suggestion(mode, FINE_TUNING))
+    mode = _possible_mode(model, mode)
     hyperparameters = hyperparameters or compose(["hyperparameters=finetune"]).hyperparameters
     arguments |= {"hyperparameters": hyperparameters, "compute": compute, "callbacks": callbacks}
-    head = find_classifier(model)
     if mode in ("auto", "probe", "gradual"):
         check_training_data(splits, shrink_batch_size(hyperparameters, len(splits.train)), compute)
-        return _fine_tune_probe(model, splits, head, mode, max_minutes, (cache_dir, cache_limit), arguments)
-    frozen = _body(model, head)
-    _set_trainable(model, frozen, mode != "head")
+        return _fine_tune_probe(model, splits, mode, max_minutes, (cache_dir, cache_limit), arguments)
+    frozen = _body(model, find_classifier(model)) if mode == "head" else []
+    _set_trainable(model, frozen, False)
     try:
         history = fit(model, splits, max_minutes=max_minutes, **arguments)
     finally:
@@ -153,11 +164,11 @@ def fine_tune(model: nn.Module,  # from `build_model`, with pretrained weights; 
     return FineTuned(history, {"mode": mode})
 
 # %% ../../nbs/training/86_fine_tuning.ipynb #415f53d0
-def _fine_tune_probe(model: nn.Module, splits: Splits, head: str, mode: str, max_minutes: float,
+def _fine_tune_probe(model: nn.Module, splits: Splits, mode: str, max_minutes: float,
                      cache: tuple[str | None, int], arguments: dict) -> FineTuned:
     "Fit the probe, train all layers if the mode says so, and return how that went."
     began, compute, hyper, initial = time.perf_counter(), arguments["compute"], arguments["hyperparameters"], snapshot(model)
-    targets, valid_targets = splits.train.targets, splits.valid.targets
+    head, targets, valid_targets = find_classifier(model), splits.train.targets, splits.valid.targets
     with compute.active(hyper.batch_size):
         model.to(compute.device, memory_format=torch.channels_last)
         features, valid_features = _features(model, splits, compute, cache)
@@ -235,10 +246,11 @@ def estimate_fine_tuning(model: nn.Module,  # not changed
                         ) -> TimeEstimate:
     "Return an estimate of how long `fine_tune` with the same arguments takes on this machine."
     hyperparameters, model = hyperparameters or compose(["hyperparameters=finetune"]).hyperparameters, copy.deepcopy(model)
-    body = _body(model, find_classifier(model))
+    mode = _possible_mode(model, mode)
     probe = 0.0 if mode in ("head", "all") else _probe_seconds(model, splits, hyperparameters, compute)
     if mode == "probe":
         return TimeEstimate(0, 0, 0.0, 0.0, splits.preprocess.size, peak_memory(compute.device), probe)
-    _set_trainable(model, body, mode != "head")
+    if mode == "head":
+        _set_trainable(model, _body(model, find_classifier(model)), False)
     found = estimate(model, splits, hyperparameters, compute=compute, **arguments)
     return replace(found, probe_seconds=probe, is_trial=mode == "auto")
