@@ -15,7 +15,8 @@ from image_classifier.data import load_data
 from image_classifier.models import build_model, find_classifier, packaged_weights
 from image_classifier.runs import choose_settings, describe_model, find_lr_run, results_table, running, train
 from image_classifier.runs.choices import describe_choice
-from image_classifier.training import body_hash, Checkpoints, FineTuning, fine_tune, fit
+from image_classifier.training import fine_tuning, loop
+from image_classifier.training import body_hash, Checkpoints, estimate_fine_tuning, FineTuning, fine_tune, fit
 
 MODES = ("auto", "head", "gradual", "all")
 
@@ -27,13 +28,13 @@ def digits():
     return replace(splits, train=splits.train.select(range(160)), valid=splits.valid.select(range(40)), test=splits.test.select(range(40)))
 
 
-def tuned(mode, cache_dir, folder=None, step=None):
+def tuned(mode, cache_dir, folder=None, step=None, max_minutes=0.0):
     "Fine-tune a network, stop after a step if one is given, and return network and result."
     network, stop = build_model("simple_cnn", classes=10, channels=1, size=8, dropout=0.3, seed=3), Stop()
     callbacks = [StopAt(step, stop)] if step else []
     hyper = Hyperparameters(optimizer="adamw", learning_rate=5e-3, num_epochs=3, batch_size=16, scheduler_type="onecycle")
     result = fine_tune(network, digits(), mode, hyperparameters=hyper, callbacks=callbacks, stop=stop, cache_dir=str(cache_dir),
-                       checkpoints=folder and Checkpoints(folder))
+                       checkpoints=folder and Checkpoints(folder), max_minutes=max_minutes)
     return network, result
 
 
@@ -49,6 +50,18 @@ def test_a_fine_tuning_that_is_stopped_at_any_step_ends_with_the_same_weights(tm
         assert [replace(row, seconds=0) for row in again.history] == [replace(row, seconds=0) for row in result.history]
         for name, tensor in whole.state_dict().items():
             assert torch.equal(tensor, resumed.state_dict()[name]), (mode, step, name)
+
+
+@pytest.mark.parametrize("mode", ["auto", "gradual"])
+def test_slower_features_do_not_end_a_training_that_has_begun(tmp_path, monkeypatch, mode):
+    monkeypatch.setattr(loop, "fit_time_budget", lambda state, minutes: setattr(state, "schedule", replace(state.schedule, epochs=3, deadline=1e6)))
+    monkeypatch.setattr(fine_tuning.Gain, "is_real", True)
+    with pytest.raises(KeyboardInterrupt):
+        tuned(mode, tmp_path / "cache", tmp_path / "run", 14, max_minutes=1.0)  # in the second epoch
+    monkeypatch.setattr(fine_tuning, "all_reduce_max", lambda *values: 10 ** 9)  # milliseconds that the features have taken
+    result = tuned(mode, tmp_path / "cache", tmp_path / "run", max_minutes=1.0)[1]
+    assert result.about["kept"] == "all layers" and [row.step for row in result.history][:2] == [10, 20]
+    assert tuned(mode, tmp_path / "cache", max_minutes=1.0)[1].about["kept"] == "probe"  # no time for a first step
 
 
 def test_statistics_of_frozen_layers_do_not_move_even_with_an_average_of_the_weights(tmp_path):
@@ -78,6 +91,25 @@ def test_layers_without_a_rate_of_their_own_and_networks_without_a_head_are_refu
         fit(network, digits(), epochs=1, plan=FineTuning("fc"))
     with pytest.raises(ConfigError, match="linear layer"):
         fine_tune(build_model("squeezenet1_1", classes=10, channels=1, size=32), digits(), "probe", hyperparameters=Hyperparameters())
+
+
+@pytest.mark.parametrize("mode", ["auto", "all"])
+def test_a_network_without_a_linear_head_trains_all_of_its_layers(mode, caplog):
+    network, hyper = build_model("squeezenet1_1", classes=10, channels=1, size=32), Hyperparameters(num_epochs=1, batch_size=16)
+    def enlarged(part, count):
+        few = part.select(range(count))
+        return replace(few, images=few.images.repeat(4, 2).repeat(4, 3))
+    small = replace(digits(), train=enlarged(digits().train, 16), valid=enlarged(digits().valid, 8), preprocess=replace(digits().preprocess, size=32))
+    before = {name: weight.clone() for name, weight in network.named_parameters()}
+    assert estimate_fine_tuning(network, small, mode, hyper, seconds=0.1).probe_seconds == 0
+    with caplog.at_level("INFO", "image_classifier"):
+        assert fine_tune(network, small, mode, hyper).about == {"mode": "all"}
+    assert sum(not torch.equal(weight, before[name]) for name, weight in network.named_parameters()) > len(before) / 2
+    lines = [line for line in caplog.messages if line.endswith("so there is no probe, and all layers are trained")]
+    assert len(lines) == (mode == "auto")
+    for other in ("probe", "head", "gradual"):
+        with pytest.raises(ConfigError, match="linear layer"):
+            fine_tune(network, small, other, hyper)
 
 
 @pytest.mark.parametrize("words, line", [

@@ -187,9 +187,9 @@ def _fine_tune_probe(model: nn.Module, splits: Splits, mode: str, max_minutes: f
              "probe_valid_accuracy": hits[0].as_dict(), "neighbors": neighbors, "neighbors_valid_accuracy": hits[1].as_dict()}
     log.info(f"linear probe on {features.shape[1]:,} features, {seconds:.1f} seconds: validation accuracy {hits[0]}; "
              f"{neighbors} nearest neighbors: {hits[1]}")
-    left = max_minutes - seconds / 60
-    if mode != "probe" and (not max_minutes or left > 0):
-        arguments["max_minutes"] = left if max_minutes else 0.0
+    left, saved = max_minutes - seconds / 60, arguments.get("checkpoints")
+    if mode != "probe" and (not max_minutes or left > 0 or (saved and saved.latest())):
+        arguments["max_minutes"] = max(left, 0.01) if max_minutes else 0.0
         if mode == "gradual":
             history = fit(model, splits, plan=FineTuning(head, body_rate=BODY_RATE), **arguments)
             return FineTuned(history, about | {"kept": "all layers"})
