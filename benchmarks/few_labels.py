@@ -4,8 +4,8 @@
 
 Of each class, 5, 10 or 50 images are labeled. The probe is fitted to features of EfficientNet-lite0 (extra `pretrained`), for which the images are enlarged to
 PIXELS; a tenth of the labeled images, at least one of each class, is for validation. k nearest neighbors have the same features. From scratch, `speednet` is trained
-with `hyperparameters=speed augment=quick` for 100 to 320 steps on all labeled images, and the last weights are kept: ten validation images would choose the epoch by
-chance, and cost accuracy. All of them are tested on the same 10,000 images. The features of all images are computed once. Each seed chooses other
+with `hyperparameters=speed augment=quick` for 100 to 320 steps on all labeled images, which also are its
+validation images, so the epoch with the lowest loss on them is kept: ten other images would choose the epoch by chance, and cost accuracy. All of them are tested on the same 10,000 images. The features of all images are computed once. Each seed chooses other
 labeled images; intervals are 95 %, of the mean over seeds (Student's t). The images are looked for in $IMAGE_CLASSIFIER_CIFAR10, a folder with train/ and test/. A markdown table comes first, the last line is one JSON object; the exit
 code is 1 where the probe is not better than training from scratch."""
 import json

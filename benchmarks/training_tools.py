@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from checkpoints import machine
+from scipy.stats import t
 
 from image_classifier.config import compose
 from image_classifier.core import permutation
@@ -30,7 +31,6 @@ TECHNIQUES = {
     "RandAugment 9": "augment.randaugment=9", "TrivialAugment": "augment.trivial=true", "resized crop 0.35": "augment.resized_crop=0.35",
     "erasing 0.25": "augment.erasing=0.25", "EMA 0.99": "hyperparameters.ema_decay=0.99", "SWA 0.75": "hyperparameters.swa_start=0.75",
     "class weights": "hyperparameters.class_weights=balanced", "balanced sampling": "hyperparameters.balanced_sampling=true"}
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % quantiles of t by the number of seeds
 
 
 def some(splits: Splits, train: int, rest: int) -> Splits:
@@ -52,7 +52,7 @@ def measured(splits: Splits, words: list[str], seed: int) -> dict:
 def difference(found: list[float], plain: list[float]) -> tuple[float, float]:
     "The mean difference of runs with equal seeds, and half the width of its interval."
     values = [a - b for a, b in zip(found, plain)]
-    half = STUDENT[len(values)] * stdev(values) / len(values)**0.5 if len(values) in STUDENT else float("nan")
+    half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values)**0.5 if len(values) > 1 else float("nan")
     return mean(values), half
 
 

@@ -10,12 +10,14 @@ from torch import nn
 
 from folders import picture, save
 from image_classifier.config import Hyperparameters, compose
-from image_classifier.core import ArtifactError, ConfigError, MARKER, save_tensors, Stop
+from image_classifier.core import ArtifactError, ConfigError, DivergedError, MARKER, save_tensors, Stop
 from image_classifier.data import load_data
 from image_classifier.models import build_model, find_classifier, packaged_weights
-from image_classifier.runs import choose_settings, describe_model, find_lr_run, results_table, running, train
+from image_classifier.runs import choices, choose_settings, describe_model, find_lr_run, results_table, running, train
 from image_classifier.runs.choices import describe_choice
-from image_classifier.training import body_hash, Checkpoints, FineTuning, fine_tune, fit
+from image_classifier.training import fine_tuning, loop, lr_finder
+from image_classifier.training import body_hash, Checkpoints, estimate_fine_tuning, FineTuning, fine_tune, fit
+from image_classifier.training.freezing import layer_rates
 
 MODES = ("auto", "head", "gradual", "all")
 
@@ -27,13 +29,13 @@ def digits():
     return replace(splits, train=splits.train.select(range(160)), valid=splits.valid.select(range(40)), test=splits.test.select(range(40)))
 
 
-def tuned(mode, cache_dir, folder=None, step=None):
+def tuned(mode, cache_dir, folder=None, step=None, max_minutes=0.0):
     "Fine-tune a network, stop after a step if one is given, and return network and result."
     network, stop = build_model("simple_cnn", classes=10, channels=1, size=8, dropout=0.3, seed=3), Stop()
     callbacks = [StopAt(step, stop)] if step else []
     hyper = Hyperparameters(optimizer="adamw", learning_rate=5e-3, num_epochs=3, batch_size=16, scheduler_type="onecycle")
     result = fine_tune(network, digits(), mode, hyperparameters=hyper, callbacks=callbacks, stop=stop, cache_dir=str(cache_dir),
-                       checkpoints=folder and Checkpoints(folder))
+                       checkpoints=folder and Checkpoints(folder), max_minutes=max_minutes)
     return network, result
 
 
@@ -49,6 +51,18 @@ def test_a_fine_tuning_that_is_stopped_at_any_step_ends_with_the_same_weights(tm
         assert [replace(row, seconds=0) for row in again.history] == [replace(row, seconds=0) for row in result.history]
         for name, tensor in whole.state_dict().items():
             assert torch.equal(tensor, resumed.state_dict()[name]), (mode, step, name)
+
+
+@pytest.mark.parametrize("mode", ["auto", "gradual"])
+def test_slower_features_do_not_end_a_training_that_has_begun(tmp_path, monkeypatch, mode):
+    monkeypatch.setattr(loop, "fit_time_budget", lambda state, minutes: setattr(state, "schedule", replace(state.schedule, epochs=3, deadline=1e6)))
+    monkeypatch.setattr(fine_tuning.Gain, "is_real", True)
+    with pytest.raises(KeyboardInterrupt):
+        tuned(mode, tmp_path / "cache", tmp_path / "run", 14, max_minutes=1.0)  # in the second epoch
+    monkeypatch.setattr(fine_tuning, "all_reduce_max", lambda *values: 10 ** 9)  # milliseconds that the features have taken
+    result = tuned(mode, tmp_path / "cache", tmp_path / "run", max_minutes=1.0)[1]
+    assert result.about["kept"] == "all layers" and [row.step for row in result.history][:2] == [10, 20]
+    assert tuned(mode, tmp_path / "cache", max_minutes=1.0)[1].about["kept"] == "probe"  # no time for a first step
 
 
 def test_statistics_of_frozen_layers_do_not_move_even_with_an_average_of_the_weights(tmp_path):
@@ -72,12 +86,56 @@ def test_a_normalization_that_the_user_froze_stays_frozen_in_fit():
     assert not any(weight.requires_grad for weight in norms[0].parameters())
 
 
+@pytest.mark.parametrize("mode", ["head", None])  # by `fine_tune`, or by the user
+def test_statistics_of_a_normalization_without_weights_do_not_move_behind_frozen_layers(mode):
+    network = nn.Sequential(nn.BatchNorm2d(1, affine=False), nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, affine=False), nn.ReLU(),
+                            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+    hyper = Hyperparameters(num_epochs=1, batch_size=80)
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    if mode:
+        fine_tune(network, digits(), mode, hyper)
+    else:
+        network[1].requires_grad_(False)
+        fit(network, digits(), hyper)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in network.named_buffers())
+    network.requires_grad_(True)
+    fit(network, digits(), hyper)
+    assert not any(torch.equal(buffer, before[name]) for name, buffer in network.named_buffers())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "simple_cnn", "mobilenet_v2"])
+def test_weight_and_bias_of_a_layer_learn_at_one_rate(name):
+    network = build_model(name, classes=10, channels=1, size=32)
+    rates = layer_rates(network, FineTuning(find_classifier(network), body_rate=0.01))
+    assert set(rates) == set(network.parameters()) and set(rates.values()) == {0.01, 0.1, 1.0}
+    assert all(len({rates[weight] for weight in layer.parameters(recurse=False)}) <= 1 for layer in network.modules())
+
+
 def test_layers_without_a_rate_of_their_own_and_networks_without_a_head_are_refused():
     network = build_model("simple_cnn", classes=10, channels=1, size=8, seed=3)
     with pytest.raises(ConfigError, match="no layer fc"):
         fit(network, digits(), epochs=1, plan=FineTuning("fc"))
     with pytest.raises(ConfigError, match="linear layer"):
         fine_tune(build_model("squeezenet1_1", classes=10, channels=1, size=32), digits(), "probe", hyperparameters=Hyperparameters())
+
+
+@pytest.mark.parametrize("mode", ["auto", "all"])
+def test_a_network_without_a_linear_head_trains_all_of_its_layers(mode, caplog):
+    network, hyper = build_model("squeezenet1_1", classes=10, channels=1, size=32), Hyperparameters(num_epochs=1, batch_size=16)
+    def enlarged(part, count):
+        few = part.select(range(count))
+        return replace(few, images=few.images.repeat(4, 2).repeat(4, 3))
+    small = replace(digits(), train=enlarged(digits().train, 16), valid=enlarged(digits().valid, 8), preprocess=replace(digits().preprocess, size=32))
+    before = {name: weight.clone() for name, weight in network.named_parameters()}
+    assert estimate_fine_tuning(network, small, mode, hyper, seconds=0.1).probe_seconds == 0
+    with caplog.at_level("INFO", "image_classifier"):
+        assert fine_tune(network, small, mode, hyper).about == {"mode": "all"}
+    assert sum(not torch.equal(weight, before[name]) for name, weight in network.named_parameters()) > len(before) / 2
+    lines = [line for line in caplog.messages if line.endswith("so there is no probe, and all layers are trained")]
+    assert len(lines) == (mode == "auto")
+    for other in ("probe", "head", "gradual"):
+        with pytest.raises(ConfigError, match="linear layer"):
+            fine_tune(network, small, other, hyper)
 
 
 @pytest.mark.parametrize("words, line", [
@@ -92,6 +150,20 @@ def test_settings_that_have_nothing_to_fine_tune_are_refused_before_work(tmp_pat
     with pytest.raises(ConfigError, match=line):
         train(compose(["data=digits", *words]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("word", ["epochs=3", "lr=0.1", "batch_size=16", "augment.trivial=true", "augment.erasing=0.1", "augment.resized_crop=0.5",
+                                  "augment.randaugment=5", "augment.mixup=0.2", "hyperparameters.ema_decay=0.9", "hyperparameters.swa_start=0.5",
+                                  "hyperparameters.label_smoothing=0.1", "max_minutes=3", "early_stopping_patience=3"])
+def test_settings_without_effect_on_a_probe_are_refused_and_auto_takes_them(word):
+    words, key = ["model=resnet18", "model.weights=DEFAULT", "data.size=64"], word.split("=")[0].split(".")[-1]
+    name = {"epochs": "num_epochs", "lr": "learning_rate"}.get(key, key)
+    with pytest.raises(ConfigError, match=rf"no effect on a linear probe: [\w.]*{name} \(finetune=probe\)"):
+        choose_settings(compose([*words, word, "finetune=probe"]))
+    choose_settings(compose([*words, word]))
+    used = ["augment.tta=flip", "hyperparameters.class_weights=[balanced]", "seed=1", "device=cpu", "threads=1", "data.valid_fraction=0.2"]
+    chosen = choose_settings(compose([*words, *used, "finetune=probe"]))
+    assert choose_settings(chosen) == chosen  # with the hyperparameters of the recipe
 
 
 def test_a_time_budget_for_small_images_chooses_the_fast_network_and_keeps_what_was_set():
@@ -126,7 +198,7 @@ def test_a_start_that_failed_is_not_continued_and_leaves_no_folder(tmp_path, mon
     assert line in results_table(run.metrics) and describe_model(run.metrics) == "simple_cnn, inputs of 8 px"
 
 
-def test_thumbnails_among_photos_do_not_make_them_small_images(tmp_path):
+def test_thumbnails_among_photos_do_not_make_them_small_images(tmp_path, monkeypatch):
     for number in range(20):
         save(tmp_path / "pets" / "ab"[number % 2] / f"{number}.png", picture(number, 200 if number < 7 else 40))
     words = [f"data={tmp_path / 'pets'}", f"data.cache_dir={tmp_path / 'cache'}", "device=cpu"]
@@ -135,6 +207,9 @@ def test_thumbnails_among_photos_do_not_make_them_small_images(tmp_path):
     assert config.model.name == (packaged_weights() or "resnet")
     if packaged_weights():
         assert config.data.size == 192 and "192 px (the most that is worth its time on a CPU)" in describe_choice(asked, config, 192)
+        with monkeypatch.context() as patch:
+            patch.setattr(choices, "choose_device", lambda name: torch.device("cuda"))
+            assert "192 px (enough for images of this size)" in describe_choice(asked, config, 192)
     for number in range(3):
         (tmp_path / "pets" / "ab"[number % 2] / f"{number}.png").unlink()
     assert choose_settings(asked).model.name == "simple_cnn"
@@ -149,3 +224,20 @@ def test_another_dropout_rate_has_the_same_features():
 def test_a_search_for_a_learning_rate_that_nothing_uses_is_refused():
     with pytest.raises(ConfigError, match="a linear probe has no learning rate .* use finetune=head, gradual or all"):
         find_lr_run(compose(["data=digits", "model=resnet18", "model.weights=DEFAULT", "finetune=probe"]), digits())
+
+
+@pytest.mark.parametrize("mode, factors, trained", [("gradual", {0.1, 0.1 ** 0.5, 1.0}, "all"), ("auto", {0.1, 0.1 ** 0.5, 1.0}, "all"), ("head", {1.0}, "head"),
+                                                    ("all", {1.0}, "all")])
+def test_a_learning_rate_is_searched_for_the_layers_that_the_fine_tuning_trains(monkeypatch, mode, factors, trained):
+    network, seen = build_model("simple_cnn", classes=10, channels=1, size=8, seed=3), []
+    def record(trial, batch):
+        norms = {layer.training for layer in trial.model.modules() if isinstance(layer, nn.BatchNorm2d)}
+        weights = sum(len(group["params"]) for group in trial.optimizer.param_groups if group["params"])
+        seen.append(({group.get("lr_factor", 1.0) for group in trial.optimizer.param_groups if group["params"]}, norms, weights))
+        raise DivergedError("enough")
+    monkeypatch.setattr(lr_finder, "train_step", record)
+    monkeypatch.setattr(running, "new_model", lambda *values: network)
+    monkeypatch.setattr(running, "adopt_preprocess", lambda splits, model: splits)
+    with pytest.raises(DivergedError, match="first step"):
+        find_lr_run(compose(["data=digits", "model=resnet18", "model.weights=DEFAULT", f"finetune={mode}", "batch_size=16"]), digits())
+    assert seen == [(factors, {mode == "all"}, 2 if trained == "head" else len(list(network.parameters())))]

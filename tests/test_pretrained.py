@@ -27,8 +27,10 @@ from image_classifier.config import compose, from_parameters, resolve_paths
 from image_classifier.core import ArtifactError, ConfigError, ImageClassifierError, load_tensors, save_tensors
 from image_classifier.data import cache_entries, load_data, Preprocess, remove_entry, WEIGHTS
 from image_classifier.models import Architecture, build_model, check_model, feature_count, find_classifier, load_pretrained, load_weights_file
-from image_classifier.models import packaged_weights, pretrained, pretrained_names, pretrained_weights, published, published_hash, published_tensors
+from image_classifier.models import adopt_normalization, adopt_tensors, packaged_weights, pretrained, pretrained_names, pretrained_weights, published, published_hash
+from image_classifier.models import published_tensors
 from image_classifier.models.adapters import torchvision_model, torchvision_names
+from image_classifier.models.published import PACKAGED
 from image_classifier.quality import cross_validation
 from image_classifier.runs import train
 from image_classifier.training import Callback
@@ -546,6 +548,28 @@ def test_a_file_sets_all_and_for_other_classes_all_but_the_head(given):
         other = build_model("resnet18", classes=classes, size=32, seed=2)
         assert load_weights_file(other, path) == head
         assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in other.state_dict().items() if name not in head)
+
+
+def test_a_file_for_classes_that_may_be_others_gives_all_but_the_head(given):
+    model, path = given
+    other = build_model("resnet18", classes=4, size=32, seed=2)
+    before = other.fc[1].weight.clone()
+    assert load_weights_file(other, path, same_classes=False) == ["fc.1.weight", "fc.1.bias"]
+    assert torch.equal(other.fc[1].weight, before) and torch.equal(other.conv1.weight, model.conv1.weight)
+
+
+@pytest.mark.parametrize("name, first", [("resnet18", lambda model: nn.Sequential(model.conv1, model.bn1)), ("squeezenet1_1", lambda model: model.features[0]),
+                                         ("mobilenet_v2", lambda model: model.features[0])])  # a batch normalization, a bias, a nested one
+def test_a_gray_photo_is_the_same_photo_as_rgb_for_other_means_and_deviations_of_each_color(name, first):
+    weights = replace(PACKAGED["efficientnet_lite0"], mean=(0.2, 0.5, 0.6), std=(0.1, 0.2, 0.4))
+    rgb, gray = (build_model(name, classes=4, channels=channels, size=64, seed=1).eval() for channels in (3, 1))
+    assert adopt_tensors(gray, rgb.state_dict(), [], name, weights) == []
+    photo = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (weights.mean, weights.std))
+    adopted = adopt_normalization(Preprocess(64, 1, "crop", (0.9,), (0.9,)), weights)
+    with torch.no_grad():
+        expected, found = first(rgb)((photo - mean) / std), first(gray)((photo - adopted.mean[0]) / adopted.std[0])
+    torch.testing.assert_close(found[..., 4:-4, 4:-4], expected[..., 4:-4, 4:-4], atol=1e-4, rtol=1e-4)
 
 
 def test_a_file_of_torchvisions_own_network_fits(tmp_path):

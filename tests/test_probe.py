@@ -12,9 +12,12 @@ from torch import nn
 from image_classifier.cli import main
 from image_classifier.core import acquire_lock, ConfigError, DataError, ResourceError
 from image_classifier.data import cache_entries, Dataset, evict, FEATURES, Preprocess
+from image_classifier.metrics import cross_entropy_per_image
 from image_classifier.models import build_model, find_classifier
 from image_classifier.training import body_hash, choose_neighbors, compute_features, extract_features, features as features_module
+from image_classifier.training import probe as probe_module
 from image_classifier.training import fit_probe, nearest_neighbors, refit, set_head
+from image_classifier.training.probe import _Path, _training_folds, STRENGTHS
 
 PREPROCESS = Preprocess(16, 3, "crop", (0.5,) * 3, (0.25,) * 3)
 
@@ -280,6 +283,40 @@ def test_images_of_one_unit_are_held_out_together():
     none = features[:0], targets[:0]
     apart, together = (fit_probe(features, targets, *none, names(2), units=given) for given in (None, units))
     assert max(result.accuracy for result in apart.curve) == 1 and max(result.accuracy for result in together.curve) < 0.8
+
+
+def test_a_unit_with_images_of_several_classes_is_held_out_whole_or_never():
+    targets, units = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2]), np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 3, 3])  # class 2 is one unit, with an image of 0
+    fold = _training_folds(targets, units)
+    assert all(len(set(fold[units == unit])) == 1 for unit in units) and fold[3] == -1 and fold[0] > 0
+
+
+def test_the_curve_is_that_of_exact_fits_for_weak_strengths_too(monkeypatch):
+    known, valid = clusters((40, 40, 40), spread=4.0), clusters((15, 15, 15), spread=4.0, seed=1)
+    def losses():
+        path, found = _Path(*known, np.ones(120), valid[0], 3), []
+        for strength in STRENGTHS:
+            path.fit(strength)
+            found.append(cross_entropy_per_image(path.logits(path.held_out), valid[1]).mean())
+        return np.array(found)
+    quick, fit = losses(), _Path.fit
+    monkeypatch.setattr(_Path, "fit", lambda path, strength: fit(path, strength, 1e-9))
+    assert np.abs(quick / losses() - 1).max() < 0.02
+
+
+def test_many_images_choose_the_strength_by_a_share_of_each_class_and_are_all_fitted(monkeypatch):
+    known, valid = clusters((1500, 700, 3), spread=4.0), clusters((30, 20, 2), spread=4.0, seed=1)
+    whole = fit_probe(*known, *valid, names(3))
+    monkeypatch.setattr(probe_module, "_SEARCHED", 500)
+    monkeypatch.setattr(probe_module, "_COMPARED", 500)
+    few = probe_module._share(known[1], 500)
+    assert np.bincount(known[1][few]).tolist() == [341, 159, 1] and (np.diff(few) > 0).all()
+    found = fit_probe(*known, *valid, names(3))
+    assert len(found.held_out_logits) == 52 and abs(np.log10(found.strength / whole.strength)) <= 1
+    path = _Path(*known, np.ones(2203), valid[0], 3)
+    path.fit(found.strength, 1e-7)
+    assert np.abs(path.linear()[0] - found.weight).max() < 1e-3 * np.abs(found.weight).max()
+    assert choose_neighbors(*known, *valid) == choose_neighbors(known[0][few], known[1][few], *valid)
 
 
 def test_class_weights_count_as_copies_of_images():

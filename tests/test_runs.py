@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import subprocess
+import warnings
 from dataclasses import replace
 from functools import cache
 
@@ -12,12 +13,14 @@ import pytest
 import torch
 from folders import pets, picture, save  # noqa: F401
 
-from image_classifier.config import compose
+from image_classifier.config import compose, ModelConfig
 from image_classifier.core import ArtifactError, ConfigError, DataError, DivergedError, MARKER, atomic_write, write_json, write_manifest
 from image_classifier.data import load_data
+from image_classifier.inference import Classifier
 from image_classifier.metrics import compute_metrics, evaluate, load_predictions
 from image_classifier.models import Architecture, build_model
 from image_classifier.runs import Run, git_commit, train
+from image_classifier.runs.initial_weights import adopt_preprocess, check_test_unseen, load_initial_weights
 from image_classifier.runs.run_folder import default_run_dir
 from image_classifier.training import Callback, snapshot
 
@@ -376,9 +379,29 @@ def test_training_starts_from_the_weights_of_a_run_and_keeps_its_head_for_the_sa
         train(compose([*frozen, "model=resnet", f"model.weights={first.path}"]), tmp_path / "other")
 
 
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_weights_file_is_what_its_folder_is_and_by_itself_says_what_is_assumed(tmp_path, caplog, beside):
+    network, splits = Architecture("resnet18", channels=1, classes=10, size=8), digits()
+    given, preprocess = build_model(network, seed=1), replace(splits.preprocess, mean=(0.3,), std=(0.7,))
+    Classifier(given, preprocess, splits.classes).save(tmp_path / "classifier")
+    path = tmp_path / "classifier" / "model.safetensors"
+    path = path if beside else shutil.copy(path, tmp_path / "mine.safetensors")
+    with caplog.at_level("INFO", "image_classifier"):
+        found = adopt_preprocess(splits, ModelConfig(name="resnet18", weights=str(path))).preprocess
+    assert (found.mean == (0.3,)) == beside and len(caplog.messages) == (not beside)
+    assert beside or "mine.safetensors were normalized is not known; assumed: as for torchvision's ImageNet weights" in caplog.text
+    for classes, head in ((splits.classes, not beside), (splits.classes[::-1], True)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert bool(load_initial_weights(model := build_model(network, seed=2), path, classes)) == head == bool(caught)
+        assert torch.equal(model.conv1.weight, given.conv1.weight) and torch.equal(model.fc[1].weight, given.fc[1].weight) != head
+
+
 def test_weights_that_saw_the_test_images_are_refused(tmp_path):
     first = begin(tmp_path / "first")
     words = ["epochs=1", "batch_size=256", "data.split_seed=7", f"model.weights={first.path}"]
+    with pytest.raises(DataError, match="test images were used to train the initial weights"):
+        check_test_unseen(first.path / "classifier" / "model.safetensors", load_data(compose(words).data))
     with pytest.raises(DataError, match=r"\d+ of 3\d\d test images were used to train the initial weights.*allow=\[leaks\]"):
         train(compose(words), tmp_path / "run")
     assert train(compose([*words, "allow=[leaks]"]), tmp_path / "run").finished

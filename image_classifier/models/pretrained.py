@@ -213,10 +213,34 @@ def _other_channels(architecture: Architecture) -> list[str]:
     return changed_tensors(architecture, channels=3 if architecture.channels == 1 else 1)
 
 
+def _next_offset(model: nn.Module, layer: str) -> tuple[str, int] | None:
+    "Return the tensor that can take up an offset of a convolution's outputs, and its sign: a bias, or a mean that is subtracted."
+    if model.get_submodule(layer).bias is not None:
+        return f"{layer}.bias", 1
+    place, _, own = layer.rpartition(".")
+    siblings = list(model.get_submodule(place).named_children())
+    position = [name for name, _ in siblings].index(own) + 1
+    if position == len(siblings) or not isinstance(siblings[position][1], nn.BatchNorm2d):
+        return None
+    return f"{place}.{siblings[position][0]}.running_mean".lstrip("."), -1
+
+
+def _gray_scale(model: nn.Module, tensors: dict[str, torch.Tensor], name: str, weights: PretrainedWeights) -> None:
+    "Change the filters of the first convolution so that their sum fits the normalization of a gray image."
+    mean, std = (torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1) for values in (weights.mean, weights.std))
+    filters = tensors[name].double() / std
+    offset = (filters * (mean.mean() - mean)).sum((1, 2, 3))
+    tensors[name] = (filters * std.mean()).to(tensors[name].dtype)
+    found = _next_offset(model, name.removesuffix(".weight"))
+    if found and found[0] in tensors:
+        tensors[found[0]] = tensors[found[0]] + (found[1] * offset).to(tensors[found[0]].dtype)
+
+
 def adopt_tensors(model: nn.Module,  # from `build_model`; changed in place
                   tensors: Mapping[str, torch.Tensor],  # of a network of the same name, perhaps with other channels
                   kept: list[str],  # names of the model's tensors to leave as they are
                   where: object = "",  # the file, for messages
+                  weights: PretrainedWeights | None = None,  # with the normalization of `tensors`; None: equal for all colors
                  ) -> list[str]:  # the names that keep their initial values
     "Set the weights of `model`, adapted to its input channels, or raise an `ArtifactError` and change nothing."
     own, architecture = model.state_dict(), model.architecture
@@ -224,6 +248,8 @@ def adopt_tensors(model: nn.Module,  # from `build_model`; changed in place
     if architecture.channels != 3:
         for name in _other_channels(architecture):
             if name in tensors and tensors[name].ndim == 4 and tensors[name].shape[1] == 3:
+                if weights and architecture.channels == 1:
+                    _gray_scale(model, tensors, name, weights)
                 tensors[name] = adapt_channels(tensors[name], architecture.channels)
     counters = {name: own[name] for name in own if name.endswith("num_batches_tracked")}  # absent from old files
     load_state(model, {**counters, **tensors, **{name: own[name] for name in kept}}, where)
@@ -244,7 +270,7 @@ def load_pretrained(model: nn.Module,  # from `build_model`; changed in place
     tensors, weights = published_tensors(architecture, cache_dir), pretrained_weights(architecture.name, architecture.library)
     head = changed_tensors(architecture, classes=architecture.classes + 1)
     try:
-        return adopt_tensors(model, tensors, head, weights.source)
+        return adopt_tensors(model, tensors, head, weights.source, weights)
     except ArtifactError as problem:
         if not changed_tensors(architecture, size=weights.size):  # they fit any size, so the size is not to blame
             todo = f"remove them, so that they are fetched again: {_place(weights, cache_dir)}"
@@ -255,6 +281,7 @@ def load_pretrained(model: nn.Module,  # from `build_model`; changed in place
 # %% ../../nbs/models/80_pretrained.ipynb #b5b8c6d9
 def load_weights_file(model: nn.Module,  # from `build_model`; changed in place
                       path: str | Path,  # a .safetensors file
+                      same_classes: bool = True,  # whether it is for the classes of `model`; otherwise its head is not loaded
                      ) -> list[str]:  # the names that keep their initial values: none, or the head's
     "Set the weights of a network to those of a file, or raise an `ArtifactError` and change nothing."
     architecture, tensors = model.architecture, load_tensors(path)
@@ -262,7 +289,7 @@ def load_weights_file(model: nn.Module,  # from `build_model`; changed in place
         tensors = own_names(architecture, tensors)
     own = model.state_dict()
     kept = [name for name in changed_tensors(architecture, classes=architecture.classes + 1)
-            if name not in tensors or tensors[name].shape != own[name].shape]
+            if not same_classes or name not in tensors or tensors[name].shape != own[name].shape]
     return adopt_tensors(model, tensors, kept, path)
 
 # %% ../../nbs/models/80_pretrained.ipynb #309cbe15

@@ -78,7 +78,7 @@ def _torchvision_weights(name: str) -> PretrainedWeights | None:
         return None
     made_for = torchvision.models.get_model_weights(name).DEFAULT.transforms()
     mean, std = tuple(made_for.mean), tuple(made_for.std)
-    if name in ("googlenet", "inception_v3"):
+    if name == "inception_v3":
         mean = std = (0.5, 0.5, 0.5)
     return PretrainedWeights(name, "auto", made_for.crop_size[0], mean, std, f"torchvision's ImageNet weights {file}",
                              "BSD-3-Clause", TORCHVISION_SHA256[file])

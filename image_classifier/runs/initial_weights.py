@@ -16,7 +16,7 @@ from torch import nn
 
 from ..config import DEFAULT_WEIGHTS, LEAKS, ModelConfig
 from ..core import ArtifactError, ConfigError, DataError, load_state, quoted, read_bytes
-from ..data import Preprocess, Splits
+from ..data import log, Preprocess, Splits
 from ..inference import Classifier
 from ..models import adopt_normalization, changed_tensors, load_pretrained, load_weights_file, pretrained_weights
 from ..models import published_hash
@@ -25,6 +25,14 @@ from .run_folder import Run
 from .seen_images import count_seen
 
 # %% ../../nbs/runs/23_initial_weights.ipynb #883e4eb1
+def _classifier_folder(weights: str | Path) -> Path | None:
+    "Return the folder of a run or classifier that weights belong to, None for a file by itself."
+    path = Path(weights)
+    if path.is_file():
+        path = path.parent if path.name == "model.safetensors" and (path.parent / "classifier.json").is_file() else path
+    return path if path.is_dir() else None
+
+
 def _load_classifier(model: nn.Module, folder: str | Path, classes: Sequence[str]) -> list[str]:
     "Set the weights of `model` to those of a trained classifier; with other classes, all but those of the head."
     saved, architecture = Classifier.load(folder), model.architecture
@@ -48,25 +56,33 @@ def load_initial_weights(model: nn.Module,  # from `build_model`; changed in pla
     "Set the weights of `model`, except for those of the head if they are for other classes."
     if weights == DEFAULT_WEIGHTS:
         return load_pretrained(model, cache_dir)
-    path = existing_weights(weights)
-    head = load_weights_file(model, path) if path.is_file() else _load_classifier(model, path, classes)
+    path, folder = existing_weights(weights), _classifier_folder(weights)
+    if path.is_dir():
+        head = _load_classifier(model, path, classes)
+    else:
+        head = load_weights_file(model, path, bool(folder) and tuple(Classifier.load(folder).classes) == tuple(classes))
     if head:
-        warnings.warn(f"other classes than those of {quoted(weights, 200)}: the head ({', '.join(head)}) starts with "
-                      "random weights", UserWarning)
+        why = "other classes than those of" if folder else "no classifier.json tells the classes of"
+        warnings.warn(f"{why} {quoted(weights, 200)}: the head ({', '.join(head)}) starts with random weights", UserWarning)
     return head
 
 # %% ../../nbs/runs/23_initial_weights.ipynb #1afc93a8
 def _given_preprocess(model: ModelConfig, preprocess: Preprocess) -> Preprocess:
     "Return the preprocessing with the normalization of the initial weights."
-    if model.weights != DEFAULT_WEIGHTS and Path(model.weights).is_dir():
-        saved = Classifier.load(model.weights).preprocess
+    folder = None if model.weights == DEFAULT_WEIGHTS else _classifier_folder(model.weights)
+    if folder:
+        saved = Classifier.load(folder).preprocess
         return replace(preprocess, mean=saved.mean, std=saved.std) if saved.channels == preprocess.channels else preprocess
     try:
-        return adopt_normalization(preprocess, pretrained_weights(model.name, model.library))
+        weights = pretrained_weights(model.name, model.library)
     except ConfigError:
         if model.weights == DEFAULT_WEIGHTS:
             raise
-        return preprocess  # a file with weights of a network that has no published ones
+        weights = None
+    if model.weights != DEFAULT_WEIGHTS:
+        log.info(f"how the inputs of {quoted(model.weights, 200)} were normalized is not known; assumed: as for "
+                 f"{weights.source if weights else 'the training images, by their mean and standard deviation'}")
+    return adopt_normalization(preprocess, weights) if weights else preprocess
 
 
 def adopt_preprocess(splits: Splits,
@@ -82,8 +98,8 @@ def check_test_unseen(weights: str | Path,  # DEFAULT, a file, a run's folder or
                       role: str = "initial weights",  # what the run uses them as
                      ) -> None:
     "Raise a `DataError` if the weights are those of a run that was trained on test images."
-    path = Path(weights)
-    if weights == DEFAULT_WEIGHTS or not path.is_dir():
+    path = None if weights == DEFAULT_WEIGHTS else _classifier_folder(weights)
+    if not path:
         return
     run = Run(path.parent if path.name == "classifier" else path)
     seen = count_seen(run, splits.test.images)

@@ -34,7 +34,7 @@ from .run_warnings import mirror_warning
 from .seen_images import IMAGES_FILE
 from ..training import Callback, TimeEstimate, augment_source, broadcast_text, check_callbacks, check_optimizer
 from ..training import epochs_within, estimate, estimate_fine_tuning, find_lr, fine_tune, FineTuned, fit
-from ..training import LRFinder, peer_failure
+from ..training import LRFinder, peer_failure, prepare_fine_tuning
 from ..training import check_mixing, parse_class_weights, split_augment, training_arguments
 
 # %% ../../nbs/runs/30_running.ipynb #0058c4d6
@@ -138,7 +138,9 @@ def find_lr_run(config: Config,
     splits = adopt_preprocess(splits or load_data(config.data, allow=config.allow), config.model)
     log.info("training a copy of the network with one learning rate after the other")
     arguments = training_arguments(replace(config, max_minutes=config.max_minutes or 1.0))  # the length does not matter
-    return find_lr(new_model(config, splits), splits, **_shared(arguments), teacher=_teacher(config, splits))
+    model = new_model(config, splits)
+    plan = prepare_fine_tuning(model, config.finetune) if _is_fine_tuned(config) else None
+    return find_lr(model, splits, **_shared(arguments), plan=plan, teacher=_teacher(config, splits))
 
 
 def _is_fine_tuned(config: Config) -> bool:  # after `choose_settings`

@@ -8,7 +8,7 @@ from .distributed import peer_failure as peer_failure
 from .ema import make_ema as make_ema
 from .estimation import TimeEstimate as TimeEstimate, epochs_within as epochs_within, estimate as estimate
 from .features import body_hash as body_hash, compute_features as compute_features, extract_features as extract_features
-from .fine_tuning import FineTuned as FineTuned, estimate_fine_tuning as estimate_fine_tuning, fine_tune as fine_tune
+from .fine_tuning import FineTuned as FineTuned, estimate_fine_tuning as estimate_fine_tuning, fine_tune as fine_tune, prepare_fine_tuning as prepare_fine_tuning
 from .freezing import FineTuning as FineTuning, train_mode as train_mode
 from .history import EpochResult as EpochResult, History as History, format_epoch as format_epoch
 from .loop import fit as fit, train_epoch as train_epoch, validate_epoch as validate_epoch

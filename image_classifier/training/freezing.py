@@ -49,12 +49,15 @@ def train_mode(model: nn.Module,
               ) -> None:
     "Call `model.train()`, but leave batch normalizations in evaluation mode if the plan or their weights are frozen."
     model.train()
+    weights, seen = list(model.parameters()), 0
     for layer in model.modules():
+        own = list(layer.parameters(recurse=False))
         if isinstance(layer, nn.modules.batchnorm._NormBase):
-            weights = list(layer.parameters(recurse=False))
-            frozen = weights and not any(weight.requires_grad for weight in weights)
+            around = own or weights[:max(seen, 1)]
+            frozen = around and not any(weight.requires_grad for weight in around)
             if frozen or (plan and plan.frozen_norms):
                 layer.eval()
+        seen += len(own)
 
 # %% ../../nbs/training/37_freezing.ipynb #ff617f02
 def layer_rates(model: nn.Module,
@@ -62,9 +65,12 @@ def layer_rates(model: nn.Module,
                ) -> dict[nn.Parameter, float]:
     "Return the factor of the learning rate for each weight."
     head = head_weights(model, plan.head)
-    body = [weight for weight in model.parameters() if weight not in head]
-    half = len(body) // 2
-    rates = {weight: plan.body_rate if number < half else math.sqrt(plan.body_rate) for number, weight in enumerate(body)}
+    layers = [[weight for weight in layer.parameters(recurse=False) if weight not in head] for layer in model.modules()]
+    layers = [weights for weights in layers if weights]
+    rates = {}
+    for number, weights in enumerate(layers):
+        rate = plan.body_rate if number < len(layers) // 2 else math.sqrt(plan.body_rate)
+        rates |= {weight: rates.get(weight, rate) for weight in weights}  # a weight that two layers share: as in the first
     return rates | dict.fromkeys(head, 1.0)
 
 

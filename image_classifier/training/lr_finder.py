@@ -22,6 +22,7 @@ from ..data import Batch, Splits, batches
 from .augmenting import batch_augment
 from .compute import Compute, resolve_compute
 from .distributed import all_reduce_sum
+from .freezing import FineTuning, train_mode
 from .setup import check_settings, merge_hyperparameters, setup_training, visiting_order
 from .state import TrainState
 from .step import train_step
@@ -122,7 +123,7 @@ def _endless_batches(trial: TrainState) -> Iterator[Batch]:
 
 def _step_losses(trial: TrainState, steps: int) -> Iterator[float]:
     "Yield the loss of each step, until one is not finite."
-    trial.model.train()
+    train_mode(trial.model, trial.setup.plan)
     for batch in itertools.islice(_endless_batches(trial), steps):
         trial.running_totals.zero_()
         try:
@@ -144,6 +145,7 @@ def find_lr(model: nn.Module,  # not changed
             augment: AugmentConfig | Callable | Sequence | None = None,  # as for `fit`
             seed: int = 42,
             compute: Compute | None = None,  # None: resolved for this machine
+            plan: FineTuning | None = None,  # as for `fit`
             teacher: nn.Module | None = None,  # as for `fit`
             steps: int = 100,
             lowest: float = 1e-7,  # learning rate of the first step
@@ -159,7 +161,7 @@ def find_lr(model: nn.Module,  # not changed
     check_type(compute, (Compute, type(None)), "compute", "pass what resolve_compute returns")
     compute, ramp = compute or resolve_compute(precision=hyper.precision), Ramp(lowest, highest, steps)
     with compute.active(hyper.batch_size):
-        trial = setup_training(copy.deepcopy(model), splits, hyper, augment, seed, compute, teacher=teacher)
+        trial = setup_training(copy.deepcopy(model), splits, hyper, augment, seed, compute, plan, teacher)
         trial = replace(trial, schedule=ramp, ema=None)
         losses = _until_exploded(_step_losses(trial, steps), steps)
     if not losses:

@@ -129,9 +129,17 @@ class _Path:
         self.parameters = np.zeros((classes, self.held_out.shape[1] + 1))
         self.parameters[:, -1] = bias - bias.mean()
 
-    def fit(self, strength: float, tolerance: float = 1e-4) -> None:
+    def fit(self, strength: float, tolerance: Optional[float] = None) -> None:
         "Fit the classifier for this strength, starting from the last one."
+        if tolerance is None:  # the weaker the strength, the flatter is the loss around its minimum
+            tolerance = 1e-4 * min(1.0, strength ** 0.5)
         self.parameters = _minimize(self.parameters, self.rotated.coordinates, self.targets, self.shares, strength, tolerance)
+
+    def start_from(self, other: "_Path") -> None:
+        "Start the next fit from the classifier of another path."
+        weight, bias = other.linear()
+        scale = np.divide(1, self.rotated.scale, out=np.zeros_like(self.rotated.scale), where=self.rotated.scale > 0)
+        self.parameters = np.column_stack([(weight * scale) @ self.rotated.axes, bias + weight @ self.rotated.mean])
 
     def logits(self, coordinates: np.ndarray) -> np.ndarray:  # (M,K)
         "Return the logits of images with these coordinates."
@@ -159,6 +167,8 @@ def _training_folds(targets: np.ndarray,  # (N,)
     for rows in rows_of:
         if (fold[rows] == fold[rows[0]]).all():
             fold[rows] = -1
+    if units is not None:
+        fold[np.isin(units, units[fold < 0])] = -1  # a unit with images of several classes stays whole
     return fold
 
 # %% ../../nbs/training/84_probe.ipynb #307e7250
@@ -266,6 +276,22 @@ def _together(features: np.ndarray, targets: np.ndarray, valid_features: np.ndar
     return np.ascontiguousarray(images), labels, weights
 
 # %% ../../nbs/training/84_probe.ipynb #541cdb06
+_SEARCHED = 5000  # images, of which a share chooses the strength if there are more
+
+
+def _share(targets: np.ndarray,  # (N,)
+           most: int,
+          ) -> np.ndarray:  # (n,) in ascending order
+    "Return the rows of about `most` images with the same share of each class, at least one; all if there are no more."
+    if len(targets) <= most:
+        return np.arange(len(targets))
+    order, place = np.random.default_rng(0).permutation(len(targets)), np.empty(len(targets))
+    for target in np.unique(targets):
+        rows = order[targets[order] == target]
+        place[rows] = np.arange(len(rows)) / len(rows)
+    return np.flatnonzero(place < most / len(targets))
+
+
 _EXACT = 1e-7  # tolerance of the final fit
 _DEFAULT_STRENGTH, _FEWEST = 1.0, 10  # the strength if fewer than ten images are held out
 
@@ -291,8 +317,13 @@ def fit_probe(features: np.ndarray,  # (N,F) of the training images
                            len(classes)) for number in (0, *numbers)}
     main, strength, curve, held_out = paths[0], _DEFAULT_STRENGTH, [], np.empty((len(valid_targets), len(classes)))
     if enough:
-        curve, main.parameters, held_out = _search(paths, fold, labels, weights)
+        few = _share(targets, _SEARCHED)
+        if len(few) < len(targets):
+            paths = {0: _Path(features[few], targets[few], weights[few], valid_features, len(classes))}
+        curve, paths[0].parameters, held_out = _search(paths, fold, labels, weights)
         strength = curve[_choose(curve)].strength
+        if paths[0] is not main:
+            main.start_from(paths[0])
     main.fit(strength, _EXACT)
     valid_logits = main.logits(main.held_out)
     held_out[len(held_out) - len(valid_logits):] = valid_logits
@@ -372,6 +403,7 @@ def nearest_neighbors(features: np.ndarray,  # (N,F) of the training images
 
 # %% ../../nbs/training/84_probe.ipynb #e2d7a744
 NEIGHBORS = (1, 3, 5, 10, 20, 50)
+_COMPARED = 10_000  # training images
 
 
 def choose_neighbors(features: np.ndarray,  # (N,F) of the training images
@@ -382,6 +414,9 @@ def choose_neighbors(features: np.ndarray,  # (N,F) of the training images
     "Return the number of neighbors, and its accuracy on the validation images; 5 and None if there are none."
     if not len(valid_targets):
         return min(5, len(targets)), None
+    few = _share(targets, _COMPARED)
+    if len(few) < len(targets):
+        features, targets = features[few], targets[few]
     counts = [count for count in NEIGHBORS if count <= len(targets)]
     right = (_votes(features, targets, valid_features, counts) == valid_targets).mean(1)
     best = len(counts) - 1 - int(right[::-1].argmax())

@@ -141,15 +141,23 @@ class Schedule:
         h = self.hyperparameters
         if h.num_epochs == "auto":
             h = replace(h, num_epochs=self.epochs)
-        epochs, first = self.epochs, self.first_epochs * self.steps_per_epoch
-        if 0 < self.first_epochs < self.epochs:
-            step, epochs = (step, self.first_epochs) if step < first else (step - first, epochs - self.first_epochs)
+        epochs, first = self.epochs - self._first, self._first * self.steps_per_epoch
+        if step < first:
+            epochs, h = self._first, replace(h, swa_start=0.0)  # no average yet, so the rate falls to the end
+        else:
+            step -= first
         return lr_at_step(h, step, self.steps_per_epoch * epochs / h.num_epochs, history)
 
     @property
+    def _first(self) -> int:
+        "Return the epochs of the first phase; 0 if it is all of the training."
+        return self.first_epochs if self.first_epochs < self.epochs else 0
+
+    @property
     def swa_step(self) -> int:
-        "Return the first step whose weights `swa_start` averages."
-        return int(self.hyperparameters.swa_start * self.epochs * self.steps_per_epoch)
+        "Return the first step whose weights `swa_start` averages: after that fraction of the steps after a first phase."
+        fraction, steps = self.hyperparameters.swa_start, self.steps_per_epoch
+        return self._first * steps + int(fraction * (self.epochs - self._first) * steps)
 
     def image_size(self,
                    step: int,  # optimizer steps made before it
