@@ -736,6 +736,16 @@ def test_a_run_starts_from_a_file_and_notes_its_hash(tmp_path):
     sha256 = hashlib.sha256((tmp_path / "mine.safetensors").read_bytes()).hexdigest()
     assert json.loads((run.path / "environment.json").read_text())["initial_weights"] == sha256
     assert load_tensors(tmp_path / "mine.safetensors")
+    (tmp_path / "mine.safetensors").unlink()
+    assert train(compose([*frozen, *words]), run.path).reused
+    with pytest.raises(ArtifactError) as problem:  # more epochs
+        train(compose([f"resume={run.path}", "epochs=2"]))
+    assert f"no weights there ({tmp_path}/mine.safetensors). the run has begun with them: put the file back" in one_line(problem) and run.finished
+    (run.path / "metrics.json").unlink()
+    with pytest.raises(ArtifactError, match="no weights there.*put the file back"):  # an unfinished run
+        train(compose([*frozen, *words]), run.path)
+    with pytest.raises(ConfigError, match="the run folder holds another run: seed 42 there, 1 now"):  # the true reason only
+        train(compose([*frozen, *words, "seed=1"]), run.path)
 
 
 @needs_weights
