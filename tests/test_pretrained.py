@@ -614,6 +614,31 @@ def test_a_truncated_file_and_other_channels_are_refused(given, tmp_path):
         load_weights_file(given[0], path)
 
 
+def small_network(seed):
+    return build_model("simple_cnn", classes=4, channels=1, size=8, seed=seed)
+
+
+@pytest.mark.parametrize("name, change, message", [
+    ("0.weight", lambda one: (one * 100).to(torch.int8), "0.weight is int8 in the file, float32 here"),
+    ("17.bias", lambda one: one > 0, "17.bias is bool in the file, float32 here"),
+    ("1.running_var", lambda one: -one, "negative variances in 1.running_var")])
+def test_weights_that_are_no_weights_are_refused_by_name(tmp_path, name, change, message):
+    tensors, model = small_network(1).state_dict(), small_network(2)
+    save_tensors(tmp_path / "a.safetensors", {**tensors, name: change(tensors[name])})
+    before = copied(model)
+    with pytest.raises(ArtifactError) as problem:
+        load_weights_file(model, tmp_path / "a.safetensors")
+    assert message in one_line(problem) and "a.safetensors" in str(problem.value) and changed(model, before) == []
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_are_converted(tmp_path, kind):
+    trained, model = small_network(1), small_network(2)
+    save_tensors(tmp_path / "a.safetensors", {name: one.to(kind) if one.is_floating_point() else one for name, one in trained.state_dict().items()})
+    assert load_weights_file(model, tmp_path / "a.safetensors") == []
+    assert torch.equal(model[0].weight, trained[0].weight.to(kind).float())
+
+
 # Configuration and runs
 
 
@@ -735,6 +760,16 @@ def test_a_run_starts_from_a_file_and_notes_its_hash(tmp_path):
     sha256 = hashlib.sha256((tmp_path / "mine.safetensors").read_bytes()).hexdigest()
     assert json.loads((run.path / "environment.json").read_text())["initial_weights"] == sha256
     assert load_tensors(tmp_path / "mine.safetensors")
+    (tmp_path / "mine.safetensors").unlink()
+    assert train(compose([*frozen, *words]), run.path).reused
+    with pytest.raises(ArtifactError) as problem:  # more epochs
+        train(compose([f"resume={run.path}", "epochs=2"]))
+    assert f"no weights there ({tmp_path}/mine.safetensors). the run has begun with them: put the file back" in one_line(problem) and run.finished
+    (run.path / "metrics.json").unlink()
+    with pytest.raises(ArtifactError, match="no weights there.*put the file back"):  # an unfinished run
+        train(compose([*frozen, *words]), run.path)
+    with pytest.raises(ConfigError, match="the run folder holds another run: seed 42 there, 1 now"):  # the true reason only
+        train(compose([*frozen, *words, "seed=1"]), run.path)
 
 
 @needs_weights

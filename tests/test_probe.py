@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from image_classifier.cli import main
-from image_classifier.core import acquire_lock, ConfigError, DataError, ResourceError
+from image_classifier.core import acquire_lock, ArtifactError, ConfigError, DataError, ResourceError
 from image_classifier.data import cache_entries, Dataset, evict, FEATURES, Preprocess
 from image_classifier.metrics import cross_entropy_per_image
 from image_classifier.models import build_model, find_classifier
@@ -110,6 +110,18 @@ def test_other_weights_or_inputs_have_other_features(network, cache, computed):
     cache(images, precision=torch.bfloat16)
     next(iter(network.buffers())).add_(0.5)  # of a batch normalization
     assert not np.array_equal(cache(images, key=body_hash(network)), first) and len(computed) == 4
+
+
+@pytest.mark.parametrize("spoil", [lambda network: next(network.buffers()).fill_(float("nan")), lambda network: next(network.parameters()).data.fill_(3e38)])
+def test_features_that_are_not_finite_never_reach_the_cache(network, cache, tmp_path, spoil):
+    "NaN and overflow: the weights are to blame, not the images and not the cache."
+    spoil(network)
+    for _ in range(2):
+        with pytest.raises(ArtifactError) as problem, warnings.catch_warnings():
+            warnings.simplefilter("error")  # no word about damage in the cache
+            cache(random_images(10), key=body_hash(network))
+        assert "the weights of" in str(problem.value) and "give features that are not finite (model.weights). use others" in str(problem.value)
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_settings_without_tensors_belong_to_the_hash():

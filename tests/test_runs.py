@@ -22,6 +22,7 @@ from image_classifier.models import Architecture, build_model
 from image_classifier.runs import Run, git_commit, train
 from image_classifier.runs.initial_weights import adopt_preprocess, check_test_unseen, load_initial_weights
 from image_classifier.runs.run_folder import default_run_dir
+from image_classifier.runs.seen_images import count_seen_tests
 from image_classifier.training import Callback, snapshot
 
 
@@ -405,6 +406,28 @@ def test_weights_that_saw_the_test_images_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"\d+ of 3\d\d test images were used to train the initial weights.*allow=\[leaks\]"):
         train(compose(words), tmp_path / "run")
     assert train(compose([*words, "allow=[leaks]"]), tmp_path / "run").finished
+    checkpoint, splits = next((first.path / "checkpoints").glob("step_*")), load_data(compose(["data.split_seed=7"]).data)
+    for weights in (first.path / "classifier", first.path / "classifier" / "model.safetensors", checkpoint / "model.safetensors"):
+        with pytest.raises(DataError, match=r"\d+ of 3\d\d test images were used to train the initial weights"):
+            check_test_unseen(weights, splits)
+
+
+def test_a_teacher_of_another_size_that_saw_the_test_images_is_refused_and_the_unknown_is_said(pets, tmp_path):  # noqa: F811
+    "A photo has other pixels at 96 than at 32 px, so their hashes say nothing."
+    teacher = train(compose([f"data={pets}", "data.size=16", "model=simple_cnn", "epochs=1", "batch_size=8"]), tmp_path / "teacher")
+    words = [f"data={pets}", "model=simple_cnn", "data.size=8", "epochs=1"]
+    for key in ("hyperparameters.distill", "model.weights"):
+        with pytest.raises(DataError, match=r"[1-9]\d* of \d+ test images were used to train the (teacher|initial weights)"):
+            train(compose([*words, "data.split_seed=7", f"{key}={teacher.path}"]), tmp_path / "run")
+    same_split = load_data(compose(words).data)
+    check_test_unseen(teacher.path, same_split)  # silent: known to be new
+    shutil.copytree(pets, tmp_path / "moved")
+    shutil.copytree(teacher.path / "classifier", tmp_path / "copy")
+    moved = load_data(compose([f"data={tmp_path / 'moved'}", *words[1:]]).data)
+    for weights, splits, why in ((teacher.path, moved, "another size and come from another place"), (tmp_path / "copy", same_split, "no run's folder")):
+        with pytest.warns(UserWarning, match=f"unknown whether test images were used to train the teacher .*{why}"):
+            check_test_unseen(weights, splits, role="teacher")
+    assert count_seen_tests(Run(teacher.path), load_data(compose([*words[:1], "data.size=16"]).data)) == 0
 
 
 def test_a_run_is_not_reused_if_its_initial_weights_were_replaced(tmp_path):

@@ -114,11 +114,11 @@ def load_tensors(path: str | Path,  # a safetensors file
     return tensors
 
 # %% ../../nbs/core/70_tensors.ipynb #7d1a19c9
-def check_state_dict(own: dict[str, torch.Tensor],  # parameters and buffers of a network; only their shapes matter
+def check_state_dict(own: dict[str, torch.Tensor],  # parameters and buffers of a network; their values do not matter
                      tensors: dict[str, torch.Tensor],  # the content of a file
                      where: object = "",  # the file, for messages
                     ) -> None:
-    "Raise an `ArtifactError` if names or shapes of `tensors` differ from the network's."
+    "Raise an `ArtifactError` if names, shapes or kinds of numbers of `tensors` differ from the network's."
     missing, unexpected = [n for n in own if n not in tensors], [n for n in tensors if n not in own]
     if missing or unexpected:
         raise ArtifactError(f"weights of another architecture: missing {_first(missing)}; unexpected {_first(unexpected)}", where,
@@ -127,6 +127,12 @@ def check_state_dict(own: dict[str, torch.Tensor],  # parameters and buffers of 
         if tensor.shape != tensors[name].shape:
             raise ArtifactError(f"{quoted(name)} has shape {tuple(tensors[name].shape)} in the file, {tuple(tensor.shape)} here",
                                 where, "the number of classes, channels or the width differ")
+        if tensor.is_floating_point() and not tensors[name].is_floating_point():
+            kinds = [str(one.dtype).removeprefix("torch.") for one in (tensors[name], tensor)]
+            raise ArtifactError(f"{quoted(name)} is {kinds[0]} in the file, {kinds[1]} here", where,
+                                "export the weights as float32, before they are quantized")
+        if name.endswith("running_var") and (tensors[name] < 0).any():  # its square root would be NaN
+            raise ArtifactError(f"negative variances in {quoted(name)}", where, _COPY_AGAIN)
 
 # %% ../../nbs/core/70_tensors.ipynb #5cd248ae
 def _first(names: list[str], limit: int = 5) -> str:

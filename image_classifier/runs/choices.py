@@ -11,7 +11,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from ..config import Config, DEFAULT_WEIGHTS, flat, Hyperparameters, load_config, ModelConfig, with_recipe
+from ..config import Config, DEFAULT_WEIGHTS, differences, flat, Hyperparameters, load_config, ModelConfig
+from ..config import with_recipe
 from ..core import ArtifactError, choose_device, ConfigError, load_tensors, nearest, quoted, read_json
 from ..data import log, Splits, typical_side
 from ..models import Architecture, changed_tensors, packaged_weights, pretrained_weights
@@ -46,11 +47,15 @@ def choose_model(config: Config,
     return ModelConfig(name="resnet")
 
 
-def existing_weights(weights: str | Path) -> Path:
+def existing_weights(weights: str | Path,
+                     begun: bool = False,  # whether a run has begun with them
+                    ) -> Path:
     "Return the path of a file or folder with weights, or raise an `ArtifactError` if it is absent."
     if not Path(weights).exists():
         todo = f"name a .safetensors file, a run or a classifier, or {DEFAULT_WEIGHTS}"
-        if nearest(Path(weights).name, [DEFAULT_WEIGHTS]):
+        if begun:
+            todo = "the run has begun with them: put the file back, or choose another run folder"
+        elif nearest(Path(weights).name, [DEFAULT_WEIGHTS]):
             todo = f"did you mean {DEFAULT_WEIGHTS}? Otherwise {todo.partition(', or ')[0]}"
         raise ArtifactError("no weights there", weights, todo)
     return Path(weights)
@@ -118,6 +123,11 @@ def _chosen_before(config: Config,
     return replace(config, model=model)
 
 
+def _had_recipe(config: Config, stored: Config) -> bool:
+    "Return whether a stored run, whose weights may be gone, has the recipe of pretrained ones."
+    return len(differences(stored, with_recipe(config, "finetune"))) < len(differences(stored, config))
+
+
 def choose_settings(config: Config,
                     run_dir: str | Path | None = None,  # a run in it keeps its choices; None: in the folder named by `resume`
                     splits: Splits | None = None,  # the images, if they are loaded already
@@ -139,7 +149,8 @@ def choose_settings(config: Config,
         check_fine_tuning(config)
     if config.model.weights == DEFAULT_WEIGHTS and config.data.size == "auto" and not splits:
         config = replace(config, data=replace(config.data, size=_size(config, stored, side)))
-    if starts_pretrained(config):
+    gone = config.model.weights and config.model.weights != DEFAULT_WEIGHTS and not os.path.exists(config.model.weights)
+    if starts_pretrained(config) or gone and _had_recipe(config, stored):
         return with_recipe(config, "finetune")
     if not automatic or config.model.name != "speednet":
         return config

@@ -21,8 +21,7 @@ from ..inference import Classifier
 from ..models import adopt_normalization, changed_tensors, load_pretrained, load_weights_file, pretrained_weights
 from ..models import published_hash
 from .choices import existing_weights
-from .run_folder import Run
-from .seen_images import count_seen
+from .seen_images import count_seen_tests, run_around
 
 # %% ../../nbs/runs/23_initial_weights.ipynb #883e4eb1
 def _classifier_folder(weights: str | Path) -> Path | None:
@@ -97,15 +96,20 @@ def check_test_unseen(weights: str | Path,  # DEFAULT, a file, a run's folder or
                       allow: Collection[str] = (),  # "leaks": accept it
                       role: str = "initial weights",  # what the run uses them as
                      ) -> None:
-    "Raise a `DataError` if the weights are those of a run that was trained on test images."
-    path = None if weights == DEFAULT_WEIGHTS else _classifier_folder(weights)
-    if not path:
+    "Raise a `DataError` if the weights are those of a run that was trained on test images; warn if that is unknown."
+    if weights == DEFAULT_WEIGHTS or LEAKS in allow or not Path(weights).exists():
         return
-    run = Run(path.parent if path.name == "classifier" else path)
-    seen = count_seen(run, splits.test.images)
-    if seen and LEAKS not in allow:
+    run = run_around(weights)
+    if not run and not _classifier_folder(weights):
+        return
+    seen = count_seen_tests(run, splits) if run else None
+    if seen:
         raise DataError(f"{seen} of {len(splits.test)} test images were used to train the {role}", weights,
                         f"split the data as that run did, or allow it with allow=[{LEAKS}]")
+    if seen is None:
+        why = "its images have another size and come from another place" if run else "no run's folder is around it"
+        warnings.warn(f"unknown whether test images were used to train the {role} ({quoted(weights, 200)}): {why}. "
+                      "if they were, the test accuracy is too high", UserWarning)
 
 # %% ../../nbs/runs/23_initial_weights.ipynb #e617a8e6
 def weights_hash(model: ModelConfig,  # with weights

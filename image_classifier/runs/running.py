@@ -25,7 +25,8 @@ from ..data import Splits, check_reader, load_data, log, parse_extra
 from ..inference import Classifier, load_teacher
 from ..models import activation_bytes, Architecture, build_model, check_model, pretrained_weights
 from ..quality import check_splits
-from .choices import check_fine_tuning, choose_settings, describe_choice, starts_pretrained
+from .choices import check_fine_tuning, choose_settings, describe_choice, existing_weights
+from .choices import starts_pretrained
 from .initial_weights import adopt_preprocess, check_test_unseen, load_initial_weights
 from .run_checks import asks_for_more, check_existing_run, check_extension, check_run_dir
 from .run_files import run_arguments, stored_choice, write_results, write_setup
@@ -205,6 +206,9 @@ def _train_main(asked: Config, config: Config, run_dir: str | Path | None, resum
             if run.finished and not extended:
                 broadcast_text(arguments["compute"].distributed, f"finished {run.path}")
                 return Run(run.path, reused=True)
+            for weights in (config.model.weights, config.hyperparameters.distill):
+                if weights and weights != DEFAULT_WEIGHTS:
+                    existing_weights(weights, begun=True)
         if extended:
             check_extension(run, config)
             (run.path / "metrics.json").unlink()  # until it has its new results, the run is unfinished

@@ -34,6 +34,12 @@ def _batch_size(preprocess: Preprocess, device: torch.device) -> int:
     return min(256 if device.type == "cuda" else 32, max(4, most))
 
 
+def _network_name(model: nn.Module) -> str:
+    "Return the name of the architecture or of the class."
+    known = getattr(model, "architecture", None)  # of `build_model`
+    return known.name if isinstance(known, Architecture) else type(model).__name__
+
+
 @torch.no_grad()
 def compute_features(model: nn.Module,  # (B,C,S,S) -> (B,K), with a head that `find_classifier` finds
                      dataset: Dataset,
@@ -60,6 +66,9 @@ def compute_features(model: nn.Module,  # (B,C,S,S) -> (B,K), with a head that `
                     raise ConfigError("the classifier layer does not get one feature vector for each image", name,
                                       "choose another network")
                 features[start:start + size] = inputs[0].float().cpu().numpy()
+                if not np.isfinite(features[start:start + size]).all():
+                    raise ArtifactError(f"the weights of {_network_name(model)} give features that are not finite",
+                                        "model.weights", "use others: these are damaged, or of a training that diverged")
                 if progress:
                     progress(min(start + size, len(rows)), len(rows))
     finally:
@@ -192,10 +201,8 @@ def extract_features(model: nn.Module,  # (B,C,S,S) -> (B,K), with a head that `
     known = _read_entry(folder, layer.in_features)[0] if own_folder_kind(folder.parent) == "cache" else {}
     missing = len({digest.tobytes() for digest in digests} - known.keys())
     if missing:
-        known_as = getattr(model, "architecture", None)
-        name = known_as.name if isinstance(known_as, Architecture) else type(model).__name__
         size = (len(known) + missing) * (layer.in_features * 4 + 16) + (1 << 16)
-        with _writable_entry(folder, size, cache_limit, f"{name} at {preprocess.size} px") as writable:
+        with _writable_entry(folder, size, cache_limit, f"{_network_name(model)} at {preprocess.size} px") as writable:
             if writable:
                 known = _read_again(folder, layer.in_features)
             _fill(folder, writable, known, digests, compute, progress)
