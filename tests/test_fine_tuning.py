@@ -1,5 +1,6 @@
 "Fine-tuning: frozen layers stay as they are, an interrupted fine-tuning ends with the same weights, bad settings get one line."
 import random
+import warnings
 from dataclasses import replace
 from functools import cache
 
@@ -241,3 +242,14 @@ def test_a_learning_rate_is_searched_for_the_layers_that_the_fine_tuning_trains(
     with pytest.raises(DivergedError, match="first step"):
         find_lr_run(compose(["data=digits", "model=resnet18", "model.weights=DEFAULT", f"finetune={mode}", "batch_size=16"]), digits())
     assert seen == [(factors, {mode == "all"}, 2 if trained == "head" else len(list(network.parameters())))]
+def test_settings_that_a_kept_probe_does_not_use_are_named(tmp_path):
+    "With this learning rate an epoch of all layers changes nothing, so the probe is kept."
+    save_tensors(tmp_path / "a.safetensors", build_model("simple_cnn", classes=10, channels=1, size=8, seed=3).state_dict())
+    words = ["model=simple_cnn", f"model.weights={tmp_path / 'a.safetensors'}", "lr=1e-30", "epochs=1", "batch_size=16", "allow=[leaks]"]
+    with pytest.warns(UserWarning, match=r"^augment.mixup, hyperparameters.swa_start had no effect, because the linear probe is kept"):
+        run = train(compose([*words, "augment.mixup=0.2", "hyperparameters.swa_start=0.5"]), tmp_path / "run", splits=digits())
+    assert run.metrics["fine_tuning"]["kept"] == "probe"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train(compose(words), tmp_path / "plain", splits=digits())
+    assert not [one for one in caught if "had no effect" in str(one.message)]

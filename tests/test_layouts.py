@@ -45,6 +45,16 @@ def test_splits_are_known_by_their_usual_names(tmp_path, train, valid, test):
     assert splits.classes == ("cat", "dog") and [tops(part) for part in (splits.train, splits.valid, splits.test)] == [{train}, {valid}, {test}]
 
 
+def test_a_folder_of_one_class_is_said_to_have_one_class(tmp_path, caplog):
+    tree(tmp_path, "cat")
+    (tmp_path / "table.csv").write_text("file,label\ncat/0.png,cat\n")
+    with caplog.at_level("INFO"):
+        for config in (folder(tmp_path), DataConfig(name="csv", root=str(tmp_path / "table.csv"))):
+            with pytest.raises(DataError, match="one class|2 classes|two classes|at least"):
+                load_data(config)
+    assert [line.partition(" in ")[0] for line in caplog.messages if " in " in line] == ["1 class"] * 2
+
+
 @pytest.mark.parametrize("valid", ["val", "dev"])
 def test_valid_folder_without_test_folder_is_the_test_split(tmp_path, valid, caplog):
     tree(tmp_path, *(f"{part}/{name}" for part in ("train", valid) for name in ("cat", "dog")))

@@ -742,9 +742,11 @@ def test_a_network_without_published_weights_is_refused_before_the_data_is_read(
     assert "no pretrained weights are known for simple_cnn" in one_line(problem) and not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name, message", [("absent.safetensors", "no weights there"), ("mine.pth", "pickle files are never loaded")])
+@pytest.mark.parametrize("name, message", [("absent.safetensors", "no weights there"), ("mine.pth", "pickle files are never loaded"),
+                                           ("empty", "neither a classifier nor a run that has one")])
 def test_absent_weights_and_a_users_pickle_are_refused_by_a_run(tmp_path, name, message):
     pickled(tmp_path / "mine.pth")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(ImageClassifierError) as problem:
         train(compose(["epochs=1", f"model.weights={tmp_path / name}"]), tmp_path / "run")
     assert message in one_line(problem) and not (tmp_path / "run" / "metrics.json").exists()

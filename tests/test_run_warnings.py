@@ -33,8 +33,8 @@ def epochs(losses, train_accuracy=0.9, valid_accuracy=None, lr=None):
 GOOD, FALLING = part([[90, 10], [10, 90]]), epochs([0.8, 0.4, 0.3, 0.29, 0.31])
 
 
-def codes(history=FALLING, valid=GOOD, test=None, seen=0, n=200):
-    metrics = {"valid": valid, "test": test or valid, "data": {"train": 1000, "valid": n, "test": n, "test_seen": seen}}
+def codes(history=FALLING, valid=GOOD, test=None, seen=0, n=200, **more):
+    metrics = {"valid": valid, "test": test or valid, "data": {"train": 1000, "valid": n, "test": n, "test_seen": seen}, **more}
     return [warning["code"] for warning in result_warnings(metrics, history)]
 
 
@@ -48,6 +48,9 @@ PROVOKED = {
     "class_never_predicted": [
         dict(valid=part([[95, 5, 0], [5, 95, 0], [6, 4, 0]])), dict(valid=part([[0, 9], [0, 191]]), history=epochs([0.4, 0.3, 0.3]))],
     "class_not_tested": [dict(test=part([[90, 10, 0], [10, 90, 0], [0, 0, 0]]))],
+    "calibration_incomplete": [dict(valid=part([[100, 0], [0, 0]]), calibration={"temperature": None}),
+                               dict(valid=part([[90, 10, 0], [10, 90, 0], [0, 0, 0]]), calibration={"temperature": {"value": 1.2}})],
+    "no_threshold": [dict(abstention={"wanted": 0.99, "threshold": None})],
     "ended_early": [dict(history=epochs([1.5, 1.0, 0.6])), dict(history=epochs([0.6, 0.3], valid_accuracy=[0.7, 0.9])),
                     dict(history=epochs([1.5, 1.0, 0.6], lr=[0.2, 0.1, 0.1]))],
     "first_epoch_best": [dict(history=epochs([0.4, 0.9, 1.4])), dict(history=epochs([0.4, 9.0, 2.0, 0.7]))],
@@ -66,7 +69,7 @@ def test_every_warning_is_provoked():
 
 
 @pytest.mark.parametrize("case", [
-    dict(), dict(history=epochs([0.4])), dict(history=epochs([0.5, 0.3, 0.29])), dict(history=epochs([0.03, 0.02], valid_accuracy=[0.995, 0.996])),
+    dict(calibration={"temperature": {"value": 1.2}}, abstention={"wanted": 0.9, "threshold": 0.7}), dict(history=epochs([0.4])), dict(history=epochs([0.5, 0.3, 0.29])), dict(history=epochs([0.03, 0.02], valid_accuracy=[0.995, 0.996])),
     dict(history=epochs([0.024, 0.014], valid_accuracy=[0.979, 0.993]), n=145),  # two images more
     dict(history=epochs([1.5, 1.0, 0.6], lr=[0.2, 0.1, 0.01])),  # the schedule is at its end
     dict(history=epochs([0.3, 0.32, 0.4])), dict(seen=2), dict(seen=None), dict(valid=part([[4, 0], [0, 4]]), n=8),
@@ -100,7 +103,7 @@ def test_a_run_at_chance_says_so_in_shell_metrics_report_and_model_card(tmp_path
     lines = capsys.readouterr().out.splitlines()
     stored = json.loads((tmp_path / "run" / "metrics.json").read_text())["warnings"]
     assert "no_better_than_guessing" in [warning["code"] for warning in stored]
-    assert lines == [*(f"warning: {warning['message']}" for warning in stored), *lines[-2:]] and lines[-2].startswith("test accuracy")
+    assert lines == [*(f"warning: {warning['message']}" for warning in stored), *lines[-3:]] and lines[-2].startswith("test accuracy")
     card = (tmp_path / "run" / "classifier" / "README.md").read_text()
     assert "## Warnings" in card and "no better than guessing" in card
     assert Classifier.load(tmp_path / "run").metrics["warnings"] == stored

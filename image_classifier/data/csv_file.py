@@ -168,7 +168,8 @@ def read_csv_file(config: DataConfig,  # root, the names of the columns, cache_d
     names = sorted(set(table["label"]))
     position = {name: i for i, name in enumerate(names)}
     parts = [split_of(name) for name in table.get("split", ["train"] * len(files))]
-    layout = f"{len(names)} classes in {short_path(path)}, {describe_splits(set(table.get('split', ())), config)}"
+    noun = "class" if len(names) == 1 else "classes"
+    layout = f"{len(names)} {noun} in {short_path(path)}, {describe_splits(set(table.get('split', ())), config)}"
     return Source(tuple(names), [file.id for file in files], np.array([position[label] for label in table["label"]], np.int64),
                   valid_as_test(parts), files=files, groups=table.get("group"), where=str(path), layout=layout)
 

@@ -211,7 +211,7 @@ def read_image_folder(config: DataConfig,  # root, formats, class_level, cache_d
     names = _class_names(used, _empty_class_folders(listing, layout), root)
     position = {name: i for i, name in enumerate(names)}
     parts = [layout.splits[step[layout.split_level]] if layout.splits else "train" for step in steps]
-    place = short_path(os.path.join(config.root, *layout.wrapper))
+    place, noun = short_path(os.path.join(config.root, *layout.wrapper)), "class" if len(names) == 1 else "classes"
     return Source(tuple(map(_as_utf8, names)), [file.id for file in files], np.array([position[name] for name in used]),
                   valid_as_test(parts), files=files, where=str(Path(root, *layout.wrapper)),
-                  layout=f"{len(names)} classes in {place}, {describe_splits(layout.splits, config)}")
+                  layout=f"{len(names)} {noun} in {place}, {describe_splits(layout.splits, config)}")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..config import Config, DEFAULT_WEIGHTS, differences, flat, Hyperparameters, load_config, ModelConfig
 from ..config import with_recipe
-from ..core import ArtifactError, choose_device, ConfigError, load_tensors, nearest, quoted, read_json
+from ..core import ArtifactError, choose_device, ConfigError, load_tensors, MANIFEST, nearest, quoted, read_json
 from ..data import log, Splits, typical_side
 from ..models import Architecture, changed_tensors, packaged_weights, pretrained_weights
 from .run_folder import has_begun, resolve_run_dir
@@ -51,14 +51,17 @@ def existing_weights(weights: str | Path,
                      begun: bool = False,  # whether a run has begun with them
                     ) -> Path:
     "Return the path of a file or folder with weights, or raise an `ArtifactError` if it is absent."
-    if not Path(weights).exists():
-        todo = f"name a .safetensors file, a run or a classifier, or {DEFAULT_WEIGHTS}"
+    path, expected = Path(weights), f"name a .safetensors file, a run or a classifier, or {DEFAULT_WEIGHTS}"
+    if path.is_dir() and not any((path / name).exists() for name in ("classifier", "classifier.json", MANIFEST)):
+        raise ArtifactError("neither a classifier nor a run that has one", weights, expected)
+    if not path.exists():
+        todo = expected
         if begun:
             todo = "the run has begun with them: put the file back, or choose another run folder"
-        elif nearest(Path(weights).name, [DEFAULT_WEIGHTS]):
+        elif nearest(path.name, [DEFAULT_WEIGHTS]):
             todo = f"did you mean {DEFAULT_WEIGHTS}? Otherwise {todo.partition(', or ')[0]}"
         raise ArtifactError("no weights there", weights, todo)
-    return Path(weights)
+    return path
 
 
 def _model_of(weights: str) -> ModelConfig:

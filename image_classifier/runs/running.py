@@ -17,7 +17,8 @@ from typing import Optional
 
 from torch import nn
 
-from ..config import ALIASES, Config, DEFAULT_WEIGHTS, SECTIONS, Setting, check_config, convert, settings
+from ..config import ALIASES, Config, DEFAULT_WEIGHTS, SECTIONS, Setting, check_config, convert, flat, settings
+from ..config import with_recipe
 from ..core import ArtifactError, ConfigError, DivergedError, ResourceError, Stop, available_memory
 from ..core import check_type, choose_device, locked, own_folder_if_done, threads, writable_folder
 from ..core import check_own_folder, MARKER, remove_files, suggest_keywords
@@ -26,7 +27,7 @@ from ..inference import Classifier, load_teacher
 from ..models import activation_bytes, Architecture, build_model, check_model, pretrained_weights
 from ..quality import check_splits
 from .choices import check_fine_tuning, choose_settings, describe_choice, existing_weights
-from .choices import starts_pretrained
+from .choices import starts_pretrained, STEP_KEYS
 from .initial_weights import adopt_preprocess, check_test_unseen, load_initial_weights
 from .run_checks import asks_for_more, check_existing_run, check_extension, check_run_dir
 from .run_files import run_arguments, stored_choice, write_results, write_setup
@@ -261,6 +262,19 @@ def fit_or_fine_tune(config: Config,
                      cache_limit=config.data.cache_limit)
 
 # %% ../../nbs/runs/30_running.ipynb #dc3f4f0d
+_STEPS = tuple(dict.fromkeys((*STEP_KEYS, "hyperparameters.swa_start", "hyperparameters.ema_decay")))
+
+
+def _warn_of_unused(config: Config, about: dict | None) -> None:
+    "Warn of settings that only steps use, if a linear probe was kept, which has none."
+    if config.finetune != "auto" or (about or {}).get("kept") != "probe":
+        return
+    values, usual = flat(config), flat(with_recipe(Config(data=config.data), "finetune"))
+    if unused := [key for key in _STEPS if values[key] != usual[key]]:
+        warnings.warn(f"{', '.join(unused)} had no effect, because the linear probe is kept. to train with it, use "
+                      "finetune=gradual or all", UserWarning)
+
+
 def _train(config: Config, run: Run, splits: Splits, callbacks: Iterable[Callback], arguments: dict, choice: str,
            show_findings: bool) -> Run:
     "Train and write the results, in a folder and with data that were accepted."
@@ -285,6 +299,7 @@ def _train(config: Config, run: Run, splits: Splits, callbacks: Iterable[Callbac
         if isinstance(problem, KeyboardInterrupt):
             problem.run = run.path  # the command line prints how to resume
         raise
+    _warn_of_unused(config, trained.about)
     write_results(run.path, model, config, splits, trained, report, timer.seconds, choice)
     broadcast_text(distributed)
     return Run(run.path, resumed=timer.first_step)
