@@ -11,8 +11,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from ..config import Config, DEFAULT_WEIGHTS, differences, flat, Hyperparameters, load_config, ModelConfig
-from ..config import with_recipe
+from ..config import compose, Config, DEFAULT_WEIGHTS, differences, flat, Hyperparameters, list_presets
+from ..config import load_config, ModelConfig, with_recipe
 from ..core import ArtifactError, choose_device, ConfigError, load_tensors, MANIFEST, nearest, quoted, read_json
 from ..data import log, Splits, typical_side
 from ..models import Architecture, changed_tensors, packaged_weights, pretrained_weights
@@ -101,7 +101,8 @@ def check_fine_tuning(config: Config) -> None:
         what = f"finetune={config.finetune} needs pretrained weights, and {quoted(config.model.name)} starts without any"
         raise ConfigError(what, "finetune", _to_have_weights(config.model))
     if config.finetune == "probe":
-        values, accepted = flat(config), [flat(Config()), flat(with_recipe(Config(), "finetune"))]
+        plain = compose([f"data={config.data.name}"] if config.data.name in list_presets()["data"] else [])  # its own augmentation
+        values, accepted = flat(config), [flat(each) for each in (Config(), plain, with_recipe(plain, "finetune"))]
         changed = [key for key, value in values.items() if all(value != old[key] for old in accepted)]
         if unused := [key for key in changed if not key.startswith(PROBE_KEYS)]:
             raise ConfigError(f"no effect on a linear probe: {', '.join(unused)}", "finetune=probe",

@@ -27,7 +27,7 @@ from ..inference import Classifier, load_teacher
 from ..models import activation_bytes, Architecture, build_model, check_model, pretrained_weights
 from ..quality import check_splits
 from .choices import check_fine_tuning, choose_settings, describe_choice, existing_weights
-from .choices import starts_pretrained, STEP_KEYS
+from .choices import starts_pretrained
 from .initial_weights import adopt_preprocess, check_test_unseen, load_initial_weights
 from .run_checks import asks_for_more, check_existing_run, check_extension, check_run_dir
 from .run_files import run_arguments, stored_choice, write_results, write_setup
@@ -262,7 +262,8 @@ def fit_or_fine_tune(config: Config,
                      cache_limit=config.data.cache_limit)
 
 # %% ../../nbs/runs/30_running.ipynb #dc3f4f0d
-_STEPS = tuple(dict.fromkeys((*STEP_KEYS, "hyperparameters.swa_start", "hyperparameters.ema_decay")))
+_TECHNIQUES = ("hyperparameters.focal_gamma", "hyperparameters.balanced_sampling", "hyperparameters.label_smoothing",
+               "hyperparameters.distill", "hyperparameters.swa_start", "hyperparameters.ema_decay", "augment.mixup", "augment.cutmix")
 
 
 def _warn_of_unused(config: Config, about: dict | None) -> None:
@@ -270,7 +271,7 @@ def _warn_of_unused(config: Config, about: dict | None) -> None:
     if config.finetune != "auto" or (about or {}).get("kept") != "probe":
         return
     values, usual = flat(config), flat(with_recipe(Config(data=config.data), "finetune"))
-    if unused := [key for key in _STEPS if values[key] != usual[key]]:
+    if unused := [key for key in _TECHNIQUES if values[key] != usual[key]]:
         warnings.warn(f"{', '.join(unused)} had no effect, because the linear probe is kept. to train with it, use "
                       "finetune=gradual or all", UserWarning)
 
