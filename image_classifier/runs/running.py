@@ -263,7 +263,8 @@ def fit_or_fine_tune(config: Config,
 
 # %% ../../nbs/runs/30_running.ipynb #dc3f4f0d
 _TECHNIQUES = ("hyperparameters.focal_gamma", "hyperparameters.balanced_sampling", "hyperparameters.label_smoothing",
-               "hyperparameters.distill", "hyperparameters.swa_start", "hyperparameters.ema_decay", "augment.mixup", "augment.cutmix")
+               "hyperparameters.distill", "hyperparameters.swa_start", "hyperparameters.ema_decay", "augment.mixup",
+               "augment.cutmix")
 
 
 def _warn_of_unused(config: Config, about: dict | None) -> None:
