@@ -58,9 +58,7 @@ def describe_model(metrics: Mapping,  # the content of metrics.json
                   ) -> str:
     "Return the network, the size of its inputs and what was kept of a fine-tuning."
     model, tuned = metrics["model"], metrics.get("fine_tuning")
-    parts = [quoted(model["name"])]
-    if "size" in model:  # not in older files
-        parts.append(f"inputs of {model['size']} px")
+    parts = [quoted(model["name"]), f"inputs of {model['size']} px"]
     if tuned:
         kept = f" kept {'the linear probe' if tuned['kept'] == 'probe' else tuned['kept']}" if tuned["mode"] == "auto" else ""
         parts.append(f"pretrained, finetune={tuned['mode']}{kept}")

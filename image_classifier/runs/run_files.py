@@ -128,16 +128,14 @@ def run_metrics(config: Config,
                 test: Evaluation,
                 report: DataReport,  # result of the data check
                 seconds: float,  # from building the model to the last validation
-                fine_tuning: dict | None = None,  # `about` of a `FineTuned`
                 choice: str = "",  # what `model=auto` has chosen, and why
-                calibration: dict | None = None,  # from `describe_calibration`
-                abstention: dict | None = None,  # from `describe_abstention`
+                **parts: dict | None,  # fine_tuning, calibration, abstention: what is known of them, None if nothing
                ) -> dict:
     "Return the content of metrics.json."
     batch_size = shrink_batch_size(config.hyperparameters, len(splits.train)).batch_size
     images = epoch_images(len(splits.train), batch_size)
     steps = math.ceil(images / batch_size)  # in a full epoch; the last epoch may be shorter
-    visited = len(splits.train) if (fine_tuning or {}).get("kept") == "probe" else history[-1].step * images / steps
+    visited = len(splits.train) if (parts.get("fine_tuning") or {}).get("kept") == "probe" else history[-1].step * images / steps
     leaked = leaked_test_images(report, splits.test.ids) if config.check_near_duplicates else None
     metrics = {
         "format": 1,
@@ -145,8 +143,7 @@ def run_metrics(config: Config,
                  "train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test), "test_seen": leaked},
         "model": {"name": config.model.name, "parameters": count_parameters(model), "pretrained": weights_source(config.model),
                   "size": splits.preprocess.size, **({"choice": choice} if choice else {})},
-        **({"fine_tuning": fine_tuning} if fine_tuning else {}), **({"calibration": calibration} if calibration else {}),
-        **({"abstention": abstention} if abstention else {}),
+        **{name: part for name, part in parts.items() if part},
         "epochs": len(history), "best_epoch": history.best.epoch, "valid": valid.metrics, "test": test.metrics,
         "time": {"train_seconds": seconds, "images_per_second": visited / seconds}}
     return metrics | {"warnings": mirror_warning(config, splits) + result_warnings(metrics, history)}
@@ -219,8 +216,8 @@ def write_results(run_dir: Path,
         save_predictions(run_dir / "predictions" / f"{name}.safetensors", evaluation)
     calibration = describe_calibration(fitted, valid, test) if config.calibrate else None
     abstention = describe_abstention(config.target_accuracy, valid, test) if config.target_accuracy else None
-    metrics = run_metrics(config, history, model, splits, valid, test, report, seconds, trained.about, choice,
-                          calibration, abstention)
+    metrics = run_metrics(config, history, model, splits, valid, test, report, seconds, choice,
+                          fine_tuning=trained.about, calibration=calibration, abstention=abstention)
     threshold = abstention and abstention["threshold"]
     Classifier(model, preprocess, splits.train.classes, metrics, temperature, tta, threshold).save(run_dir / "classifier")
     write_figures(run_dir, history, test)

@@ -19,9 +19,9 @@ from torch import nn
 
 from ..config import ALIASES, Config, DEFAULT_WEIGHTS, SECTIONS, Setting, check_config, convert, flat, settings
 from ..config import with_recipe
-from ..core import ArtifactError, ConfigError, DivergedError, ResourceError, Stop, available_memory
-from ..core import check_type, choose_device, locked, own_folder_if_done, threads, writable_folder
-from ..core import check_own_folder, MARKER, remove_files, suggest_keywords
+from ..core import ArtifactError, ConfigError, DivergedError, MARKER, ResourceError, Stop, available_memory
+from ..core import check_own_folder, check_type, choose_device, locked, own_folder_if_done, remove_files
+from ..core import suggest_keywords, threads, writable_folder
 from ..data import Splits, check_reader, load_data, log, parse_extra
 from ..inference import Classifier, load_teacher
 from ..models import activation_bytes, Architecture, build_model, check_model, pretrained_weights
@@ -34,10 +34,10 @@ from .run_files import run_arguments, stored_choice, write_results, write_setup
 from .run_folder import Run, default_run_dir, has_begun, resolve_run_dir
 from .run_warnings import mirror_warning
 from .seen_images import IMAGES_FILE
-from ..training import Callback, TimeEstimate, augment_source, broadcast_text, check_callbacks, check_optimizer
-from ..training import epochs_within, estimate, estimate_fine_tuning, find_lr, fine_tune, FineTuned, fit
-from ..training import LRFinder, peer_failure, prepare_fine_tuning
-from ..training import check_mixing, parse_class_weights, split_augment, training_arguments
+from ..training import Callback, FineTuned, LRFinder, TimeEstimate, augment_source, broadcast_text, check_callbacks
+from ..training import check_mixing, check_optimizer, epochs_within, estimate, estimate_fine_tuning, find_lr
+from ..training import fine_tune, fit, parse_class_weights, peer_failure, prepare_fine_tuning, split_augment
+from ..training import training_arguments
 
 # %% ../../nbs/runs/30_running.ipynb #0058c4d6
 def check_run_config(config: Config) -> Config:
