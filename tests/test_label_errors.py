@@ -325,3 +325,18 @@ def test_name_with_a_line_break_is_one_row_that_a_decision_finds_again(id, tmp_p
     table.write_text(table.read_text().replace(',""', ',"keep"'))
     assert len(decided := read_corrections(table)) == 2
     assert save_review(tmp_path, *pair_of((id, "b")), decided=decided) == [] and len(read_corrections(table)) == 2
+
+
+@pytest.mark.parametrize("classes, sharp", [(10, 0.15), (10, 0.3), (3, 0.5)])
+def test_most_listed_labels_are_wrong_even_if_the_networks_are_often_wrong(classes, sharp):
+    "Networks that know how unsure they are; one label in ten is flipped."
+    rng, hits, listed = np.random.default_rng(0), 0, 0
+    for _ in range(5):
+        beliefs = rng.dirichlet(np.full(classes, sharp), 3000)
+        truth = (beliefs.cumsum(1) > rng.random((3000, 1))).argmax(1)
+        flip = rng.random(3000) < 0.1
+        labels = np.where(flip, (truth + rng.integers(1, classes, 3000)) % classes, truth)
+        with pytest.warns(UserWarning, match=r"labels in doubt the first \d+ are listed"):
+            errors = likely_label_errors(beliefs, labels)
+        hits, listed = hits + flip[errors.indices].sum(), listed + len(errors)
+    assert hits / listed >= 0.51 and listed > 100
