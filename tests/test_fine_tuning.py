@@ -14,7 +14,7 @@ from image_classifier.config import Hyperparameters, compose
 from image_classifier.core import ArtifactError, ConfigError, DivergedError, MARKER, save_tensors, Stop
 from image_classifier.data import load_data
 from image_classifier.models import build_model, find_classifier, packaged_weights
-from image_classifier.runs import choices, choose_settings, describe_model, find_lr_run, results_table, running, train
+from image_classifier.runs import check_run_config, choices, choose_settings, describe_model, find_lr_run, results_table, running, train
 from image_classifier.runs.choices import describe_choice
 from image_classifier.training import fine_tuning, loop, lr_finder
 from image_classifier.training import body_hash, Checkpoints, estimate_fine_tuning, FineTuning, fine_tune, fit
@@ -137,6 +137,15 @@ def test_a_network_without_a_linear_head_trains_all_of_its_layers(mode, caplog):
     for other in ("probe", "head", "gradual"):
         with pytest.raises(ConfigError, match="linear layer"):
             fine_tune(network, small, other, hyper)
+
+
+@pytest.mark.parametrize("words", [["data=folder"], ["data=csv"], ["data=cifar10"]])
+def test_a_probe_is_accepted_for_every_kind_of_data(words, tmp_path):
+    "Presets of data without a root of its own are compared with, too."
+    words = [*words, f"data.root={tmp_path}", "model=resnet18", "model.weights=DEFAULT", "finetune=probe"]
+    assert check_run_config(compose(words)).finetune == "probe"
+    with pytest.raises(ConfigError, match="no effect on a linear probe: hyperparameters.learning_rate"):
+        check_run_config(compose([*words, "lr=0.7"]))
 
 
 @pytest.mark.parametrize("words, line", [

@@ -37,11 +37,12 @@ def learning_curve_command(overrides: tuple[str, ...], file: str | None, out: st
     \b
     Examples:
       ic learning-curve data=./photos finetune=probe model.weights=DEFAULT         seconds: features are computed once
-      ic learning-curve data=cifar10 hyperparameters=fast --out runs/curve         with all shares about two trainings
+      ic learning-curve data=cifar10 hyperparameters=fast --out runs/curve         five trainings of equal length
       ic learning-curve data=cifar10 --shares 0.02,0.05,0.1,0.25 --repeats 3       from a quarter of the images
 
-    All runs have the same test images. Their error is fitted by a power law, with a band for test images and runs. With the
-    same --out, an interrupted learning curve is continued."""
+    All runs have the same test images and as many steps as the largest share: choose enough epochs, or more images will seem
+    useless. The error is fitted by a power law, with a band for test images and runs. With the same --out, an interrupted
+    learning curve is continued."""
     numbers, config = parse_shares(shares), compose_overrides(overrides, file)
     from image_classifier.runs import train_learning_curve, write_learning_curve
     from image_classifier.training import init_distributed, make_progress

@@ -101,7 +101,7 @@ def check_fine_tuning(config: Config) -> None:
         what = f"finetune={config.finetune} needs pretrained weights, and {quoted(config.model.name)} starts without any"
         raise ConfigError(what, "finetune", _to_have_weights(config.model))
     if config.finetune == "probe":
-        plain = compose([f"data={config.data.name}"] if config.data.name in list_presets()["data"] else [])
+        plain = compose([f"data={config.data.name}", "data.root=."] if config.data.name in list_presets()["data"] else [])
         values, accepted = flat(config), [flat(each) for each in (Config(), plain, with_recipe(plain, "finetune"))]
         changed = [key for key, value in values.items() if all(value != old[key] for old in accepted)]
         if unused := [key for key in changed if not key.startswith(PROBE_KEYS)]:
