@@ -225,6 +225,18 @@ def test_thumbnails_among_photos_do_not_make_them_small_images(tmp_path, monkeyp
     assert choose_settings(asked).model.name == "simple_cnn"
 
 
+@pytest.mark.skipif(not packaged_weights(), reason="the extra pretrained is not installed")
+@pytest.mark.parametrize("size", ["auto", 96])
+def test_photos_that_are_loaded_with_the_chosen_size_are_trained_on_as_a_report_does(tmp_path, size):
+    for number in range(24):
+        save(tmp_path / "photos" / "ab"[number % 2] / f"{number}.png", picture(number, 140))
+    asked = compose([f"data={tmp_path / 'photos'}", f"data.cache_dir={tmp_path / 'cache'}", f"data.size={size}", "finetune=probe", "device=cpu"])
+    config = choose_settings(asked)
+    run = train(asked, tmp_path / "run", splits=load_data(config.data))
+    assert run.config == config and config.data.size == (128 if size == "auto" else size) == run.metrics["model"]["size"]
+    assert train(asked, tmp_path / "run", splits=load_data(config.data)).reused
+
+
 def test_another_dropout_rate_has_the_same_features():
     for name in ("resnet18", "simple_cnn"):
         keys = {body_hash(build_model(name, classes=10, channels=1, size=32, dropout=dropout, seed=1)) for dropout in (0.0, 0.2, 0.5)}

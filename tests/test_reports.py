@@ -391,7 +391,7 @@ def test_a_class_name_cannot_leave_the_alternative_text_of_a_figure(tmp_path):
     shown = nbformat.v4.new_output("display_data", {"image/png": base64.b64encode(data).decode()}, metadata={"image/png": metadata})
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("f", outputs=[shown])]), tmp_path / "a.ipynb")
     page = to_html(tmp_path / "a.ipynb", tmp_path / "a.html").read_text()
-    assert "<script" not in page and "predicted as b, 2 times" in page
+    assert "<script" not in page and "predicted as b (2)" in page
 
 
 def test_a_report_hides_nothing_of_its_log_and_breaks_no_word_inside(report):

@@ -26,9 +26,9 @@ _STYLES = [("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", "
 def plot_curves(histories: Mapping[str, Sequence[Any]],  # for each name one or more histories: .epoch, .valid_loss, ...
                ) -> Figure:
     "Return validation loss and accuracy by epoch, one color for each name."
-    ends = [f"{quoted(name, 40)} {max(row.valid_accuracy for row in several[0]):.4f}"
-            for name, several in histories.items() if several[0]]
-    figure = Figure(6.6, 2.7, alt=f"Validation loss and accuracy by epoch; highest accuracy: {', '.join(ends)}")
+    rows = {name: [row.valid_accuracy for history in several for row in history] for name, several in histories.items()}
+    told = [f"{quoted(name, 40)} {max(values):.4f}" for name, values in rows.items() if values]
+    figure = Figure(6.6, 2.7, alt=f"Validation loss and accuracy by epoch; highest accuracy: {', '.join(told) or 'none'}")
     for axes, measure in zip(figure.subplots(1, 2), ("loss", "accuracy")):
         for number, (name, several) in enumerate(histories.items()):
             color, style = _STYLES[number % len(_STYLES)]

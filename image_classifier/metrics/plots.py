@@ -52,13 +52,13 @@ def _describe_confusion(confusion: np.ndarray,  # (K,K) counts
                         title: str,  # above the matrix
                        ) -> str:
     "Return a confusion matrix in a sentence."
-    mistakes = confusion * (1 - np.eye(len(confusion), dtype=confusion.dtype))
+    mistakes = confusion - np.diag(confusion.diagonal())
     text = f"Confusion matrix of {len(classes)} classes: {title}"
     if not mistakes.any():
         return text
     row, column = np.unravel_index(mistakes.argmax(), mistakes.shape)
     true, other = (quoted(classes[i], 40) for i in (row, column))
-    return f"{text}; the most frequent mistake is {true} predicted as {other}, {mistakes[row, column]:,} times"
+    return f"{text}; the most frequent mistake is {true} predicted as {other} ({mistakes[row, column]:,})"
 
 
 @plot_style()

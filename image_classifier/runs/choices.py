@@ -151,7 +151,9 @@ def choose_settings(config: Config,
         side = splits.preprocess.size if splits else typical_side(config.data, config.allow)
         config = replace(config, model=choose_model(config, side))
         check_fine_tuning(config)
-    if config.model.weights == DEFAULT_WEIGHTS and config.data.size == "auto" and not splits:
+    if config.data.size == "auto" and splits and splits.config:
+        config = replace(config, data=replace(config.data, size=splits.config.size))
+    elif config.model.weights == DEFAULT_WEIGHTS and config.data.size == "auto":
         config = replace(config, data=replace(config.data, size=_size(config, stored, side)))
     gone = config.model.weights and config.model.weights != DEFAULT_WEIGHTS and not os.path.exists(config.model.weights)
     if starts_pretrained(config) or gone and _had_recipe(config, stored):

@@ -27,7 +27,7 @@ def describe_classes(metrics: Mapping,  # the content of metrics.json
     "Return the accuracy of always answering the most frequent class, and the class that is recognized worst."
     found = {name: row for name, row in metrics["test"]["per_class"].items() if row["support"]}
     if not found:
-        return ""
+        return "There are no test images."
     common = max(found, key=lambda name: found[name]["support"])
     worst = min(found, key=lambda name: found[name]["recall"]["high"])
     share, row = found[common]["support"] / sum(row["support"] for row in found.values()), found[worst]
