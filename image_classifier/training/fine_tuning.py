@@ -210,7 +210,7 @@ def _fine_tune_probe(model: nn.Module, splits: Splits, mode: str, max_minutes: f
         trial = TrialCallback(cross_entropy_per_image(probe.valid_logits, valid_targets))
         arguments["callbacks"] = [*arguments["callbacks"], trial]
         try:
-            history = fit(model, splits, plan=FineTuning(head, 1, BODY_RATE), **arguments)
+            history = fit(model, splits, plan=FineTuning(head, first_epochs=1, body_rate=BODY_RATE), **arguments)
         except DivergedError as problem:
             if trial.gain and trial.gain.is_real:
                 raise
