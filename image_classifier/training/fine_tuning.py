@@ -178,11 +178,20 @@ def fine_tune(model: nn.Module,  # from `build_model`, with pretrained weights; 
     return FineTuned(history, {"mode": mode})
 
 # %% ../../nbs/training/86_fine_tuning.ipynb #415f53d0
-def _fine_tune_probe(model: nn.Module, splits: Splits, mode: str, max_minutes: float,
-                     cache: tuple[str | None, int], arguments: dict) -> FineTuned:
-    "Fit the probe, train all layers if the mode says so, and return how that went."
-    began, compute, hyper, initial = time.perf_counter(), arguments["compute"], arguments["hyperparameters"], snapshot(model)
-    head, targets, valid_targets = find_classifier(model), splits.train.targets, splits.valid.targets
+class _Probed(NamedTuple):
+    "A fitted probe, and what is needed to fit it again."
+    probe: Probe
+    data: tuple[np.ndarray, ...]  # features and targets of the training images, then of the validation images
+    weights: Sequence[float] | None  # of the classes
+    valid_logits: np.ndarray  # (N,K) of validation images, with test-time augmentation
+    about: dict  # for metrics.json
+    seconds: float
+
+
+def _probe_network(model: nn.Module, splits: Splits, mode: str, cache: tuple[str | None, int], arguments: dict) -> _Probed:
+    "Fit a probe to the features, and set the head of the network to it."
+    began, compute, hyper = time.perf_counter(), arguments["compute"], arguments["hyperparameters"]
+    targets, valid_targets = splits.train.targets, splits.valid.targets
     with compute.active(hyper.batch_size):
         model.to(compute.device, memory_format=torch.channels_last)
         features, valid_features = _features(model, splits, compute, cache)
@@ -201,31 +210,47 @@ def _fine_tune_probe(model: nn.Module, splits: Splits, mode: str, max_minutes: f
              "probe_valid_accuracy": hits[0].as_dict(), "neighbors": neighbors, "neighbors_valid_accuracy": hits[1].as_dict()}
     log.info(f"linear probe on {features.shape[1]:,} features, {seconds:.1f} seconds: validation accuracy {hits[0]}; "
              f"{neighbors} nearest neighbors: {hits[1]}")
-    left, saved = max_minutes - seconds / 60, arguments.get("checkpoints")
+    return _Probed(probe, (features, targets, valid_features, valid_targets), weights, valid_logits, about, seconds)
+
+
+def _try_all_layers(model: nn.Module, splits: Splits, found: _Probed, arguments: dict) -> History | None:
+    "Train all layers, unless the first epoch of it does not lower the validation loss; then return None."
+    trial = TrialCallback(cross_entropy_per_image(found.probe.valid_logits, splits.valid.targets))
+    arguments = arguments | {"callbacks": [*arguments["callbacks"], trial]}
+    history, plan = None, FineTuning(find_classifier(model), first_epochs=1, body_rate=BODY_RATE)
+    try:
+        history = fit(model, splits, plan=plan, **arguments)
+    except DivergedError as problem:
+        if trial.gain and trial.gain.is_real:
+            raise
+        log.info(f"the training of all layers diverged, so the probe is kept: {problem.what}")
+    if not trial.gain:
+        return None
+    found.about["gain"] = trial.gain._asdict()
+    change = f"{'lowers' if trial.gain.mean > 0 else 'raises'} the validation loss by {abs(trial.gain.mean):.4f}"
+    outcome = "training goes on" if trial.gain.is_real else "the probe is kept"
+    log.info(f"an epoch of all layers {change}, with a standard error of {trial.gain.standard_error:.4f}: {outcome}")
+    return history if trial.gain.is_real else None
+
+
+def _fine_tune_probe(model: nn.Module, splits: Splits, mode: str, max_minutes: float,
+                     cache: tuple[str | None, int], arguments: dict) -> FineTuned:
+    "Fit the probe, train all layers if the mode says so, and return how that went."
+    initial, found = snapshot(model), _probe_network(model, splits, mode, cache, arguments)
+    left, saved = max_minutes - found.seconds / 60, arguments.get("checkpoints")
     if mode != "probe" and (not max_minutes or left > 0 or (saved and saved.latest())):
         arguments["max_minutes"] = max(left, 0.01) if max_minutes else 0.0
         if mode == "gradual":
-            history = fit(model, splits, plan=FineTuning(head, body_rate=BODY_RATE), **arguments)
-            return FineTuned(history, about | {"kept": "all layers"})
-        trial = TrialCallback(cross_entropy_per_image(probe.valid_logits, valid_targets))
-        arguments["callbacks"] = [*arguments["callbacks"], trial]
-        try:
-            history = fit(model, splits, plan=FineTuning(head, first_epochs=1, body_rate=BODY_RATE), **arguments)
-        except DivergedError as problem:
-            if trial.gain and trial.gain.is_real:
-                raise
-            log.info(f"the training of all layers diverged, so the probe is kept: {problem.what}")
-        if trial.gain:
-            about["gain"] = trial.gain._asdict()
-            change = f"{'lowers' if trial.gain.mean > 0 else 'raises'} the validation loss by {abs(trial.gain.mean):.4f}"
-            outcome = "training goes on" if trial.gain.is_real else "the probe is kept"
-            log.info(f"an epoch of all layers {change}, with a standard error of {trial.gain.standard_error:.4f}: {outcome}")
-        if trial.gain and trial.gain.is_real:
-            return FineTuned(history, about | {"kept": "all layers"})
+            history = fit(model, splits, plan=FineTuning(find_classifier(model), body_rate=BODY_RATE), **arguments)
+        else:
+            history = _try_all_layers(model, splits, found, arguments)
+        if history is not None:
+            return FineTuned(history, found.about | {"kept": "all layers"})
         load_state(model, initial)
-    set_head(model, refit(probe, features, targets, valid_features, valid_targets, weights))
+    set_head(model, refit(found.probe, *found.data, found.weights))
     model.eval()
-    return FineTuned(History([_probe_result(probe, seconds)]), about | {"fitted_images": len(targets) + n}, valid_logits)
+    history, fitted = History([_probe_result(found.probe, found.seconds)]), len(splits.train) + len(splits.valid)
+    return FineTuned(history, found.about | {"fitted_images": fitted}, found.valid_logits)
 
 # %% ../../nbs/training/86_fine_tuning.ipynb #d76db6ae
 _TIMED, _FITTED = 64, 2000  # images whose features are timed; images that a classifier is fitted to
