@@ -129,7 +129,7 @@ def test_one_bad_image_does_not_cost_the_answers_for_the_others(ic, home, first,
     one_line(err, "3 of 4 images could not be read", "text.png", "empty file", "no such file")
     answer = json.loads(out)
     assert [one["image"] for one in answer["predictions"]] == [str(home / "zero.png")]
-    assert set(answer["predictions"][0]) == {"image", "predicted_class", "confidence", "all_probabilities"}
+    assert set(answer["predictions"][0]) == {"image", "predicted_class", "confidence", "all_probabilities", "out_of_distribution"}
     assert [Path(one["image"]).name for one in answer["errors"]] == ["text.png", "empty.png", "gone.png"]
 
 
@@ -207,7 +207,7 @@ def test_predict_names_several_classes_and_writes_a_table(ic, home, first, tmp_p
     assert code == 3
     one_line(err, "1 of 2 images could not be read")
     rows = list(csv.DictReader(table.read_text().splitlines()))
-    assert list(rows[0]) == ["image", "class", "probability", "class_2", "probability_2", "class_3", "probability_3", "error"]
+    assert list(rows[0]) == ["image", "class", "probability", "class_2", "probability_2", "class_3", "probability_3", "out_of_distribution", "error"]
     assert out.splitlines()[0].split(": ")[1] == ", ".join(
         f"{rows[0][name]} {float(rows[0][share]):.4f}" for name, share in (("class", "probability"), ("class_2", "probability_2"), ("class_3", "probability_3")))
     assert (rows[1]["image"], rows[1]["class"], rows[1]["error"]) == (str(tmp_path / "bad.png"), "", "not an image")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ALWAYS_SHOWN', 'headline', 'report_headline', 'describe_fine_tuning', 'describe_model', 'results_table',
-           'calibration_table', 'abstention_table', 'config_table', 'files_table']
+           'calibration_table', 'abstention_table', 'ood_note', 'config_table', 'files_table']
 
 # %% ../../nbs/runs/50_report_tables.ipynb #b3f7cf61
 import html
@@ -112,6 +112,19 @@ def abstention_table(metrics: Mapping,  # the content of metrics.json
     return (html_table([f"confidence of {found['threshold']:.4f} or more", "validation", "test"], rows)
             + f"<p>Chosen on the validation images for an accuracy of {found['wanted']:g}. "
               "What is below should go to a person.</p>")
+
+# %% ../../nbs/runs/50_report_tables.ipynb #1cfdacd1
+def ood_note(metrics: Mapping,  # the content of metrics.json
+            ) -> str:
+    "Return a paragraph about the out-of-distribution score, empty for a run from before there was one."
+    found = metrics.get("ood")
+    if not found:
+        return ""
+    if found["threshold"] is None:
+        return f"<p>There is no out-of-distribution score: {html.escape(escaped(found['reason']))}.</p>"
+    share = format_interval(found["test"])
+    return ("<p>The classifier marks images that are unlike the training images. The threshold lets "
+            f"{1 - found['expected']:.0%} of the validation images pass; of the test images, a share of {share} is marked.</p>")
 
 # %% ../../nbs/runs/50_report_tables.ipynb #9f3e396a
 ALWAYS_SHOWN = (
