@@ -14,7 +14,7 @@ from image_classifier.config import Hyperparameters, compose
 from image_classifier.core import ArtifactError, ConfigError, DivergedError, MARKER, save_tensors, Stop
 from image_classifier.data import load_data
 from image_classifier.models import build_model, find_classifier, packaged_weights
-from image_classifier.runs import choices, choose_settings, describe_model, find_lr_run, results_table, running, train
+from image_classifier.runs import check_run_config, choices, choose_settings, describe_model, find_lr_run, results_table, running, train
 from image_classifier.runs.choices import describe_choice
 from image_classifier.training import fine_tuning, loop, lr_finder
 from image_classifier.training import body_hash, Checkpoints, estimate_fine_tuning, FineTuning, fine_tune, fit
@@ -139,6 +139,15 @@ def test_a_network_without_a_linear_head_trains_all_of_its_layers(mode, caplog):
             fine_tune(network, small, other, hyper)
 
 
+@pytest.mark.parametrize("words", [["data=folder"], ["data=csv"], ["data=cifar10"]])
+def test_a_probe_is_accepted_for_every_kind_of_data(words, tmp_path):
+    "Presets of data without a root of its own are compared with, too."
+    words = [*words, f"data.root={tmp_path}", "model=resnet18", "model.weights=DEFAULT", "finetune=probe"]
+    assert check_run_config(compose(words)).finetune == "probe"
+    with pytest.raises(ConfigError, match="no effect on a linear probe: hyperparameters.learning_rate"):
+        check_run_config(compose([*words, "lr=0.7"]))
+
+
 @pytest.mark.parametrize("words, line", [
     (["model=resnet", "finetune=probe"], "finetune=probe needs pretrained weights"),
     (["model=resnet", "finetune=gradual"], r"use model=\w+ model.weights=DEFAULT"),
@@ -214,6 +223,18 @@ def test_thumbnails_among_photos_do_not_make_them_small_images(tmp_path, monkeyp
     for number in range(3):
         (tmp_path / "pets" / "ab"[number % 2] / f"{number}.png").unlink()
     assert choose_settings(asked).model.name == "simple_cnn"
+
+
+@pytest.mark.skipif(not packaged_weights(), reason="the extra pretrained is not installed")
+@pytest.mark.parametrize("size", ["auto", 96])
+def test_photos_that_are_loaded_with_the_chosen_size_are_trained_on_as_a_report_does(tmp_path, size):
+    for number in range(24):
+        save(tmp_path / "photos" / "ab"[number % 2] / f"{number}.png", picture(number, 140))
+    asked = compose([f"data={tmp_path / 'photos'}", f"data.cache_dir={tmp_path / 'cache'}", f"data.size={size}", "finetune=probe", "device=cpu"])
+    config = choose_settings(asked)
+    run = train(asked, tmp_path / "run", splits=load_data(config.data))
+    assert run.config == config and config.data.size == (128 if size == "auto" else size) == run.metrics["model"]["size"]
+    assert train(asked, tmp_path / "run", splits=load_data(config.data)).reused
 
 
 def test_another_dropout_rate_has_the_same_features():

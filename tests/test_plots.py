@@ -15,7 +15,7 @@ AWKWARD = ["$5 or $10", "a\nb", "\x1b[31mred", "\u65e5\u672c", "$", "", "x" * 30
 def rendered(figure):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        png = figure._repr_png_()
+        png, _ = figure._repr_png_()
     assert png.startswith(b"\x89PNG")
     return png
 

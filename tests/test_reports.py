@@ -1,4 +1,5 @@
 """Reports: what is refused before a kernel starts, what a failing cell leaves, and that a page is self-contained."""
+import base64
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import subprocess
 import sys
 
 import nbformat
+import numpy as np
 import pytest
 from folders import picture, save
 from literate import ROOT, skips_execution
@@ -15,6 +17,7 @@ from image_classifier.cli import main
 from image_classifier.config import compose, load_config
 from image_classifier.core import ConfigError, DataError, html_table, ImageClassifierError, own_folder, ResourceError
 from image_classifier.data import load_data
+from image_classifier.metrics import plot_confusion
 from image_classifier.runs import check_parameters, choose_settings, inspect_report, report_config, run_report, to_html
 
 PAPERMILL = [sys.executable, "-m", "papermill"]
@@ -230,7 +233,7 @@ def test_the_page_needs_no_network_and_cannot_run_code(report):
     assert "default-src 'none'" in page and "<script" not in page
     assert not re.search(r"""(src|href)\s*=\s*["']?\s*(https?:|//)|@import|url\(""", page)
     assert page.count("data:image/png;base64,") >= 7 and "No description has been provided" not in page
-    assert "skip_exec" not in page and "<details>" in page
+    assert "skip_exec" not in page and '<details class="code">' in page
     titles = re.findall(r"<h2[^>]*>(.*?)</h2>", page)
     assert titles[0] == "Result" and "Training" in titles
 
@@ -337,7 +340,7 @@ def test_a_template_in_the_working_folder_is_not_used(tmp_path, monkeypatch):
 
 def visible(page):
     "The text of a page without its folded code."
-    return re.sub(r"<details>.*?</details>", "", page.split("<body>")[1], flags=re.S)
+    return re.sub(r'<details class="code">.*?</details>', "", page.split("<body>")[1], flags=re.S)
 
 
 def test_the_headline_comes_first_and_is_the_title(report):
@@ -347,13 +350,55 @@ def test_the_headline_comes_first_and_is_the_title(report):
     text = visible(page)
     assert text.index("simple_cnn on digits: test accuracy") < text.index("<h2")
     assert text.index("simple_cnn on digits") < text.index("<table")
+    assert re.search(r"most frequent class \(\w+\) would reach 0\.1\d\d\. Weakest class: \w+, recall [\d.]+ \[.*?\] of \d+ images", text)
+    assert text.index("Weakest class") < text.index('<nav class="contents"') < text.index("<h2")
+
+
+def test_every_section_is_in_the_table_of_contents_and_what_few_need_is_folded(report):
+    page = (report / "report.html").read_text()
+    links = dict(re.findall(r'<li class="h[23]"><a href="#([^"]+)">(.*?)</a>', page))
+    headings = dict(re.findall(r'<h[23][^>]* id="([^"]+)"[^>]*>(.*?)</h', page))
+    assert links == headings and len(links) > 10
+    assert sorted(re.findall(r'<details class="section">\s*<summary><h[23] id="[^"]+">(.*?)</h', page)) == [
+        "Configuration", "Coverage", "Estimated time", "Files", "Images"]
+    assert page.count("<details") == page.count("</details>")
+
+
+def test_every_figure_tells_what_it_shows(report):
+    alts = re.findall(r'<img[^>]*?alt="([^"]*)"', (report / "report.html").read_text(), re.S)
+    assert len(alts) >= 7 and all(len(alt) > 20 for alt in alts)
+    assert any(re.match(r"Confusion matrix of 10 classes: 359 images, \d+ correct; the most frequent mistake is", alt) for alt in alts)
+
+
+def test_a_folded_section_with_a_warning_or_an_error_is_open(notebook, tmp_path):
+    def cell(text):
+        return nbformat.v4.new_markdown_cell(text, metadata={"tags": ["folded"]})
+    def stderr(text):
+        return nbformat.v4.new_code_cell("f()", outputs=[nbformat.v4.new_output("stream", name="stderr", text=text)])
+    mark = nbformat.v4.new_output("display_data", {"text/html": '<p class="a relevant">x</p>'})
+    error = nbformat.v4.new_output("error", ename="E", evalue="x", traceback=["x"])
+    cells = [cell("## Quiet"), stderr("timing\n"), cell("## Warned"), stderr("timing\nWarning: dark\n"), cell("## Marked"),
+             nbformat.v4.new_code_cell("g()", outputs=[mark]), cell("## <b>Broken</b>"), nbformat.v4.new_code_cell("h()", outputs=[error])]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
+    page = to_html(tmp_path / "a.ipynb", tmp_path / "a.html").read_text()
+    opened = re.findall(r'<details class="section"( open)?(?:="")?>', page)
+    assert opened == ["", " open", " open", " open"] and "<b>Broken" not in page and page.count("</details>") == page.count("<details")
+
+
+def test_a_class_name_cannot_leave_the_alternative_text_of_a_figure(tmp_path):
+    figure = plot_confusion(np.array([[1, 2], [0, 1]]), ['"><script>alert(1)</script>', "b"])
+    data, metadata = figure._repr_png_()
+    shown = nbformat.v4.new_output("display_data", {"image/png": base64.b64encode(data).decode()}, metadata={"image/png": metadata})
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("f", outputs=[shown])]), tmp_path / "a.ipynb")
+    page = to_html(tmp_path / "a.ipynb", tmp_path / "a.html").read_text()
+    assert "<script" not in page and "predicted as b (2)" in page
 
 
 def test_a_report_hides_nothing_of_its_log_and_breaks_no_word_inside(report):
     page = (report / "report.html").read_text()
     style = page.split("<style>")[1].split("</style>")[0]
     heights = [rule for rule in re.findall(r"([^{}]+)\{[^{}]*max-height: \d", style)]
-    assert [rule.strip() for rule in heights] == ["details pre"], "only folded code scrolls"
+    assert [rule.strip() for rule in heights] == ["details.code pre"], "only folded code scrolls"
     assert "anywhere" not in re.search(r"th, td \{[^}]*overflow-wrap[^}]*\}", style)[0]
     assert "hyperparameters.<wbr>learning_<wbr>rate" in page and "td:first-child wbr { display: none; }" in style  # on a wide page
     assert ":has(+ div .output_png) > summary { margin-bottom: 0; }" in style, "a wide figure covers the link to its code"

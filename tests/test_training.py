@@ -228,14 +228,14 @@ class Slow(Callback):
         self.plans.append(state.schedule.epochs)
 
 
-def budgeted(monkeypatch, first_guess, seconds, minutes=1.0, epochs="auto", folder=None, callbacks=(), **more):
+def budgeted(monkeypatch, first_guess, seconds, minutes=1.0, epochs="auto", folder=None, every=0, callbacks=(), **more):
     "Train under a time budget with a clock of our own; the first estimate is `first_guess` seconds an epoch of three steps."
     guess = TimeEstimate(3, 1, first_guess / 3, 0.0, 8, 0)
     monkeypatch.setattr("image_classifier.training.loop.time_training", lambda *args, **options: guess)
     slow = Slow(monkeypatch, seconds)
     hyper = Hyperparameters(num_epochs=epochs, batch_size=32, scheduler_type="cosine", min_lr=0.0)
     history = fit(network(), digits(), hyper, device="cpu", max_minutes=minutes, callbacks=[*callbacks, slow], early_stopping_patience=0,
-                  checkpoints=Checkpoints(folder) if folder else None, **more)
+                  checkpoints=Checkpoints(folder, steps=every) if folder else None, **more)
     return history, slow
 
 
@@ -247,14 +247,21 @@ def test_a_budget_is_used_although_the_first_estimate_was_far_too_slow(monkeypat
 
 def test_a_budget_is_kept_although_the_first_estimate_was_far_too_fast(monkeypatch):
     history, slow = budgeted(monkeypatch, first_guess=1.0, seconds=lambda epoch: 3.0)
-    assert len(history) == 6 and slow.plans[0] == 6 and slow.now == 54.0 and history[-1].lr < 0.2 * history[0].lr
+    assert slow.plans[0] == 19 / 3 and slow.now == 57.0 and history[-1].lr < 0.2 * history[0].lr
+    assert len(history) == 7 and history[-1].step == 19  # six epochs of three steps, and one step
+
+
+def test_a_budget_of_a_few_long_epochs_is_used_up(monkeypatch):
+    history, slow = budgeted(monkeypatch, first_guess=30.0, seconds=lambda epoch: 10.0)  # 30 seconds an epoch, 57 seconds
+    assert [result.step for result in history] == [3, 5] and slow.now == 50.0 and history[-1].lr < 0.2 * history[0].lr
+    assert all(0 <= result.train_accuracy <= 1 for result in history)
 
 
 def test_a_machine_that_becomes_slower_or_faster_changes_the_plan(monkeypatch):
     history, slow = budgeted(monkeypatch, first_guess=3.0, seconds=lambda epoch: 1.0 if epoch < 4 else 3.0)
     assert slow.plans[0] == 19 and 8 <= len(history) <= 9 and 50 < slow.now <= 60
     history, slow = budgeted(monkeypatch, first_guess=9.0, seconds=lambda epoch: 3.0 if epoch < 2 else 0.5)
-    assert slow.plans[0] == 6 and 20 < len(history) and 50 < slow.now <= 60
+    assert slow.plans[0] == 19 / 3 and 20 < len(history) and 50 < slow.now <= 60
 
 
 def test_configured_epochs_still_limit_a_budget(monkeypatch):
@@ -272,11 +279,32 @@ def test_a_resumed_training_continues_with_the_plan_it_had(monkeypatch, tmp_path
     with pytest.raises(RuntimeError):
         budgeted(monkeypatch, 40.0, lambda epoch: 3.0, folder=tmp_path, callbacks=[record, At(kill, step=5)])
     saved = Checkpoints(tmp_path).latest()
-    assert (saved.step, saved.state["epochs"]) == (3, 6)
+    assert (saved.step, saved.state["epochs"]) == (3, 19 / 3)
     again = Steps()
     again.on_step_end = lambda state: rates.__setitem__(("again", state.step), state.lr)
     budgeted(monkeypatch, 1.0, lambda epoch: 3.0, folder=tmp_path, callbacks=[again])
     assert [rates["again", step] for step in (4, 5)] == [rates[step] for step in (4, 5)]
+
+
+@pytest.mark.parametrize("step", [4, 5])
+def test_a_training_killed_in_the_last_part_of_an_epoch_ends_as_if_it_had_not_been(monkeypatch, tmp_path, step):
+    def kill(state):
+        raise RuntimeError("killed")
+    whole = budgeted(monkeypatch, 30.0, lambda epoch: 10.0)[0]
+    with pytest.raises(RuntimeError):
+        budgeted(monkeypatch, 30.0, lambda epoch: 10.0, folder=tmp_path, every=1, callbacks=[At(kill, step=step)])
+    resumed = budgeted(monkeypatch, 30.0, lambda epoch: 10.0, folder=tmp_path)[0]
+    ended = budgeted(monkeypatch, 30.0, lambda epoch: 10.0, folder=tmp_path)[0]
+    for history in (resumed, ended):
+        assert [(row.step, row.lr, row.train_loss, row.valid_loss) for row in history] == [
+            (row.step, row.lr, row.train_loss, row.valid_loss) for row in whole]
+
+
+def test_a_training_that_ended_within_an_epoch_goes_on_with_more_epochs(monkeypatch, tmp_path):
+    first = budgeted(monkeypatch, 30.0, lambda epoch: 10.0, epochs=4, folder=tmp_path, every=1)[0]
+    assert [row.step for row in first] == [3, 5]
+    more = budgeted(monkeypatch, 30.0, lambda epoch: 10.0, minutes=0, epochs=5, folder=tmp_path)[0]
+    assert [row.step for row in more] == [3, 5, 9, 12, 15]
 
 
 def test_auto_epochs_need_a_budget():

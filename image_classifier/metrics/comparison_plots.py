@@ -24,7 +24,9 @@ _STYLES = [("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", "
 def plot_curves(histories: Mapping[str, Sequence[Any]],  # for each name one or more histories: .epoch, .valid_loss, ...
                ) -> Figure:
     "Return validation loss and accuracy by epoch, one color for each name."
-    figure = Figure(6.6, 2.7)
+    rows = {name: [row.valid_accuracy for history in several for row in history] for name, several in histories.items()}
+    told = [f"{quoted(name, 40)} {max(values):.4f}" for name, values in rows.items() if values]
+    figure = Figure(6.6, 2.7, alt=f"Validation loss and accuracy by epoch; highest accuracy: {', '.join(told) or 'none'}")
     for axes, measure in zip(figure.subplots(1, 2), ("loss", "accuracy")):
         for number, (name, several) in enumerate(histories.items()):
             color, style = _STYLES[number % len(_STYLES)]
@@ -44,7 +46,8 @@ def plot_differences(pairs: Mapping[str, Mapping[str, Difference]],  # by the na
                     ) -> Figure:
     "Return the differences to the first run with their 95 % intervals, one color for each other run."
     names = [name for name in MEASURES if name != "loss"]
-    figure = Figure(6, 1.1 + 0.3 * len(names))
+    told = [f"accuracy of {quoted(label, 40)} {found['accuracy'].difference.value:+.4f}" for label, found in pairs.items()]
+    figure = Figure(6, 1.1 + 0.3 * len(names), alt=f"Differences to the first run with 95 % intervals: {', '.join(told)}")
     axes = figure.add_subplot()
     axes.axvline(0, color=NEUTRAL, linestyle=":")
     for number, (label, found) in enumerate(pairs.items()):

@@ -52,8 +52,10 @@ class Figure(matplotlib.figure.Figure):
                  width: float,  # inches
                  height: float,  # inches
                  dpi: int = 100,  # pixels per inch
+                 alt: str = "",  # what it shows, for readers who cannot see it; empty: a page takes the heading above it
                 ):
         super().__init__(figsize=(width, height), dpi=dpi, layout="constrained")
+        self.alt = alt
 
     @plot_style()
     def savefig(self, *args: Any, **kwargs: Any) -> None:
@@ -62,17 +64,17 @@ class Figure(matplotlib.figure.Figure):
             warnings.filterwarnings("ignore", "Glyph .* missing from font")
             super().savefig(*args, **kwargs)
 
-    def _repr_png_(self) -> bytes:
+    def _repr_png_(self) -> tuple[bytes, dict]:
         buffer = io.BytesIO()
         self.savefig(buffer, format="png", dpi=self.dpi)
-        return shrink_image(buffer.getvalue())
+        return shrink_image(buffer.getvalue()), {"alt": self.alt} if self.alt else {}
 
 # %% ../../nbs/metrics/80_figures.ipynb #357228c3
 @plot_style()
 def plot_message(text: str,  # one line
                 ) -> Figure:
     "Return a figure that contains only a line of text."
-    figure = Figure(4, 0.8)
+    figure = Figure(4, 0.8, alt=quoted(text, 200))
     figure.text(0.5, 0.5, quoted(text, 200), ha="center", va="center", color="#444444")
     return figure
 
@@ -114,7 +116,9 @@ def plot_images(images: np.ndarray,  # (N,C,H,W) uint8
     columns = min(max(columns, 1), len(images))
     rows = math.ceil(len(images) / columns)
     cell_width = min(max(1.0, 0.076 * max(map(len, titles), default=0), 0.06 * max(map(len, names), default=0)), 2.5)  # inches
-    figure = Figure(columns * cell_width, rows * (1 + 0.25 * bool(titles) + 0.2 * bool(names)))
+    shown = ", ".join(title for title in titles if title) or "without titles"
+    figure = Figure(columns * cell_width, rows * (1 + 0.25 * bool(titles) + 0.2 * bool(names)),
+                    alt=quoted(f"{len(images)} image{'s' * (len(images) > 1)}: {shown}", 400))
     for i, image in enumerate(images):
         axes = figure.add_subplot(rows, columns, i + 1)
         axes.imshow(image[0] if len(image) == 1 else image.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)

@@ -47,17 +47,32 @@ def _write_cells(axes: Axes,
         axes.text(column, row, label, ha="center", va="center", color=color, fontsize=9 if len(cells) <= 10 else 7)
 
 # %% ../../nbs/metrics/90_plots.ipynb #4cca8882
+def _describe_confusion(confusion: np.ndarray,  # (K,K) counts
+                        classes: Sequence[str],  # K names
+                        title: str,  # above the matrix
+                       ) -> str:
+    "Return a confusion matrix in a sentence."
+    mistakes = confusion - np.diag(confusion.diagonal())
+    text = f"Confusion matrix of {len(classes)} classes: {title}"
+    if not mistakes.any():
+        return text
+    row, column = np.unravel_index(mistakes.argmax(), mistakes.shape)
+    true, other = (quoted(classes[i], 40) for i in (row, column))
+    return f"{text}; the most frequent mistake is {true} predicted as {other} ({mistakes[row, column]:,})"
+
+
 @plot_style()
 def _draw_confusion(cells: np.ndarray,  # (K,K) counts, or fractions of a class
                     classes: Sequence[str],  # K names
                     title: str,  # above the matrix
                     unit: str,  # label of the color bar
+                    alt: str,  # the matrix in a sentence
                    ) -> Figure:
     "Return the matrix as an image with class names and a color bar."
     k, step = len(classes), math.ceil(len(classes) / 100)
     labels, fontsize = [quoted(name, 18) for name in classes[::step]], 8 if k <= 30 else 6.5
     width, height, vertical = _size_confusion(k, step, 0.0085 * fontsize * max(map(len, labels), default=0))
-    figure = Figure(width, height)
+    figure = Figure(width, height, alt=alt)
     axes = figure.add_subplot()
     image = axes.imshow(cells, cmap="Blues", norm=PowerNorm(0.5, 0, max(cells.max(initial=0), 1)), interpolation="nearest")
     axes.set_xticks(range(0, k, step), labels, rotation=90 if vertical else 0, fontsize=fontsize, parse_math=False)
@@ -80,10 +95,11 @@ def plot_confusion(confusion: np.ndarray,  # (K,K) counts, rows are targets
     if confusion.ndim != 2 or confusion.shape != (len(classes), len(classes)):
         raise DataError(f"a confusion matrix of shape {confusion.shape} for {len(classes)} classes")
     title = f"{confusion.sum():,} images, {np.trace(confusion):,} correct"
+    alt = _describe_confusion(confusion, classes, title)
     if normalize:
         fractions = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-        return _draw_confusion(fractions, classes, title, "fraction of the class")
-    return _draw_confusion(confusion, classes, title, "images")
+        return _draw_confusion(fractions, classes, title, "fraction of the class", alt)
+    return _draw_confusion(confusion, classes, title, "images", alt)
 
 # %% ../../nbs/metrics/90_plots.ipynb #47125381
 def find_best_epoch(history: Sequence[Any],  # results with .epoch and .valid_loss
@@ -98,7 +114,9 @@ def plot_history(history: Sequence[Any],  # results with .epoch and .train_ and 
     "Return loss and accuracy of training and validation by epoch, with the best epoch marked."
     if not len(history):
         return plot_message("no epochs trained")
-    figure, best = Figure(6.6, 2.5), find_best_epoch(history)
+    best = find_best_epoch(history)
+    figure = Figure(6.6, 2.5, alt=f"Training and validation over {len(history)} epochs; epoch {best.epoch} is the best: "
+                                  f"validation loss {best.valid_loss:.4f}, accuracy {best.valid_accuracy:.4f}")
     epochs = [result.epoch for result in history]
     for axes, measure in zip(figure.subplots(1, 2), ("loss", "accuracy")):
         for split, color in (("train", TRAIN), ("valid", VALID)):
@@ -117,7 +135,8 @@ def plot_lr_finder(finder: Any,  # with .rates, .losses, .smoothed and .suggesti
     rates, smoothed, best = list(finder.rates), list(finder.smoothed), finder.suggestion
     if not rates:
         return plot_message("no steps made")
-    figure = Figure(5, 2.4)
+    found = "no suggestion" if best is None else f"the suggestion is {best:.2g}"
+    figure = Figure(5, 2.4, alt=f"Loss by learning rate, {rates[0]:.2g} to {rates[-1]:.2g}; {found}")
     axes = figure.add_subplot()
     axes.plot(rates, finder.losses, color=NEUTRAL, linewidth=0.8, label="loss of a batch")
     axes.plot(rates, smoothed, color=TRAIN, label="average")
@@ -140,14 +159,15 @@ def plot_reliability(probabilities: np.ndarray,  # (N,K), each row adds up to 1
     table = reliability(probabilities, targets, units=units)
     if not len(table.count):
         return plot_message("no images")
-    figure = Figure(3.8, 4.4)
+    error = f"calibration error {format_ece(calibration_error(probabilities, targets, units=units).as_dict())}"
+    bins = f"{len(table.count)} bins of {table.count.sum():,} images"
+    figure = Figure(3.8, 4.4, alt=f"Accuracy against confidence in {bins}; {error}")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color=NEUTRAL, linestyle="--", linewidth=1, label="calibrated")
     reach = np.maximum([table.accuracy - table.low, table.high - table.accuracy], 0)
     upper.errorbar(table.confidence, table.accuracy, reach, color=TRAIN, fmt="o", capsize=2, linewidth=1,
                    label=f"accuracy, 95 %, {len(table.count)} bins")
-    upper.set(ylabel="accuracy", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02),
-              title=f"calibration error {format_ece(calibration_error(probabilities, targets, units=units).as_dict())}")
+    upper.set(ylabel="accuracy", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title=error)
     figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=2)  # never over the error bars
     lower.hist(np.asarray(probabilities).max(1), bins=np.linspace(0, 1, 26), color=TRAIN)
     lower.set(xlabel="confidence", ylabel="images")
@@ -166,16 +186,18 @@ def plot_coverage(probabilities: np.ndarray,  # (N,K), each row adds up to 1
         return plot_message("no images")
     n, correct = len(targets), probabilities.argmax(1) == targets
     effect = 1.0 if units is None or len(np.unique(units)) == n else design_effect(correct, units)
-    figure = Figure(4, 2.4)
-    axes = figure.add_subplot()
     accuracy, low, high = wilson(right, count).value, *wilson(right / effect, count / effect)[1:]
+    half = np.argmax(count >= n / 2)
+    figure = Figure(4, 2.4, alt=f"Accuracy of the most confident predictions: {accuracy[half]:.3f} of the first "
+                                f"{count[half] / n:.0%}, {accuracy[-1]:.3f} of all {n:,} images")
+    axes = figure.add_subplot()
     axes.fill_between(count / n, low, high, color=TRAIN, alpha=0.2, linewidth=0)
     axes.plot(count / n, accuracy, color=TRAIN, marker="o" if len(count) == 1 else None)
     if threshold is not None:
         axes.axvline((probabilities.max(1) >= threshold).mean(), color=VALID, linestyle=":", label=f"confidence {threshold:.4f}")
         axes.legend()
     bottom = max(0, 2 * accuracy[-1] - 1 - 0.05)  # the overall accuracy in the middle of the axis
-    axes.set(xlabel="coverage: share of the images", ylabel="accuracy", xlim=(0, 1.02), ylim=(bottom, 1.02))
+    axes.set(xlabel="coverage: share of the images", ylabel="accuracy", xlim=(0, 1), ylim=(bottom, 1.02))
     return figure
 
 # %% ../../nbs/metrics/90_plots.ipynb #8b6fef0c

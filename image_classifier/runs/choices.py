@@ -101,7 +101,7 @@ def check_fine_tuning(config: Config) -> None:
         what = f"finetune={config.finetune} needs pretrained weights, and {quoted(config.model.name)} starts without any"
         raise ConfigError(what, "finetune", _to_have_weights(config.model))
     if config.finetune == "probe":
-        plain = compose([f"data={config.data.name}"] if config.data.name in list_presets()["data"] else [])
+        plain = compose([f"data={config.data.name}", "data.root=."] if config.data.name in list_presets()["data"] else [])
         values, accepted = flat(config), [flat(each) for each in (Config(), plain, with_recipe(plain, "finetune"))]
         changed = [key for key, value in values.items() if all(value != old[key] for old in accepted)]
         if unused := [key for key in changed if not key.startswith(PROBE_KEYS)]:
@@ -151,7 +151,9 @@ def choose_settings(config: Config,
         side = splits.preprocess.size if splits else typical_side(config.data, config.allow)
         config = replace(config, model=choose_model(config, side))
         check_fine_tuning(config)
-    if config.model.weights == DEFAULT_WEIGHTS and config.data.size == "auto" and not splits:
+    if config.data.size == "auto" and splits and splits.config:
+        config = replace(config, data=replace(config.data, size=splits.config.size))
+    elif config.model.weights == DEFAULT_WEIGHTS and config.data.size == "auto":
         config = replace(config, data=replace(config.data, size=_size(config, stored, side)))
     gone = config.model.weights and config.model.weights != DEFAULT_WEIGHTS and not os.path.exists(config.model.weights)
     if starts_pretrained(config) or gone and _had_recipe(config, stored):

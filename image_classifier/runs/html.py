@@ -42,25 +42,38 @@ th, td { padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top; bo
 th, td { overflow-wrap: break-word; } th { font-weight: 600; color: #57606a; }
 pre, code { font: .84rem/1.45 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 pre { background: #f6f8fa; border-radius: 6px; padding: .7rem .9rem; margin: .4rem 0; overflow: auto; }
-details pre { max-height: 20rem; }
+details.code pre { max-height: 20rem; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; } .stderr pre { background: #fff8e1; } .error pre { background: #ffebe9; }
-details > summary { cursor: pointer; color: #8c959f; font-size: .75rem; list-style: none; text-align: right; user-select: none; }
-details:not([open]):not(:last-child) > summary { margin-bottom: -1.3rem; }
-details > summary::-webkit-details-marker { display: none; }
+summary { cursor: pointer; }
+.code > summary { color: #6e7781; font-size: .75rem; list-style: none; text-align: right; user-select: none; }
+.code:not([open]):not(:last-child) > summary { margin-bottom: -1.3rem; }
+.code > summary::-webkit-details-marker { display: none; }
+.section > summary { margin-top: 1.6rem; } .section > summary :is(h2, h3) { display: inline; border: none; }
+.section:has(> summary h2) { border-bottom: 1px solid #d8dee4; padding-bottom: .4rem; }
+.contents { columns: 13rem; font-size: .92rem; margin: 1.2rem 0; } .contents ul { list-style: none; margin: 0; padding: 0; }
+.contents li { break-inside: avoid; } .contents .h3 { padding-left: 1.1rem; }
 .failed { border: 2px solid #cf222e; background: #ffebe9; border-radius: 6px; padding: .8rem 1rem; margin: 0 0 1.5rem; }
-.failed { max-width: none; } footer { margin-top: 3rem; color: #8c959f; font-size: .8rem; }
-details:not([open]):has(+ div .output_png) > summary { margin-bottom: 0; }
+.failed { max-width: none; } footer { margin-top: 3rem; color: #6e7781; font-size: .8rem; }
+.code:not([open]):has(+ div .output_png) > summary { margin-bottom: 0; }
 @media (max-width: 500px) { table { font-size: .82rem; } th, td { padding-right: .4rem; } }
 @media (min-width: 700px) { th:first-child, td:first-child { white-space: nowrap; } td:first-child wbr { display: none; } }
 @media print {
-  details { display: none; } main { max-width: none; padding: 0; } pre { max-height: none; }
-  h2 { break-after: avoid; } .output { break-inside: avoid; } }
+  .code, .contents { display: none; } main { max-width: none; padding: 0; } pre { max-height: none; }
+  .section::details-content { display: block; content-visibility: visible; } .section > summary { list-style: none; }
+  h2, h3, summary { break-after: avoid; } .output img, tr { break-inside: avoid; } a { color: inherit; text-decoration: none; } }
 """
 
 # %% ../../nbs/runs/05_html.ipynb #45168f41
 REPORT_TEMPLATE = """{%- extends 'basic/index.html.j2' -%}
+{% block any_cell scoped %}
+{%- if cell.metadata.section %}<details class="section"{{ ' open' if cell.metadata.open }}>
+<summary>{{ cell.metadata.section }}</summary>{% endif -%}
+{{ super() }}
+{%- for _ in range(cell.metadata.ends or 0) %}</details>{% endfor -%}
+{% endblock %}
 {% block input_group %}
-{% if cell.source.strip() %}<details><summary>code</summary><pre>{{ cell.source | escape_html }}</pre></details>{% endif %}
+{% if cell.source.strip() -%}
+<details class="code"><summary>code</summary><pre>{{ cell.source | escape_html }}</pre></details>{% endif %}
 {% endblock %}
 {% block stream_stderr %}<div class="stderr"><pre>{{ output.text | ansi2html }}</pre></div>{% endblock %}
 {% block error %}<div class="error" id="failed"><pre>{{ output.traceback | join('\n') | ansi2html }}</pre></div>{% endblock %}
@@ -90,6 +103,35 @@ def _join_code(cells: list[dict]) -> list[dict]:
         joined.append(cell)
     return joined
 
+# %% ../../nbs/runs/05_html.ipynb #79ce51bc
+def _heading(cell: dict) -> tuple[int, str]:
+    "Return level and text of the heading that a cell begins with; level 0 without one."
+    found = re.match(r"(#+) +(.*)", cell["source"]) if cell["cell_type"] == "markdown" else None
+    return (len(found[1]), found[2].strip()) if found else (0, "")
+
+
+def _is_relevant(cell: dict) -> bool:
+    "Return whether something in the outputs of a cell should be seen."
+    outputs = cell.get("outputs", [])
+    shown = "".join("".join(output.get("data", {}).get("text/html", "")) for output in outputs)
+    warned = any(re.search("^warning|Warning:", one["text"], re.M | re.I) for one in outputs if one.get("name") == "stderr")
+    marked = re.search(r"""class=["'][^"']*\brelevant\b""", shown)
+    return warned or bool(marked) or any(one["output_type"] == "error" for one in outputs)
+
+
+def _fold_sections(cells: list[dict],  # changed in place
+                  ) -> None:
+    "Mark the first and the last cell of each folded section for the template."
+    for first, cell in enumerate(cells):
+        level, text = _heading(cell)
+        if level and "folded" in cell["metadata"].get("tags", []):
+            after = (i for i in range(first + 1, len(cells)) if 0 < _heading(cells[i])[0] <= level)
+            last = next(after, len(cells)) - 1
+            cell["metadata"]["section"] = f"<h{level}>{html.escape(text)}</h{level}>"
+            cell["metadata"]["open"] = any(map(_is_relevant, cells[first:last + 1]))
+            cell["source"] = cell["source"].partition("\n")[2]
+            cells[last]["metadata"]["ends"] = cells[last]["metadata"].get("ends", 0) + 1
+
 # %% ../../nbs/runs/05_html.ipynb #bbb74991
 def _prepare(notebook: dict,  # changed in place
             ) -> str:  # the title
@@ -109,7 +151,24 @@ def _prepare(notebook: dict,  # changed in place
                 headline = headline or html.unescape(re.sub("<.*?>", "", found[1]))
             for kind in {"image/png", "image/jpeg"} & set(output.get("data", {})):
                 output["metadata"].setdefault(kind, {}).setdefault("alt", heading or "figure")
+    _fold_sections(notebook["cells"])
     return headline or title
+
+# %% ../../nbs/runs/05_html.ipynb #89677965
+def _with_contents(body: str,  # HTML
+                  ) -> str:
+    "Return the page with a table of contents before its first section, if it has three or more headings."
+    rows: list[str] = []
+    def _named(found: re.Match) -> str:
+        level, text = found[1], found[2]
+        rows.append(f'<li class="h{level}"><a href="#section-{len(rows) + 1}">{re.sub("<.*?>", "", text).strip()}</a></li>')
+        return f'<h{level} id="section-{len(rows)}">{text}</h{level}>'
+    body = re.sub(r"<h([23])>(.*?)</h\1>", _named, body, flags=re.S)
+    if len(rows) < 3:
+        return body
+    first = body.index('id="section-1"')
+    start = max(body.rfind('<div class="cell', 0, first), body.rfind('<details class="section"', 0, first), 0)
+    return f'{body[:start]}<nav class="contents" aria-label="Contents"><ul>{"".join(rows)}</ul></nav>{body[start:]}'
 
 # %% ../../nbs/runs/05_html.ipynb #e69f7728
 def _breakable(body: str,  # HTML
@@ -128,7 +187,7 @@ def to_html(notebook_path: str | Path,  # an executed notebook
     nbformat = require("nbformat", "report")
     notebook = nbformat.read(notebook_path, as_version=4)
     title = _prepare(notebook) or Path(notebook_path).stem
-    body = _breakable(_exporter().from_notebook_node(notebook)[0])
+    body = _with_contents(_breakable(_exporter().from_notebook_node(notebook)[0]))
     banner = (f'<p class="failed"><strong>FAILED</strong>: {html.escape(failed)}. '
               'The page shows what was done before. <a href="#failed">Go to the error</a></p>') if failed else ""
     footer = f"Made by image_classifier {__version__} on {datetime.now():%Y-%m-%d %H:%M}."

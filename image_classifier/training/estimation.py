@@ -28,6 +28,7 @@ from .augmenting import batch_augment
 from .compute import Compute, resolve_compute
 from .distributed import DistributedContext, all_reduce_max
 from .freezing import train_mode
+from .history import epochs_text
 from .setup import check_settings, epoch_order, merge_hyperparameters, setup_training, wrap_model
 from .state import TrainState
 from .step import train_step
@@ -38,7 +39,7 @@ from .swa import make_average
 class TimeEstimate:
     "The estimated duration of a training on this machine."
     steps: int  # per epoch
-    epochs: int  # configured
+    epochs: float  # planned
     step_seconds: float
     valid_seconds: float  # of one validation
     size: int  # side of the images, pixels
@@ -54,7 +55,8 @@ class TimeEstimate:
     @property
     def seconds(self) -> float:
         "Return the seconds of the whole training."
-        return self.probe_seconds + self.epochs * self.epoch_seconds
+        train, valid = self.epochs * self.steps * self.step_seconds, math.ceil(self.epochs) * self.valid_seconds
+        return self.probe_seconds + train + valid
 
     def as_dict(self) -> dict:
         "Return all values, for JSON."
@@ -66,8 +68,8 @@ class TimeEstimate:
         if not self.epochs:
             return probe + memory
         all_epochs, each = format_duration(self.seconds - self.probe_seconds), format_duration(self.epoch_seconds)
-        epochs = (f"{self.epochs} epoch{'s' * (self.epochs != 1)} of {self.steps} steps at {self.size} px: "
-                  f"about {all_epochs} at most ({each} an epoch)")
+        epochs = (f"{epochs_text(self.epochs)} of {self.steps} steps at {self.size} px: about {all_epochs} at most "
+                  f"({each} an epoch)")
         then = f"{probe}; then{', if training all layers helps,' * self.is_trial} " if self.probe_seconds else ""
         return then + epochs + memory
 
@@ -130,7 +132,7 @@ def seconds_per_step(state: TrainState,  # its step counter is changed
                      seconds: float,  # for all sizes together
                     ) -> float:
     "Return the mean seconds of a step over the whole training."
-    total = state.schedule.epochs * state.setup.steps_per_epoch
+    total = state.schedule.steps
     sample = range(0, total, max(1, total // 100))  # about a hundred steps of the training
     sizes = {number: replace(state, step=number).image_size for number in sample}
     first_steps = {sizes[number]: number for number in reversed(sample)}  # of each size, the largest size first
@@ -197,12 +199,19 @@ def estimate(model: nn.Module,  # not changed
 MARGIN = 0.05  # part of the time that is reserved for checkpoints
 
 
+def _fitting_epochs(seconds: float, steps: int, step_seconds: float, valid_seconds: float) -> float:
+    "Return how many epochs fit into the time; the last one may be a part of one, and is validated as well."
+    whole, rest = divmod(min(max(seconds, 0.0), sys.maxsize), steps * step_seconds + valid_seconds)
+    return whole + max(0, int((rest - valid_seconds) / step_seconds)) / steps
+
+
 def epochs_within(expected: TimeEstimate,
                   minutes: float,
                   most: int | str,  # configured epochs; auto: any number
-                 ) -> int:
-    "Return how many epochs fit into the time, at least one."
-    fitting = max(1, math.floor(min(60 * minutes * (1 - MARGIN) / expected.epoch_seconds, sys.maxsize)))
+                 ) -> float:
+    "Return how many epochs fit into the time, at least one; the last one may be a part of one."
+    seconds = 60 * minutes * (1 - MARGIN)
+    fitting = max(1.0, _fitting_epochs(seconds, expected.steps, expected.step_seconds, expected.valid_seconds))
     return fitting if most == "auto" else min(fitting, most)
 
 # %% ../../nbs/training/70_estimation.ipynb #e571a002
@@ -210,23 +219,24 @@ RECENT = 3  # epochs that are measured
 
 
 def _mean_pixels(state: TrainState,
-                 first: int,  # epoch, from 0
-                 last: int,  # the epoch after the last one
+                 first: int,  # step, from 0
+                 last: int,  # the step after the last one
                 ) -> float:
-    "Return the mean number of pixels of an image in these epochs."
-    steps, full = state.setup.steps_per_epoch, state.setup.splits.preprocess.size
-    sample = range(first * steps, last * steps, max(1, (last - first) * steps // 100))
+    "Return the mean number of pixels of an image in these steps."
+    full = state.setup.splits.preprocess.size
+    sample = range(first, last, max(1, (last - first) // 100))
     return statistics.mean(state.schedule.image_size(step, full)**2 for step in sample)
 
 
-def replanned_epochs(state: TrainState) -> int:  # after an epoch
-    "Return how many epochs to train in all, so that they end with the time budget."
+def replanned_epochs(state: TrainState) -> float:  # after a whole epoch
+    "Return how many epochs to train in all, so that they end with the time budget; the last one may be a part of one."
     done, planned, most = state.epoch, state.schedule.epochs, state.setup.hyperparameters.num_epochs
-    recent = state.history[-RECENT:]
-    seconds = statistics.mean(result.seconds for result in recent) / _mean_pixels(state, done - len(recent), done)
-    seconds *= _mean_pixels(state, done, max(planned, done + 1))
-    longest, fitting = ((state.schedule.deadline * part - state.elapsed) / seconds for part in (1, 1 - MARGIN))
-    if fitting - 1 < planned - done <= longest:
+    recent, steps, valid = state.history[-RECENT:], state.setup.steps_per_epoch, state.schedule.valid_seconds
+    now, end = done * steps, max(state.schedule.steps, (done + 1) * steps)
+    growth = _mean_pixels(state, now, end) / _mean_pixels(state, now - len(recent) * steps, now)
+    seconds = statistics.mean(max(result.seconds - valid, result.seconds / 10) for result in recent) * growth / steps
+    longest, fitting = (_fitting_epochs(state.schedule.deadline * part - state.elapsed, steps, seconds, valid)
+                        for part in (1, 1 - MARGIN))
+    if fitting * (1 - MARGIN) <= planned - done <= longest:
         return planned
-    total = done + max(0, math.floor(min(fitting, sys.maxsize)))
-    return total if most == "auto" else min(total, most)
+    return done + fitting if most == "auto" else min(done + fitting, most)

@@ -30,7 +30,7 @@ from .compute import Compute, resolve_compute
 from .distributed import all_gather, all_reduce_max, all_reduce_sum, assert_same_across_ranks
 from .estimation import epochs_within, replanned_epochs, time_training, trial_copy
 from .freezing import FineTuning, train_mode
-from .history import EpochResult, History
+from .history import epochs_text, EpochResult, History
 from .norm_statistics import refresh_norms
 from .resuming import CheckpointCallback, resume
 from .setup import check_length, check_settings, merge_hyperparameters, setup_training
@@ -71,8 +71,9 @@ def train_epoch(state: TrainState) -> EpochResult:
     setup, distributed, began = state.setup, state.setup.compute.distributed, time.perf_counter() - state.seconds
     batch_size = setup.hyperparameters.batch_size
     order = visiting_order(setup.splits, setup.hyperparameters, setup.seed, state.epoch)
+    planned = state.steps_in_epoch
     train_mode(state.model, setup.plan)
-    for batch in epoch_batches(state, order[state.steps_done * batch_size:]):
+    for batch in epoch_batches(state, order[state.steps_done * batch_size:planned * batch_size]):
         rows = min(batch_size, len(order) - state.steps_done * batch_size)  # of all processes
         train_step(state, batch, counts=distributed.is_main or rows == batch_size or distributed.can_shard(rows))
         state.seconds = time.perf_counter() - began
@@ -80,6 +81,7 @@ def train_epoch(state: TrainState) -> EpochResult:
         if over_time(state):
             state.stop, state.ended_by = True, "time"
             break
+    state.stop = state.stop or planned < setup.steps_per_epoch  # a part of an epoch is the last one
     check_diverged(state)
     totals, seen = all_reduce_sum(distributed, state.running_totals).tolist(), min(state.steps_done * batch_size, len(order))
     valid = validate_epoch(state)
@@ -113,13 +115,15 @@ def fit_time_budget(state: TrainState,
     began, hyper, distributed = time.perf_counter(), state.setup.hyperparameters, state.setup.compute.distributed
     expected = time_training(trial_copy(state), seconds=min(3.0, minutes * 60 / 30))
     left = max(0.0, 60 * minutes - (time.perf_counter() - began))
-    epochs = -all_reduce_max(distributed, -epochs_within(expected, left / 60, hyper.num_epochs))
+    steps_per_epoch = state.setup.steps_per_epoch
+    steps = round(epochs_within(expected, left / 60, hyper.num_epochs) * steps_per_epoch)
+    epochs = -all_reduce_max(distributed, -steps) / steps_per_epoch
     state.schedule = replace(state.schedule, epochs=state.epoch + epochs, deadline=state.elapsed + left,
                              valid_seconds=expected.valid_seconds)
     short = hyper.num_epochs != "auto" and epochs * hyper.step_size < hyper.num_epochs
     if distributed.is_main and hyper.scheduler_type == "step" and short:
-        warnings.warn(f"{epochs} of {hyper.num_epochs} epochs fit into max_minutes, and the learning rate is cut as often as it "
-                      "would be in all of them: ask for about as many epochs as fit, or use "
+        warnings.warn(f"{epochs_text(epochs)} of {hyper.num_epochs} fit into max_minutes, and the learning rate is cut as often "
+                      "as it would be in all of them: ask for about as many epochs as fit, or use "
                       "hyperparameters.scheduler_type=onecycle", UserWarning)
 
 # %% ../../nbs/training/75_loop.ipynb #2cbf0389
@@ -136,11 +140,12 @@ def plan_epochs(state: TrainState,
 
 def replan_epochs(state: TrainState) -> None:  # after an epoch
     "Plan again how many epochs fit into the time budget, and note whether that has changed the plan."
-    distributed, planned = state.setup.compute.distributed, state.schedule.epochs
+    distributed, steps, steps_per_epoch = state.setup.compute.distributed, state.schedule.steps, state.setup.steps_per_epoch
     if state.schedule.deadline < math.inf and not state.stop:
-        planned = all_reduce_max(distributed, replanned_epochs(state) if distributed.is_main else 0)
-    state.replanned = planned != state.schedule.epochs
-    state.schedule = replace(state.schedule, epochs=planned)
+        steps = all_reduce_max(distributed, round(replanned_epochs(state) * steps_per_epoch) if distributed.is_main else 0)
+    state.replanned = steps != state.schedule.steps
+    if state.replanned:
+        state.schedule = replace(state.schedule, epochs=steps / steps_per_epoch)
 
 # %% ../../nbs/training/75_loop.ipynb #19b0e853
 @contextlib.contextmanager

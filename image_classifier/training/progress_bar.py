@@ -6,13 +6,14 @@
 __all__ = ['ENDED_BY', 'LineProgress', 'BarProgress', 'NotebookProgress', 'CountProgress', 'make_progress']
 
 # %% ../../nbs/training/80_progress_bar.ipynb #991e4ac7
+import math
 import os
 import sys
 import time
 
 from ..config import describe_augment
 from .callbacks import Callback
-from .history import format_epoch
+from .history import epochs_text, format_epoch
 from .state import TrainState
 
 # %% ../../nbs/training/80_progress_bar.ipynb #25b6f1d8
@@ -34,9 +35,9 @@ class LineProgress(Callback):
         self._write(f"augmentation: {describe_augment(state.setup.augment)}")
         planned, configured = state.schedule.epochs, state.setup.hyperparameters.num_epochs
         if configured == "auto":
-            self._write(f"about {planned} epoch{'s' * (planned != 1)} fit into max_minutes")
+            self._write(f"about {epochs_text(planned)} fit into max_minutes")
         elif planned < configured:
-            self._write(f"about {planned} of {configured} epochs fit into max_minutes")
+            self._write(f"about {epochs_text(planned)} of {configured} fit into max_minutes")
 
     def on_epoch_end(self, state: TrainState) -> None:
         "Write the epoch's result."
@@ -55,8 +56,8 @@ class BarProgress(LineProgress):
     def on_epoch_start(self, state: TrainState) -> None:
         "Open a bar for the epoch."
         from tqdm import tqdm
-        self.bar = tqdm(total=state.setup.steps_per_epoch, initial=state.steps_done, leave=False, file=self.stream,
-                        desc=f"epoch {state.epoch + 1}/{state.schedule.epochs}", mininterval=0.2, unit="step")
+        self.bar = tqdm(total=state.steps_in_epoch, initial=state.steps_done, leave=False, file=self.stream,
+                        desc=f"epoch {state.epoch + 1}/{math.ceil(state.schedule.epochs)}", mininterval=0.2, unit="step")
 
     def on_step_end(self, state: TrainState) -> None:
         "Advance the bar."
@@ -90,7 +91,7 @@ class NotebookProgress(Callback):
         "Advance the bar, twice a second at most."
         if (now := time.monotonic()) - self.shown > 0.5:
             self.shown = now
-            bar = f"<progress value={state.steps_done} max={state.setup.steps_per_epoch}></progress>"
+            bar = f"<progress value={state.steps_done} max={state.steps_in_epoch}></progress>"
             self._show(state, f"epoch {state.epoch + 1} {bar}")
 
     def on_epoch_end(self, state: TrainState) -> None:

@@ -150,7 +150,7 @@ def restore_counters(state: TrainState,
     state.running_totals = state.running_totals.new_tensor(numbers["running_totals"]) * is_main
     state.history = History(EpochResult(**row) for row in numbers["history"])
     if numbers["deadline"] is not None:
-        state.schedule = replace(state.schedule, epochs=int(numbers["epochs"]), deadline=float(numbers["deadline"]),
+        state.schedule = replace(state.schedule, epochs=float(numbers["epochs"]), deadline=float(numbers["deadline"]),
                                  valid_seconds=float(numbers["valid_seconds"]))
 
 # %% ../../nbs/training/65_resuming.ipynb #e5b42e58

@@ -128,7 +128,7 @@ class Schedule:
     "Learning rate and image size of every step, over the planned epochs."
     hyperparameters: Hyperparameters
     steps_per_epoch: int
-    epochs: int  # planned: `num_epochs`, or as many as fit into a time budget
+    epochs: float  # planned: `num_epochs`, or as many as fit into a time budget, the last one perhaps in part
     deadline: float = math.inf  # seconds of training by which it must have ended; the current epoch is cut short for it
     valid_seconds: float = 0.0  # reserved for the last validation
     first_epochs: int = 0  # a first phase of so many epochs has a course of the learning rate of its own; 0: one course
@@ -147,6 +147,11 @@ class Schedule:
         else:
             step -= first
         return lr_at_step(h, step, self.steps_per_epoch * epochs / h.num_epochs, history)
+
+    @property
+    def steps(self) -> int:
+        "Return the number of optimizer steps of all epochs."
+        return round(self.epochs * self.steps_per_epoch)
 
     @property
     def _first(self) -> int:

@@ -81,6 +81,11 @@ class TrainState:
         return sum(result.seconds for result in self.history) + self.seconds
 
     @property
+    def steps_in_epoch(self) -> int:
+        "Return the number of steps of the current epoch: fewer than usual if a time budget ends within it."
+        return min(self.setup.steps_per_epoch, self.schedule.steps - self.epoch * self.setup.steps_per_epoch)
+
+    @property
     def steps_done(self) -> int:
         "Return the number of finished steps of the current epoch."
         return self.step - self.epoch * self.setup.steps_per_epoch
