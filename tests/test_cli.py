@@ -342,6 +342,26 @@ def test_evaluate_cuts_by_a_column_of_the_table_and_names_the_nearest_one(ic, fi
     assert code == 3 and "only data=csv has columns" in err.splitlines()[-1]
 
 
+def test_evaluate_measures_the_accuracy_on_corrupted_images(ic, first, tmp_path):
+    code, out, err = ic("evaluate", first, "--robustness", "--json", "--out", tmp_path / "metrics.json")
+    assert code == 0, err
+    metrics = json.loads(out)["metrics"]
+    found = metrics["robustness"]
+    assert metrics == json.loads((tmp_path / "metrics.json").read_text())
+    assert (found["images"], found["clean"]["value"]) == (359, metrics["accuracy"]["value"])
+    assert list(found["corruptions"]) == ["noise", "blur", "brightness", "contrast", "jpeg"]
+    cases = [case for one in found["corruptions"].values() for case in one]
+    assert np.mean([case["accuracy"]["value"] for case in cases]) == pytest.approx(found["mean"]["value"])
+    for case in cases:
+        assert case["difference"]["value"] == pytest.approx(case["accuracy"]["value"] - found["clean"]["value"])
+        assert case["difference"]["low"] < case["difference"]["value"] < case["difference"]["high"]
+    code, out, err = ic("evaluate", first, "--robustness")
+    assert code == 0, err
+    rows = [line.split()[:3] for line in out.splitlines() if line.startswith(("noise ", "blur ", "brightness ", "contrast ", "jpeg "))]
+    expected = [[name, str(case["severity"]), f"{case['accuracy']['value']:.3f}"] for name, one in found["corruptions"].items() for case in one]
+    assert rows == expected and "robustness" not in ic("evaluate", first)[1]
+
+
 def test_predictions_below_the_threshold_of_the_classifier_are_marked(ic, first, tmp_path):
     images = load_data("digits").test.images[:20]
     found = Classifier.load(first)
@@ -629,6 +649,14 @@ DAMAGE = {  # name: (damage, whether the manifest is rewritten to match, fragmen
     "newer format": (lambda folder: change(folder / "classifier.json", lambda data: data.replace(b'"format": 1', b'"format": 99')), True, ["99", "upgrade image_classifier"]),
     "nan": (lambda folder: change(folder / "model.safetensors", with_nan), True, ["non-finite values in"]),
     "unsafe path": (lambda folder: change(folder / "MANIFEST.json", lambda data: data.replace(b'"README.md"', b'"../../etc/passwd"')), False, ["unsafe path in the manifest"]),
+    "detector: truncated": (lambda folder: change(folder / "ood.safetensors", lambda data: data[:100]), False, ["100 of ", "ood.safetensors"]),
+    "detector: gone": (lambda folder: (folder / "ood.safetensors").unlink(), True, ["ood.safetensors missing from the manifest"]),
+    "detector: pickle": (lambda folder: change(folder / "ood.safetensors", lambda data: pickle.dumps({"a": 1})), True, ["not a safetensors file"]),
+    "detector: nan": (lambda folder: change(folder / "ood.safetensors", with_nan), True, ["ood.safetensors", "finite"]),
+    "detector: other arrays": (lambda folder: shutil.copy(folder / "model.safetensors", folder / "ood.safetensors"), True,
+                               ["not the arrays of an out-of-distribution detector"]),
+    "detector: threshold": (lambda folder: change(folder / "classifier.json", lambda data: json.dumps(json.loads(data) | {"ood": {"threshold": -1}}).encode()),
+                            True, ["ood must hold a threshold above 0"]),
     "link": (lambda folder: (shutil.move(folder / "model.safetensors", folder.parent / "elsewhere"),
                              (folder / "model.safetensors").symlink_to(folder.parent / "elsewhere")), False, ["links are not followed"]),
 }

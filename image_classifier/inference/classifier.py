@@ -148,4 +148,5 @@ def _read_detector(path: Path, threshold: float, model: nn.Module) -> OODDetecto
         width = feature_count(model)
     except ConfigError as problem:
         raise ArtifactError(f"{problem.what}, so there are no features to score", path) from problem
-    return OODDetector.from_arrays({name: one.float().numpy() for name, one in load_tensors(path).items()}, threshold, width, path)
+    arrays = {name: one.float().numpy() for name, one in load_tensors(path).items()}
+    return OODDetector.from_arrays(arrays, threshold, width, path)

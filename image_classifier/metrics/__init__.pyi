@@ -15,4 +15,4 @@ from .abstention import coverage_curve as coverage_curve, fit_threshold as fit_t
 from .slices import Slice as Slice, slice_accuracy as slice_accuracy, slice_names as slice_names, slices_report as slices_report, slices_table as slices_table
 from .corruptions import CORRUPTIONS as CORRUPTIONS, SEVERITIES as SEVERITIES, corrupt as corrupt
 from .robustness import Corrupted as Corrupted, Robustness as Robustness, measure_robustness as measure_robustness, plot_robustness as plot_robustness, robustness_report as robustness_report
-from .out_of_distribution import KEPT as KEPT, OODDetector as OODDetector, fit_ood as fit_ood
+from .out_of_distribution import KEPT as KEPT, OODDetector as OODDetector, auroc as auroc, fit_ood as fit_ood

@@ -143,7 +143,8 @@ _STYLES = {"noise": ("#0072B2", "o"), "blur": ("#D55E00", "s"), "brightness": ("
 def plot_robustness(found: Robustness,
                    ) -> Figure:
     "Return accuracy by severity, a line for each corruption, with the 95 % interval of the clean images as a band."
-    figure = Figure(4.4, 2.8)
+    worst = ", ".join(f"{one.corruption} {one.accuracy.value:.3f}" for one in found.results if one.severity == SEVERITIES[-1])
+    figure = Figure(4.4, 2.8, alt=f"Accuracy by severity: {found.clean.value:.3f} as they are; at the highest severity {worst}")
     axes = figure.add_subplot()
     axes.axhspan(found.clean.low, found.clean.high, color=NEUTRAL, alpha=0.2, linewidth=0)
     for name, (color, marker) in _STYLES.items():
@@ -160,7 +161,7 @@ def robustness_report(found: Robustness,
     lines = [f"{'corruption':10}  severity  {'accuracy [95 % interval]':24}  {'difference [95 % interval]':26}  Holm"]
     for one in found.results:
         value, low, high = one.difference
-        lines.append(f"{one.corruption:10}  {one.severity:8}  {str(one.accuracy):24}  {f'{value:+.3f} [{low:+.3f}, {high:+.3f}]':26}  "
-                     f"{format_p(one.p_value)}")
+        change = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+        lines.append(f"{one.corruption:10}  {one.severity:8}  {str(one.accuracy):24}  {change:26}  {format_p(one.p_value)}")
     return (f"robustness on {found.images:,} test images: accuracy {found.clean} as they are, {found.mean} on the mean over all "
             "corruptions\n" + "\n".join(lines) + "\n")

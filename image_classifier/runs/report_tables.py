@@ -133,15 +133,17 @@ def abstention_table(metrics: Mapping,  # the content of metrics.json
 # %% ../../nbs/runs/50_report_tables.ipynb #1cfdacd1
 def ood_note(metrics: Mapping,  # the content of metrics.json
             ) -> str:
-    "Return a paragraph about the out-of-distribution score, empty for a run from before there was one."
+    "Return a paragraph about the out-of-distribution score."
     found = metrics.get("ood")
     if not found:
-        return ""
+        return "<p>This run was made before there was an out-of-distribution score.</p>"
     if found["threshold"] is None:
         return f"<p>There is no out-of-distribution score: {html.escape(escaped(found['reason']))}.</p>"
-    share = format_interval(found["test"])
-    return ("<p>The classifier marks images that are unlike the training images. The threshold lets "
-            f"{1 - found['expected']:.0%} of the validation images pass; of the test images, a share of {share} is marked.</p>")
+    text = (f"The threshold lets {found['kept']:.0%} of the validation images pass; of the test images, "
+            f"a share of {format_interval(found['test'])} is marked.")
+    if found["test"]["low"] <= 2 * (1 - found["kept"]):
+        return f"<p>{text}</p>"
+    return f'<p class="relevant">{text} They do not come from where the training images come from.</p>'
 
 # %% ../../nbs/runs/50_report_tables.ipynb #9f3e396a
 ALWAYS_SHOWN = (
