@@ -143,7 +143,7 @@ def ood_note(metrics: Mapping,  # the content of metrics.json
             f"a share of {format_interval(found['test'])} is marked.")
     if found["test"]["low"] <= 2 * (1 - found["kept"]):
         return f"<p>{text}</p>"
-    return f'<p class="relevant">{text} They do not come from where the training images come from.</p>'
+    return f'<p class="relevant">{text} That is more than expected: the test images differ from the training images.</p>'
 
 # %% ../../nbs/runs/50_report_tables.ipynb #9f3e396a
 ALWAYS_SHOWN = (
