@@ -129,7 +129,7 @@ def test_one_bad_image_does_not_cost_the_answers_for_the_others(ic, home, first,
     one_line(err, "3 of 4 images could not be read", "text.png", "empty file", "no such file")
     answer = json.loads(out)
     assert [one["image"] for one in answer["predictions"]] == [str(home / "zero.png")]
-    assert set(answer["predictions"][0]) == {"image", "predicted_class", "confidence", "all_probabilities"}
+    assert set(answer["predictions"][0]) == {"image", "predicted_class", "confidence", "all_probabilities", "out_of_distribution"}
     assert [Path(one["image"]).name for one in answer["errors"]] == ["text.png", "empty.png", "gone.png"]
 
 
@@ -207,7 +207,7 @@ def test_predict_names_several_classes_and_writes_a_table(ic, home, first, tmp_p
     assert code == 3
     one_line(err, "1 of 2 images could not be read")
     rows = list(csv.DictReader(table.read_text().splitlines()))
-    assert list(rows[0]) == ["image", "class", "probability", "class_2", "probability_2", "class_3", "probability_3", "error"]
+    assert list(rows[0]) == ["image", "class", "probability", "class_2", "probability_2", "class_3", "probability_3", "out_of_distribution", "error"]
     assert out.splitlines()[0].split(": ")[1] == ", ".join(
         f"{rows[0][name]} {float(rows[0][share]):.4f}" for name, share in (("class", "probability"), ("class_2", "probability_2"), ("class_3", "probability_3")))
     assert (rows[1]["image"], rows[1]["class"], rows[1]["error"]) == (str(tmp_path / "bad.png"), "", "not an image")
@@ -340,6 +340,26 @@ def test_evaluate_cuts_by_a_column_of_the_table_and_names_the_nearest_one(ic, fi
     assert code == 3 and "no column tol" in err and "did you mean tool" in err and len(err.splitlines()) == 1
     code, out, err = ic("evaluate", first, "--slice", "tool")
     assert code == 3 and "only data=csv has columns" in err.splitlines()[-1]
+
+
+def test_evaluate_measures_the_accuracy_on_corrupted_images(ic, first, tmp_path):
+    code, out, err = ic("evaluate", first, "--robustness", "--json", "--out", tmp_path / "metrics.json")
+    assert code == 0, err
+    metrics = json.loads(out)["metrics"]
+    found = metrics["robustness"]
+    assert metrics == json.loads((tmp_path / "metrics.json").read_text())
+    assert (found["images"], found["clean"]["value"]) == (359, metrics["accuracy"]["value"])
+    assert list(found["corruptions"]) == ["noise", "blur", "brightness", "contrast", "jpeg"]
+    cases = [case for one in found["corruptions"].values() for case in one]
+    assert np.mean([case["accuracy"]["value"] for case in cases]) == pytest.approx(found["mean"]["value"])
+    for case in cases:
+        assert case["difference"]["value"] == pytest.approx(case["accuracy"]["value"] - found["clean"]["value"])
+        assert case["difference"]["low"] < case["difference"]["value"] < case["difference"]["high"]
+    code, out, err = ic("evaluate", first, "--robustness")
+    assert code == 0, err
+    rows = [line.split()[:3] for line in out.splitlines() if line.startswith(("noise ", "blur ", "brightness ", "contrast ", "jpeg "))]
+    expected = [[name, str(case["severity"]), f"{case['accuracy']['value']:.3f}"] for name, one in found["corruptions"].items() for case in one]
+    assert rows == expected and "robustness" not in ic("evaluate", first)[1]
 
 
 def test_predictions_below_the_threshold_of_the_classifier_are_marked(ic, first, tmp_path):
@@ -629,6 +649,14 @@ DAMAGE = {  # name: (damage, whether the manifest is rewritten to match, fragmen
     "newer format": (lambda folder: change(folder / "classifier.json", lambda data: data.replace(b'"format": 1', b'"format": 99')), True, ["99", "upgrade image_classifier"]),
     "nan": (lambda folder: change(folder / "model.safetensors", with_nan), True, ["non-finite values in"]),
     "unsafe path": (lambda folder: change(folder / "MANIFEST.json", lambda data: data.replace(b'"README.md"', b'"../../etc/passwd"')), False, ["unsafe path in the manifest"]),
+    "detector: truncated": (lambda folder: change(folder / "ood.safetensors", lambda data: data[:100]), False, ["100 of ", "ood.safetensors"]),
+    "detector: gone": (lambda folder: (folder / "ood.safetensors").unlink(), True, ["ood.safetensors missing from the manifest"]),
+    "detector: pickle": (lambda folder: change(folder / "ood.safetensors", lambda data: pickle.dumps({"a": 1})), True, ["not a safetensors file"]),
+    "detector: nan": (lambda folder: change(folder / "ood.safetensors", with_nan), True, ["ood.safetensors", "finite"]),
+    "detector: other arrays": (lambda folder: shutil.copy(folder / "model.safetensors", folder / "ood.safetensors"), True,
+                               ["not the arrays of an out-of-distribution detector"]),
+    "detector: threshold": (lambda folder: change(folder / "classifier.json", lambda data: json.dumps(json.loads(data) | {"ood": {"threshold": -1}}).encode()),
+                            True, ["ood must hold a threshold above 0"]),
     "link": (lambda folder: (shutil.move(folder / "model.safetensors", folder.parent / "elsewhere"),
                              (folder / "model.safetensors").symlink_to(folder.parent / "elsewhere")), False, ["links are not followed"]),
 }

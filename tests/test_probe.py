@@ -11,7 +11,7 @@ from torch import nn
 
 from image_classifier.cli import main
 from image_classifier.core import acquire_lock, ArtifactError, ConfigError, DataError, ResourceError
-from image_classifier.data import cache_entries, Dataset, evict, FEATURES, Preprocess
+from image_classifier.data import cache_entries, Dataset, evict, FEATURES, Preprocess, stratified_rows
 from image_classifier.metrics import cross_entropy_per_image
 from image_classifier.models import build_model, find_classifier
 from image_classifier.training import body_hash, choose_neighbors, compute_features, extract_features, features as features_module
@@ -321,7 +321,7 @@ def test_many_images_choose_the_strength_by_a_share_of_each_class_and_are_all_fi
     whole = fit_probe(*known, *valid, names(3))
     monkeypatch.setattr(probe_module, "_SEARCHED", 500)
     monkeypatch.setattr(probe_module, "_COMPARED", 500)
-    few = probe_module._share(known[1], 500)
+    few = stratified_rows(known[1], 500)
     assert np.bincount(known[1][few]).tolist() == [341, 159, 1] and (np.diff(few) > 0).all()
     found = fit_probe(*known, *valid, names(3))
     assert len(found.held_out_logits) == 52 and abs(np.log10(found.strength / whole.strength)) <= 1

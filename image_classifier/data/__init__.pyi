@@ -19,5 +19,5 @@ from .readers import READERS as READERS, check_reader as check_reader, read_sour
 from .source import File as File, log_layout as log_layout, PARTS as PARTS, Source as Source, raise_problems as raise_problems, log as log
 from .source_images import DecodedImages as DecodedImages, SourceImages as SourceImages
 from .split_checks import missing_classes as missing_classes, repeated_images as repeated_images, split_groups as split_groups
-from .splitting import connected_groups as connected_groups, hash_priorities as hash_priorities, pixel_digests as pixel_digests, split_source as split_source, stratified_sample as stratified_sample
+from .splitting import connected_groups as connected_groups, hash_priorities as hash_priorities, pixel_digests as pixel_digests, split_source as split_source, stratified_rows as stratified_rows, stratified_sample as stratified_sample
 from .transforms import affine as affine, color_jitter as color_jitter, horizontal_flip as horizontal_flip, sampling_grid as sampling_grid, translate as translate

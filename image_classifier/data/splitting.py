@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['pixel_digests', 'connected_groups', 'hash_priorities', 'class_shares', 'draw_units', 'stratified_sample',
-           'assign_splits', 'split_source']
+           'stratified_rows', 'assign_splits', 'split_source']
 
 # %% ../../nbs/data/61_splitting.ipynb #72fe8b56
 import hashlib
@@ -155,6 +155,19 @@ def stratified_sample(targets: np.ndarray,  # (N,)
     chosen = {unit for unit, yes in zip(members, drawn) if yes}
     _complete_classes(chosen, members)
     return np.isin(units, [*chosen])
+
+# %% ../../nbs/data/61_splitting.ipynb #1fc1a40b
+def stratified_rows(targets: np.ndarray,  # (N,)
+                    most: int,
+                   ) -> np.ndarray:  # (n,) in ascending order
+    "Return the rows of about `most` images with the same share of each class, at least one; all if there are no more."
+    if len(targets) <= most:
+        return np.arange(len(targets))
+    order, place = np.random.default_rng(0).permutation(len(targets)), np.empty(len(targets))
+    for target in np.unique(targets):
+        rows = order[targets[order] == target]
+        place[rows] = np.arange(len(rows)) / len(rows)
+    return np.flatnonzero(place < most / len(targets))
 
 # %% ../../nbs/data/61_splitting.ipynb #d50e7310
 def _small_classes(source: Source, units: np.ndarray, parts: np.ndarray, missing: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from .. import __version__
-from ..core import ArtifactError, ConfigError, check_format, check_state_dict, quoted
+from ..core import ArtifactError, ConfigError, check_format, check_state_dict, is_number, quoted
 from ..metrics import TEMPERATURES
 from ..models import Architecture, ENTRY_POINT_GROUP, TTA_MODES, build_model, find_builder, seeded_init
 
@@ -33,7 +33,8 @@ def to_metadata(classifier: Any,  # a Classifier
     versions = {"image_classifier": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
     return {"format": FORMAT, "architecture": architecture.as_dict(), "classes": list(classifier.classes),
             "preprocess": classifier.preprocess.as_dict(), "tta": classifier.tta, "temperature": classifier.temperature,
-            "threshold": classifier.threshold, "versions": versions}
+            "threshold": classifier.threshold, "ood": classifier.detector and {"threshold": classifier.detector.threshold},
+            "versions": versions}
 
 # %% ../../nbs/inference/20_artifact.ipynb #b897f77f
 def check_metadata(found: object,  # the content of classifier.json
@@ -54,6 +55,9 @@ def check_metadata(found: object,  # the content of classifier.json
     number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
     if threshold is not None and not (number and 0 <= threshold <= 1):
         raise ArtifactError("threshold must be a number between 0 and 1, or null", path)
+    ood = found.get("ood")
+    if ood is not None and not (isinstance(ood, dict) and is_number(ood.get("threshold")) and ood["threshold"] > 0):
+        raise ArtifactError("ood must hold a threshold above 0, or be null", path)
     if found["tta"] not in TTA_MODES:
         raise ArtifactError(f"tta must be one of {', '.join(TTA_MODES)}", path)
     return found

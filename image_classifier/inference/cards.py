@@ -27,9 +27,11 @@ def model_card(classifier: Any,  # a Classifier
     if classifier.metrics:
         lines += _measures(classifier.metrics)
         lines += _warnings(classifier.metrics)
+    limits = ["It assigns one of its classes to any image, even to one that shows none of them.",
+              "It marks images that are unlike its training images (`out_of_distribution`); that finds many of them, not all.",
+              "The measures hold for images like those it was tested on."]
     lines += ["## How to use it", "", "```", "ic predict <this folder> image.png", "```", "", "## Limitations", "",
-              "It assigns one of its classes to any image, even to one that shows none of them. "
-              "The measures hold for images like those it was tested on.", ""]
+              " ".join(limits if classifier.detector else limits[::2]), ""]
     return "\n".join(lines)
 
 # %% ../../nbs/inference/30_cards.ipynb #ecb6f6a7

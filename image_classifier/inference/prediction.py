@@ -26,17 +26,25 @@ class Prediction:
     predicted_class: str
     confidence: float  # probability of the predicted class
     all_probabilities: dict[str, float]  # by class, most probable first
+    out_of_distribution: bool | None = None  # whether the image is unlike the training images; None: unknown
 
     def __str__(self) -> str:
-        return f"{quoted(self.predicted_class)} {self.confidence:.4f}"
+        unlike = " (unlike the training images)" if self.out_of_distribution else ""
+        return f"{quoted(self.predicted_class)} {self.confidence:.4f}{unlike}"
+
+    def as_dict(self) -> dict[str, Any]:
+        "Return the fields as JSON can hold them; what is unknown is left out."
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 # %% ../../nbs/inference/10_prediction.ipynb #9c2c110f
 def to_prediction(row: np.ndarray,  # (K,) probabilities
                   classes: Sequence[str],  # K names
+                  out_of_distribution: bool | None = None,  # whether the image is unlike the training images
                  ) -> Prediction:
     "Return one row of probabilities as a `Prediction`; of equal probabilities, the first class wins."
     order = np.argsort(-row, kind="stable")
-    return Prediction(classes[order[0]], float(row[order[0]]), {classes[i]: float(row[i]) for i in order})
+    ranked = {classes[i]: float(row[i]) for i in order}
+    return Prediction(classes[order[0]], float(row[order[0]]), ranked, out_of_distribution)
 
 # %% ../../nbs/inference/10_prediction.ipynb #cbe9b812
 _CLASSIFIER_WORDS = {

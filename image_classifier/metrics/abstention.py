@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core import InvalidValueError, quoted
 from .classification import check_probabilities, check_targets
-from .intervals import design_effect, Interval, wilson
+from .intervals import design_effect, share_interval, wilson
 
 # %% ../../nbs/metrics/34_abstention.ipynb #93eb647e
 def _ranked(probabilities: np.ndarray, targets: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -57,12 +57,5 @@ def measure_threshold(probabilities: np.ndarray,  # (N,K), each row adds up to 1
     "Return the coverage, and the accuracy of the images that it keeps, with 95 % intervals."
     confidence, correct = _ranked(probabilities, targets)
     kept = confidence >= threshold
-    return {"coverage": _share(kept, units).as_dict(),
-            "accuracy": _share(correct[kept], None if units is None else units[kept]).as_dict()}
-
-
-def _share(found: np.ndarray, units: np.ndarray | None) -> Interval:
-    "Return the share of what is true, with its 95 % interval."
-    effect = 1.0 if units is None or len(np.unique(units)) in (0, len(units)) else design_effect(found, units)
-    n, true = len(found), found.sum()
-    return Interval(wilson(true, n).value, *wilson(true / effect, n / effect)[1:])
+    return {"coverage": share_interval(kept, units).as_dict(),
+            "accuracy": share_interval(correct[kept], None if units is None else units[kept]).as_dict()}

@@ -7,7 +7,7 @@ from .learning_curves import CurveRuns as CurveRuns, SHARES as SHARES, train_lea
 from .report_execution import Report as Report, run_report as run_report
 from .report_parameters import Parameter as Parameter, ReportNotebook as ReportNotebook, check_parameters as check_parameters
 from .report_parameters import inspect_report as inspect_report, report_config as report_config
-from .report_tables import abstention_table as abstention_table, calibration_table as calibration_table, config_table as config_table, describe_model as describe_model, files_table as files_table, headline as headline, report_headline as report_headline, results_table as results_table
+from .report_tables import abstention_table as abstention_table, calibration_table as calibration_table, config_table as config_table, describe_model as describe_model, files_table as files_table, headline as headline, ood_note as ood_note, report_headline as report_headline, results_table as results_table
 from .run_files import TimerCallback as TimerCallback
 from .run_warnings import RUN_CHECKS as RUN_CHECKS, result_warnings as result_warnings
 from .run_folder import Run as Run

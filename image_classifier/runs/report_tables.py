@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ALWAYS_SHOWN', 'headline', 'describe_classes', 'report_headline', 'describe_fine_tuning', 'describe_model',
-           'results_table', 'calibration_table', 'abstention_table', 'config_table', 'files_table']
+           'results_table', 'calibration_table', 'abstention_table', 'ood_note', 'config_table', 'files_table']
 
 # %% ../../nbs/runs/50_report_tables.ipynb #b3f7cf61
 import html
@@ -129,6 +129,21 @@ def abstention_table(metrics: Mapping,  # the content of metrics.json
     return (html_table([f"confidence of {found['threshold']:.4f} or more", "validation", "test"], rows)
             + f'<p class="relevant">Chosen on the validation images for an accuracy of {found["wanted"]:g}. '
               "What is below should go to a person.</p>")
+
+# %% ../../nbs/runs/50_report_tables.ipynb #1cfdacd1
+def ood_note(metrics: Mapping,  # the content of metrics.json
+            ) -> str:
+    "Return a paragraph about the out-of-distribution score."
+    found = metrics.get("ood")
+    if not found:
+        return "<p>This run was made before there was an out-of-distribution score.</p>"
+    if found["threshold"] is None:
+        return f"<p>There is no out-of-distribution score: {html.escape(escaped(found['reason']))}.</p>"
+    text = (f"The threshold lets {found['kept']:.0%} of the validation images pass; of the test images, "
+            f"a share of {format_interval(found['test'])} is marked.")
+    if found["test"]["low"] <= 2 * (1 - found["kept"]):
+        return f"<p>{text}</p>"
+    return f'<p class="relevant">{text} That is more than expected: the test images differ from the training images.</p>'
 
 # %% ../../nbs/runs/50_report_tables.ipynb #9f3e396a
 ALWAYS_SHOWN = (

@@ -31,6 +31,7 @@ from ..models import count_parameters
 from ..quality import DataReport, leaked_test_images
 from .environment import describe_environment
 from .initial_weights import weights_hash, weights_source
+from .novelty import fit_detector
 from .run_warnings import mirror_warning, result_warnings
 from .seen_images import IMAGES_FILE, image_hashes
 from ..training import Callback, Checkpoints, FineTuned, History, TrainState, epoch_images, shrink_batch_size
@@ -129,7 +130,7 @@ def run_metrics(config: Config,
                 report: DataReport,  # result of the data check
                 seconds: float,  # from building the model to the last validation
                 choice: str = "",  # what `model=auto` has chosen, and why
-                **parts: dict | None,  # fine_tuning, calibration, abstention: what is known of them, None if nothing
+                **parts: dict | None,  # fine_tuning, calibration, abstention, ood: what is known of them, None if nothing
                ) -> dict:
     "Return the content of metrics.json."
     batch_size = shrink_batch_size(config.hyperparameters, len(splits.train)).batch_size
@@ -210,6 +211,7 @@ def write_results(run_dir: Path,
         if fitted:
             valid = evaluate_logits(valid.logits, splits.valid, temperature)
         test = evaluate(model, splits.test, preprocess, tta, temperature)
+        detector, ood = fit_detector(model, splits, config.data if (trained.about or {}).get("kept") == "probe" else None)
     atomic_write(run_dir / "history.jsonl", history_lines(history))
     writable_folder(run_dir / "predictions")
     for name, evaluation in (("valid", valid), ("test", test)):
@@ -217,8 +219,9 @@ def write_results(run_dir: Path,
     calibration = describe_calibration(fitted, valid, test) if config.calibrate else None
     abstention = describe_abstention(config.target_accuracy, valid, test) if config.target_accuracy else None
     metrics = run_metrics(config, history, model, splits, valid, test, report, seconds, choice,
-                          fine_tuning=trained.about, calibration=calibration, abstention=abstention)
+                          fine_tuning=trained.about, calibration=calibration, abstention=abstention, ood=ood)
     threshold = abstention and abstention["threshold"]
-    Classifier(model, preprocess, splits.train.classes, metrics, temperature, tta, threshold).save(run_dir / "classifier")
+    classifier = Classifier(model, preprocess, splits.train.classes, metrics, temperature, tta, threshold, detector)
+    classifier.save(run_dir / "classifier")
     write_figures(run_dir, history, test)
     write_json(run_dir / "metrics.json", metrics)

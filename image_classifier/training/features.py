@@ -25,7 +25,7 @@ from ..core import ArtifactError, autocast, check_type, ConfigError, load_tensor
 from ..core import ResourceError, save_tensors, tensors_hash, translate_torch_errors, write_json
 from ..data import ABOUT, batches, cache_folder, Dataset, evict, exclusive_entry, FEATURES, FEATURES_LOCK
 from ..data import features_parts, Preprocess
-from ..models import Architecture, evaluating, find_classifier
+from ..models import Architecture, evaluating, find_classifier, layer_inputs
 
 # %% ../../nbs/training/82_features.ipynb #bd2937e0
 def _batch_size(preprocess: Preprocess, device: torch.device) -> int:
@@ -52,27 +52,23 @@ def compute_features(model: nn.Module,  # (B,C,S,S) -> (B,K), with a head that `
     name = find_classifier(model)
     layer, device = model.get_submodule(name), next(model.parameters()).device
     rows = np.arange(len(dataset)) if rows is None else np.asarray(rows, np.int64)
-    size, inputs = _batch_size(preprocess, device), []
+    size = _batch_size(preprocess, device)
     padded = np.append(rows, np.repeat(rows[-1:], -len(rows) % size))
     features = np.empty((len(padded), layer.in_features), np.float32)
-    hook = layer.register_forward_pre_hook(lambda layer, given: inputs.append(given[0]))
-    try:
-        with evaluating(model), autocast(precision, device), translate_torch_errors(size):
-            loader = batches(dataset, preprocess, size, padded, device=device, reuse=True)
-            for start, batch in zip(range(0, len(padded), size), loader):
-                inputs.clear()
-                model(batch.inputs)
-                if [tuple(found.shape) for found in inputs] != [(size, layer.in_features)]:
-                    raise ConfigError("the classifier layer does not get one feature vector for each image", name,
-                                      "choose another network")
-                features[start:start + size] = inputs[0].float().cpu().numpy()
-                if not np.isfinite(features[start:start + size]).all():
-                    raise ArtifactError(f"the weights of {_network_name(model)} give features that are not finite",
-                                        "model.weights", "use others: these are damaged, or of a training that diverged")
-                if progress:
-                    progress(min(start + size, len(rows)), len(rows))
-    finally:
-        hook.remove()
+    with layer_inputs(layer) as inputs, evaluating(model), autocast(precision, device), translate_torch_errors(size):
+        loader = batches(dataset, preprocess, size, padded, device=device, reuse=True)
+        for start, batch in zip(range(0, len(padded), size), loader):
+            inputs.clear()
+            model(batch.inputs)
+            if [tuple(found.shape) for found in inputs] != [(size, layer.in_features)]:
+                raise ConfigError("the classifier layer does not get one feature vector for each image", name,
+                                  "choose another network")
+            features[start:start + size] = inputs[0].float().cpu().numpy()
+            if not np.isfinite(features[start:start + size]).all():
+                raise ArtifactError(f"the weights of {_network_name(model)} give features that are not finite",
+                                    "model.weights", "use others: these are damaged, or of a training that diverged")
+            if progress:
+                progress(min(start + size, len(rows)), len(rows))
     return features[:len(rows)]
 
 # %% ../../nbs/training/82_features.ipynb #7cf3ba0a

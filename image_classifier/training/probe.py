@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ..core import ConfigError, DataError, InvalidValueError, join_problems, quoted
+from ..data import stratified_rows
 from ..metrics import cross_entropy_per_image
 from ..models import find_classifier
 
@@ -278,20 +279,6 @@ def _together(features: np.ndarray, targets: np.ndarray, valid_features: np.ndar
 # %% ../../nbs/training/84_probe.ipynb #541cdb06
 _SEARCHED = 5000  # images, of which a share chooses the strength if there are more
 
-
-def _share(targets: np.ndarray,  # (N,)
-           most: int,
-          ) -> np.ndarray:  # (n,) in ascending order
-    "Return the rows of about `most` images with the same share of each class, at least one; all if there are no more."
-    if len(targets) <= most:
-        return np.arange(len(targets))
-    order, place = np.random.default_rng(0).permutation(len(targets)), np.empty(len(targets))
-    for target in np.unique(targets):
-        rows = order[targets[order] == target]
-        place[rows] = np.arange(len(rows)) / len(rows)
-    return np.flatnonzero(place < most / len(targets))
-
-
 _EXACT = 1e-7  # tolerance of the final fit
 _DEFAULT_STRENGTH, _FEWEST = 1.0, 10  # the strength if fewer than ten images are held out
 
@@ -317,7 +304,7 @@ def fit_probe(features: np.ndarray,  # (N,F) of the training images
                            len(classes)) for number in (0, *numbers)}
     main, strength, curve, held_out = paths[0], _DEFAULT_STRENGTH, [], np.empty((len(valid_targets), len(classes)))
     if enough:
-        few = _share(targets, _SEARCHED)
+        few = stratified_rows(targets, _SEARCHED)
         if len(few) < len(targets):
             paths = {0: _Path(features[few], targets[few], weights[few], valid_features, len(classes))}
         curve, paths[0].parameters, held_out = _search(paths, fold, labels, weights)
@@ -414,7 +401,7 @@ def choose_neighbors(features: np.ndarray,  # (N,F) of the training images
     "Return the number of neighbors, and its accuracy on the validation images; 5 and None if there are none."
     if not len(valid_targets):
         return min(5, len(targets)), None
-    few = _share(targets, _COMPARED)
+    few = stratified_rows(targets, _COMPARED)
     if len(few) < len(targets):
         features, targets = features[few], targets[few]
     counts = [count for count in NEIGHBORS if count <= len(targets)]
