@@ -31,7 +31,7 @@ from ..models import count_parameters
 from ..quality import DataReport, leaked_test_images
 from .environment import describe_environment
 from .initial_weights import weights_hash, weights_source
-from .novelty import fit_detector
+from .ood import fit_detector
 from .run_warnings import mirror_warning, result_warnings
 from .seen_images import IMAGES_FILE, image_hashes
 from ..training import Callback, Checkpoints, FineTuned, History, TrainState, epoch_images, shrink_batch_size

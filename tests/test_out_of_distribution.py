@@ -24,7 +24,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (100, 1, 8, 8), np.uint8)
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return ran(tmp_path_factory.mktemp("novelty") / "run", num_epochs=8)
+    return ran(tmp_path_factory.mktemp("ood") / "run", num_epochs=8)
 
 
 def flags(classifier, images):
