@@ -683,6 +683,18 @@ def excluded_image_is_left_out(key, folder):
     assert set(every_id(loaded(**pets))) - set(every_id(loaded(**pets, exclude=str(folder / "out.txt")))) == {"cat/3.png"}
 
 
+@experiment("data.corrections")
+def corrected_label_is_used_and_the_splits_stay(key, folder):
+    pets = drawn(folder / "pets")
+    plain = loaded(**pets)
+    wrong = next(id for id in plain.train.ids if id.startswith("cat"))
+    (folder / "reviewed.csv").write_text(f"id,decision\n{wrong},dog\n")
+    changed = loaded(**pets, corrections=str(folder / "reviewed.csv"))
+    labels, now = ({id: name for part in (splits.train, splits.valid, splits.test) for id, name in
+                    zip(part.ids, np.array(part.classes)[part.targets])} for splits in (plain, changed))
+    assert plain.test.ids == changed.test.ids and labels | {wrong: "dog"} == now
+
+
 @experiment("data.max_pixels", "data.max_bytes")
 def large_image_is_refused(key, folder):
     pets = drawn(folder)

@@ -28,6 +28,7 @@ from .classifier_commands import evaluate_command, keygen_command, predict_comma
 from .classifier_commands import sign_command, verify_command
 from .common import shown_path
 from .compare_commands import compare_command
+from .curve_commands import learning_curve_command
 from .data_commands import cache_clear_command, cache_command, check_command, labels_review_command
 from .explain_commands import explain_command
 from .run_commands import config_command, config_keys_command, doctor_command, estimate_command
@@ -39,6 +40,7 @@ from ..core import ResourceError, Stop, suggestion, Terminated
 # %% ../../nbs/cli/60_app.ipynb #d713a2d5
 COMMANDS = {
     "train": train_command, "estimate": estimate_command, "find-lr": find_lr_command,
+    "learning-curve": learning_curve_command,
     "evaluate": evaluate_command, "compare": compare_command, "predict": predict_command,
     "explain": explain_command, "report": report_command, "check": check_command, "labels review": labels_review_command,
     "cache": cache_command, "cache clear": cache_clear_command,
@@ -146,7 +148,7 @@ def to_library_error(problem: BaseException,  # raised by a command or by click
     if isinstance(problem, click.ClickException):
         return usage_error(problem)
     if isinstance(problem, MemoryError) or "out of memory" in str(problem).lower():
-        sized = words[:1] and words[0] in ("train", "estimate", "report", "labels")  # the others take no such keys
+        sized = words[:1] and words[0] in ("train", "estimate", "learning-curve", "report", "labels")  # others take no such keys
         return ResourceError("out of memory", todo="try a smaller batch_size or data.size" if sized else "free some memory")
     if getattr(problem, "errno", None) in FULL_DISK_ERRORS:
         where = getattr(problem, "filename", None) or ""

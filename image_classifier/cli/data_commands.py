@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['check_command', 'run_check', 'refusal', 'check_options', 'check_suite_targets', 'check_list_target',
-           'write_exclude_list', 'compare_with_suite', 'labels_review_command', 'review_labels', 'cache_command',
-           'cache_clear_command', 'find_cache', 'choose_entries', 'describe_entry', 'format_bytes', 'align_columns']
+           'write_exclude_list', 'compare_with_suite', 'labels_review_command', 'earlier_decisions', 'review_labels',
+           'cache_command', 'cache_clear_command', 'find_cache', 'choose_entries', 'describe_entry', 'format_bytes',
+           'align_columns']
 
 # %% ../../nbs/cli/50_data_commands.ipynb #71c421b0
 import os
@@ -167,48 +168,64 @@ def compare_with_suite(found: Any,  # a DataReport with facts
 # %% ../../nbs/cli/50_data_commands.ipynb #500bbd2c
 @command
 @overrides_argument
-@out_option("A folder for the lists and the gallery.", required=True)
+@out_option("A folder for the tables and the page of pictures.", required=True)
 def labels_review_command(overrides: tuple[str, ...], file: str | None, out: str) -> CommandResult:
     """List the labels to review, most suspicious first.
 
     \b
-    Example:
+    Examples:
       ic labels review data=./photos --out runs/labels
+      ic train data=./photos data.corrections=runs/labels/label_errors.csv          after writing decisions into it
+      ic labels review data=./photos data.corrections=runs/labels/label_errors.csv --out runs/labels     the next review
 
-    A few small networks are trained for it, or classifiers on features of a pretrained one. The data is checked first; the exit
-    code is 3 if training would refuse it.
+    Decisions go into the column decision of label_errors.csv: keep, exclude or the class that is right. Validation and test
+    images are in a table of their own. A few small networks are trained for it, or classifiers on features of a pretrained
+    one. The data is checked first; the exit code is 3 if training would refuse it.
     Needs the extra labels."""
     if not out:
         raise ConfigError("an option has an empty value", todo="give it a value or leave it out")
     require("cleanlab.count", "labels")
+    from image_classifier.quality import check_no_decision_lost
     from image_classifier.runs import check_run_config, choose_settings
     config, folder = check_run_config(compose_overrides(overrides, file)), absolute_path(out)
     check_own_folder(folder, "report")
+    check_no_decision_lost(folder, earlier_decisions(config))
     config = choose_settings(config)
     _, result = run_check(config)
     if result.error:
         result.error.what += "; labels were not reviewed"
         return result
     result.data["labels"] = review_labels(config, folder)
-    result.text += f"\n{len(result.data['labels']['suspects'])} labels to review, most suspicious first: {shown_path(folder)}"
+    suspects = result.data["labels"]["suspects"]
+    held_out = sum(one["split"] != "train" for one in suspects)
+    result.text += (f"\n{len(suspects)} labels to review, most suspicious first ({len(suspects) - held_out} of training images, "
+                    f"{held_out} of validation and test images): {shown_path(folder)}")
     return result
 
 # %% ../../nbs/cli/50_data_commands.ipynb #1e536c95
+def earlier_decisions(config: Any,  # a Config
+                     ) -> list:
+    "Return the decisions about labels that a configuration names."
+    from image_classifier.data import read_corrections
+    return read_corrections(config.data.corrections) if config.data.corrections else []
+
+
 def review_labels(config: Any,  # a Config
-                  folder: Path,  # for the lists and the gallery
+                  folder: Path,  # for the tables and the page
                  ) -> dict:
-    "Train the networks, write the lists and the gallery, and return the label issues."
-    from image_classifier.data import load_data
-    from image_classifier.quality import all_images, cross_val_probabilities, describe_cost, label_issues, likely_label_errors
-    from image_classifier.quality import FOLDS, save_label_errors
+    "Train the networks, write the tables and the page, and return the label issues that are not decided."
+    import numpy as np
+    from image_classifier.data import load_data, PARTS
+    from image_classifier.quality import all_images, cross_val_probabilities, describe_cost, FOLDS, likely_label_errors
+    from image_classifier.quality import save_review
     from image_classifier.training import CountProgress, make_progress
-    splits = load_data(config.data, allow=config.allow)
+    splits, decided = load_data(config.data, allow=config.allow), earlier_decisions(config)
     click.echo(describe_cost(splits, config), err=True)
     images, progress = all_images(splits), [CountProgress("network", FOLDS), make_progress()]
+    parts = np.repeat(PARTS, [len(getattr(splits, part)) for part in PARTS])
     errors = likely_label_errors(cross_val_probabilities(splits, config, callbacks=progress), images.targets)
-    save_label_errors(folder, images, errors)
-    issues = [one._asdict() for one in label_issues(images, errors)]
-    return {"examined": errors.examined, "agreement": errors.agreement, "suspects": issues}
+    issues = [one._asdict() for one in save_review(folder, images, errors, parts, decided)]
+    return {"examined": errors.examined, "agreement": errors.agreement, "decided": len(decided), "suspects": issues}
 
 # %% ../../nbs/cli/50_data_commands.ipynb #8b58d4ab
 @command

@@ -62,6 +62,7 @@ class DataConfig:
     split_column: Optional[str] = _key(None, "csv: column with the split: train, valid or test")
     group_column: Optional[str] = _key(None, "csv: rows with equal values stay in one split, e.g. the images of a patient")
     exclude: Optional[str] = _key(None, "text file with the ids of images to leave out, one per line")
+    corrections: Optional[str] = _key(None, "csv file of reviewed labels, as ic labels review writes: change, keep or leave out")
     formats: list[str] = _key(["png", "jpeg", "webp", "bmp"], "image formats to read, by content", choices=IMAGE_FORMATS)
     max_pixels: int = _key(50_000_000, "maximum number of pixels in an image", ge=1, le=1_000_000_000)
     max_bytes: int = _key(50_000_000, "maximum size of an image file, in bytes", ge=1, le=4_000_000_000)
@@ -258,10 +259,11 @@ def to_dict(config: Config,  # a configuration
     return asdict(config)
 
 # %% ../../nbs/config/10_schema.ipynb #0e8a1392
-PATH_KEYS = ("data.root", "data.exclude", "data.cache_dir", "model.weights", "hyperparameters.distill", "resume")
+PATH_KEYS = ("data.root", "data.exclude", "data.corrections", "data.cache_dir", "model.weights", "hyperparameters.distill",
+             "resume")
 PATH_WORDS = {"model.weights": (DEFAULT_WEIGHTS,), "resume": ("auto", "never")}  # values of these keys that are no paths
-NON_RESULT_KEYS = ("data.root", "data.exclude", "data.cache_dir", "resume", "data.cache_limit", "check_near_duplicates",
-                   "checkpoint.every_steps", "checkpoint.every_minutes", "checkpoint.keep")
+NON_RESULT_KEYS = ("data.root", "data.exclude", "data.corrections", "data.cache_dir", "resume", "data.cache_limit",
+                   "check_near_duplicates", "checkpoint.every_steps", "checkpoint.every_minutes", "checkpoint.keep")
 
 # %% ../../nbs/config/10_schema.ipynb #3e2a14d9
 def result_keys(config: Config,  # a configuration

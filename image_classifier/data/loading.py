@@ -30,6 +30,7 @@ from .image_formats import DecodeError, Limits
 from .readers import READERS
 from .source import log, log_layout, PARTS, raise_problems, Source
 from .source_images import DecodedImages, image_statistics, resolve_shape, SourceImages
+from .corrections import report_corrections
 from .exclude_list import load_source
 from .split_checks import check_classes, check_groups, check_leaks
 from .splitting import pixel_digests, split_source
@@ -62,12 +63,12 @@ class _Sorted(NamedTuple):
 
 def _in_order(images: np.ndarray,  # (M,C,S,S) uint8, reordered in place unless mapped
               rows: np.ndarray,  # (N,) rows to keep, in their new order
-              skipped: Sequence[int],  # the other M - N rows
+              skipped: np.ndarray,  # (M-N,) the other rows
              ) -> np.ndarray:  # (N,C,S,S) uint8
     "Return `images[rows]` without copying the array."
     if isinstance(images, np.memmap):
         return IndexedArrayView([images], rows)
-    _reorder(images, np.concatenate([rows, skipped]).astype(np.int64))
+    _reorder(images, np.concatenate([rows, skipped]))
     return images[:len(rows)]
 
 # %% ../../nbs/data/75_loading.ipynb #3f95f21e
@@ -79,14 +80,18 @@ def _sort_by_split(found: DecodedImages,  # images of the source, reordered in p
                   ) -> _Sorted:
     "Raise or skip what is damaged, assign the rest to splits, and sort it by split."
     problems = sorted(found.problems.items())
-    skipped = [row for row, problem in problems if CORRUPT in allow and isinstance(problem, DecodeError)]
+    skipped = [row for row, problem in problems if source.left_out[row] or CORRUPT in allow and isinstance(problem, DecodeError)]
     raise_problems([(source.ids[row], problem.what) for row, problem in problems if row not in skipped], len(source.ids),
                    source.where, f"fix or remove them, or leave out damaged images with allow=[{CORRUPT}]")
     kept = np.setdiff1d(np.arange(len(source.ids)), skipped)
-    parts = assign(source.without_pixels().select(kept), found.digests[kept], config, allow)
+    listed = source.without_pixels().select(kept)
+    parts = assign(listed, found.digests[kept], config, allow)
+    if source.labels is not None:  # after the split, so that no other image changes its split
+        report_corrections(listed, parts)
+        kept, parts = kept[~listed.left_out], parts[~listed.left_out]
     order = np.concatenate([np.flatnonzero(parts == part) for part in PARTS])
     rows = kept[order]
-    images = _in_order(found.images, rows, skipped)
+    images = _in_order(found.images, rows, np.setdiff1d(np.arange(len(source.ids)), rows))
     return _Sorted(images, rows, parts[order], found.digests[rows], found.sums[rows], found.limits)
 
 # %% ../../nbs/data/75_loading.ipynb #d3d99648
@@ -178,11 +183,11 @@ def _load(source: Source,
          ) -> tuple[Dataset, _Sorted]:  # all images; their splits, digests and sums
     "Decode a source, and warn about images that are left out."
     found = _decode_source(source, config, allow, assign, like)
-    skipped = [source.ids[row] for row in np.setdiff1d(np.arange(len(source.ids)), found.order)]
+    skipped = [source.ids[row] for row in np.setdiff1d(np.flatnonzero(~source.left_out), found.order)]
     if skipped:
         count = f"{len(skipped)} damaged image{'s are' if len(skipped) > 1 else ' is'}"
         warnings.warn(f"{count} left out: {join_problems(skipped, 5)}", UserWarning, 3)
-    kept = source.without_pixels().select(found.order)
+    kept = source.without_pixels().select(found.order).corrected()
     return Dataset(found.images, kept.targets, kept.classes, tuple(kept.ids), kept.groups and tuple(kept.groups)), found
 
 
@@ -204,6 +209,16 @@ def _log_shares(source: Source,
         log.info(f"groups are kept whole: {'/'.join(PARTS)} hold {shares} % of the images")
 
 
+def _check_corrected(source: Source,  # the images that are used, with corrected labels
+                     parts: np.ndarray,  # (N,) split of each
+                     allow: Collection[str],
+                    ) -> None:
+    "Raise a `DataError` if the corrections leave a split without images, or a class without images in a split."
+    if empty := [part for part in PARTS if part not in parts]:
+        raise DataError(f"the corrections leave no image in {empty[0]}", source.where, "exclude fewer images in data.corrections")
+    check_classes(replace(source, parts=parts.tolist()), allow)
+
+
 def load_data(config: DataConfig | Config | str | Path = "digits",  # configuration, name, or path of a folder or .csv file
               allow: Sequence[str] = (),  # problems to accept: corrupt, links, empty_class, similar_classes, leaks
              ) -> Splits:
@@ -214,6 +229,8 @@ def load_data(config: DataConfig | Config | str | Path = "digits",  # configurat
     check_classes(source, allow)
     check_groups(source, allow)
     everything, found = _load(source, config, allow, split_source)
+    if source.labels is not None:
+        _check_corrected(source.without_pixels().select(found.order).corrected(), found.parts, allow)
     _log_shares(source, found.parts)
     check_leaks(everything.ids, found.parts, found.digests, config.root or config.name, allow)
     datasets = {part: _slice(everything, np.flatnonzero(found.parts == part)) for part in PARTS}

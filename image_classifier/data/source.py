@@ -79,6 +79,19 @@ class Source:
     groups: Optional[list[str]] = None  # N names; images of one group stay in one split, e.g. a patient
     where: str = ""  # name or path for messages
     layout: str = ""  # what the reader understood, one line
+    labels: Optional[np.ndarray] = None  # (N,) targets after corrections, -1: left out; None: no corrections
+
+    @property
+    def left_out(self) -> np.ndarray:  # (N,) bool
+        "Which images the corrections leave out."
+        return np.zeros(len(self.ids), bool) if self.labels is None else self.labels < 0
+
+    def corrected(self) -> "Source":
+        "Return the images that the corrections keep, with their corrected labels as targets."
+        if self.labels is None:
+            return self
+        kept = self.select(np.flatnonzero(~self.left_out))
+        return replace(kept, targets=kept.labels, labels=None)
 
     def select(self,
                rows: Sequence[int] | np.ndarray,  # row numbers
@@ -86,7 +99,8 @@ class Source:
         "Return the rows at `rows`, in that order."
         lists = {name: values and [values[row] for row in rows] for name in ("ids", "parts", "groups", "files")
                  for values in [getattr(self, name)]}
-        return replace(self, **lists, targets=self.targets[rows], images=None if self.images is None else self.images[rows])
+        images, labels = (None if values is None else values[rows] for values in (self.images, self.labels))
+        return replace(self, **lists, targets=self.targets[rows], images=images, labels=labels)
 
     def without_pixels(self) -> "Source":
         "Return a copy with neither images nor files."

@@ -191,7 +191,7 @@ def _image_table(source: Source, decoded: _Decoded) -> ImageTable:
                       [digest.tobytes().hex() for digest in decoded.hashes])
 
 # %% ../../nbs/quality/30_checks.ipynb #3231dc7c
-_NOT_IN_KEY = ("root", "exclude", "memory_limit", "cache_dir", "cache_limit", "download")
+_NOT_IN_KEY = ("root", "exclude", "corrections", "memory_limit", "cache_dir", "cache_limit", "download")
 
 
 def _source_key(source: Source,
@@ -200,9 +200,24 @@ def _source_key(source: Source,
                ) -> str:
     "Return a hash of everything that affects the findings, 32 hexadecimal digits."
     settings = {name: value for name, value in asdict(config).items() if name not in _NOT_IN_KEY}
+    labels = None if source.labels is None else source.labels.tolist()
     known = [settings, sorted(allow), source.classes, source.ids, source.targets.tolist(), source.parts, source.groups,
-             pixels_key(source, config)]
+             pixels_key(source, config), labels]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:32]
+
+# %% ../../nbs/quality/30_checks.ipynb #9ab1142a
+def _readable(source: Source, decoded: _Decoded) -> Source:
+    "Return the readable images of a source, without their pixels."
+    return source.without_pixels().select(np.array(list(decoded.facts), np.int64))
+
+
+def _correct(source: Source, decoded: _Decoded) -> tuple[Source, _Decoded]:
+    "Return the source with its corrected labels, and both without the images that are left out."
+    number = {row: place for place, row in enumerate(np.flatnonzero(~source.left_out).tolist())}
+    kept = np.array([place for place, row in enumerate(decoded.facts) if row in number], np.int64)
+    facts, problems = ({number[row]: value for row, value in found.items() if row in number}
+                       for found in (decoded.facts, decoded.problems))
+    return source.corrected(), _Decoded(facts, problems, decoded.hashes[kept], decoded.thumbnails[kept])
 
 # %% ../../nbs/quality/30_checks.ipynb #6f113fe9
 def check_source(config: DataConfig,
@@ -216,10 +231,11 @@ def check_source(config: DataConfig,
     if stored := _read_report(path, data_name(config)):
         return stored
     decoded = _decode_source(source, config)
-    readable = source.without_pixels().select(np.array(list(decoded.facts), np.int64))
+    divided = [*_split_findings(_readable(source, decoded), decoded.hashes, config)]
+    source, decoded = _correct(source, decoded)
+    readable = _readable(source, decoded)
     index = ImageIndex(readable.ids, readable.targets, np.array(readable.parts), source.classes, decoded.hashes,
                        decoded.thumbnails)
-    findings = (*_source_findings(source, decoded.problems), *_split_findings(readable, decoded.hashes, config),
-                *_check_images(index, near_duplicates))
+    findings = (*_source_findings(source, decoded.problems), *divided, *_check_images(index, near_duplicates))
     notes = {**_notes(source, list(decoded.facts.values())), **_near_note(index, near_duplicates)}
     return _store_report(path, DataReport(data_name(config), findings, notes, _image_table(source, decoded)))

@@ -3,6 +3,7 @@ from .comparing import RunComparison as RunComparison, compare_runs as compare_r
 from .environment import git_commit as git_commit
 from .html import to_html as to_html
 from .initial_weights import adopt_preprocess as adopt_preprocess
+from .learning_curves import CurveRuns as CurveRuns, SHARES as SHARES, train_learning_curve as train_learning_curve, write_learning_curve as write_learning_curve
 from .report_execution import Report as Report, run_report as run_report
 from .report_parameters import Parameter as Parameter, ReportNotebook as ReportNotebook, check_parameters as check_parameters
 from .report_parameters import inspect_report as inspect_report, report_config as report_config

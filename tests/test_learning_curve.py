@@ -1,0 +1,166 @@
+"What a user loses when shares of the images are not nested, an interrupted learning curve starts again, or its band promises too much."
+import json
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from folders import picture, save
+
+from image_classifier.cli import main
+from image_classifier.config import compose
+from image_classifier.core import ConfigError, DataError, save_tensors
+from image_classifier.data import load_data
+from image_classifier.metrics import fit_learning_curve
+from image_classifier.models import build_model
+from image_classifier.runs import learning_curves, train_learning_curve
+from image_classifier.training import features
+
+WORDS = ["data=digits", "hyperparameters=fast", "epochs=1"]
+SHARES = [0.1, 0.2, 0.4, 0.8]
+
+
+# the law
+
+
+@pytest.mark.parametrize("law", [(0.0, 0.5, 0.2), (0.05, 0.4, 0.5), (0.2, 0.3, 1.5), (0.3, 0.0, 0.5)])
+def test_exact_errors_are_continued_exactly(law):
+    "Errors on the law, of as many test images as make them exact to four digits."
+    sizes, n = np.array([100, 200, 400, 800, 1600]), 20_000
+    errors = law[0] + law[1] * (sizes / 100.0) ** -law[2]
+    correct = np.arange(n) >= np.round(errors * n)[:, None]
+    curve = fit_learning_curve(sizes, correct[:, None], draws=100)
+    expected = 1 - law[0] - law[1] * 32.0 ** -law[2]
+    assert abs(curve.accuracy(3200).value - expected) < 0.003
+    assert curve.accuracy(3200).low <= expected <= curve.accuracy(3200).high
+
+
+def test_more_images_never_make_the_curve_worse():
+    rng = np.random.default_rng(0)
+    for seed in range(20):
+        correct = rng.random((5, 2, 200)) < rng.random((5, 1, 1))
+        curve = fit_learning_curve([10, 20, 40, 80, 160], correct, draws=100, seed=seed)
+        gain, accuracy = curve.gain(), curve.accuracy(320)
+        assert 0 <= gain.low <= gain.value <= gain.high <= 1 and 0 <= accuracy.low <= accuracy.value <= accuracy.high <= 1
+
+
+def test_the_band_is_the_same_again_and_narrower_with_more_runs():
+    rng = np.random.default_rng(0)
+    sizes = [100, 200, 400, 800, 1600]
+    errors = np.array([0.5, 0.4, 0.33, 0.28, 0.24])[:, None, None]
+    many = rng.random((5, 8, 2000)) >= errors
+    one, again, eight = fit_learning_curve(sizes, many[:, :1]), fit_learning_curve(sizes, many[:, :1]), fit_learning_curve(sizes, many)
+    assert one.as_dict() == again.as_dict()
+    assert eight.gain().high - eight.gain().low < one.gain().high - one.gain().low
+
+
+# runs
+
+
+def quick(folder, words=(), shares=SHARES, **more):
+    with warnings.catch_warnings(action="ignore"):
+        return train_learning_curve(compose([*WORDS, *words]), shares, folder=folder, **more)
+
+
+def test_an_interrupted_learning_curve_is_continued(tmp_path, monkeypatch):
+    calls, train = [], learning_curves.train
+    def stops(config, place, **more):
+        calls.append(place.name)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return train(config, place, **more)
+    monkeypatch.setattr(learning_curves, "train", stops)
+    with pytest.raises(KeyboardInterrupt):
+        quick(tmp_path / "curve")
+    found = quick(tmp_path / "curve")
+    assert [several[0].reused for several in found.runs] == [True, True, False, False]
+    assert calls[3:] == [f"share_{share:g}_seed_42" for share in SHARES]
+
+
+def test_all_shares_have_the_same_test_images_and_are_nested(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(learning_curves, "train", lambda config, place, splits, **_: seen.append(splits))
+    monkeypatch.setattr(learning_curves, "_fit", lambda runs, sizes: None)
+    quick(tmp_path / "curve", repeats=2)
+    digits = load_data("digits")
+    assert len(seen) == 8
+    assert all(one.test.ids == digits.test.ids and one.valid.ids == digits.valid.ids for one in seen)
+    for repeat in (0, 1):
+        ids = [set(one.train.ids) for one in seen[repeat::2]]
+        assert all(small < large for small, large in zip(ids, ids[1:])) and ids[-1] < set(digits.train.ids)
+        assert len({len(one.train) for one in seen[repeat::2]}) == 1, "small shares are trained for fewer steps"
+    assert seen[0].train.ids != seen[1].train.ids, "another seed takes other images"
+
+
+def test_features_of_an_image_are_computed_once_for_all_shares(tmp_path, monkeypatch):
+    "With a linear probe the whole learning curve takes seconds."
+    save_tensors(tmp_path / "weights.safetensors", build_model("simple_cnn", classes=10, channels=1, size=8, seed=1).state_dict())
+    computed, compute = [], features.compute_features
+    def counted(model, dataset, preprocess, precision, rows=None, progress=None):
+        computed.append(len(dataset) if rows is None else len(rows))
+        return compute(model, dataset, preprocess, precision, rows=rows, progress=progress)
+    monkeypatch.setattr(features, "compute_features", counted)
+    words = ["data=digits", "model=simple_cnn", f"model.weights={tmp_path}/weights.safetensors", "finetune=probe", f"data.cache_dir={tmp_path}/cache"]
+    with warnings.catch_warnings(action="ignore"):
+        found = train_learning_curve(compose(words), SHARES, folder=tmp_path / "curve")
+    digits = load_data("digits")
+    images = {digest.tobytes() for part in (digits.train, digits.valid, digits.test) for digest in part.digests}
+    assert sum(computed) <= len(images) and len(found.curve.sizes) == 4
+
+
+def test_groups_stay_whole_and_every_class_has_its_share():
+    digits = load_data("digits").train
+    grouped = replace(digits, groups=tuple(f"writer {row % 97}" for row in range(len(digits))))
+    for rows in learning_curves.nested_shares(grouped, SHARES, seed=1):
+        taken = {grouped.groups[row] for row in rows}
+        assert len(rows) == sum(group in taken for group in grouped.groups)
+        assert np.bincount(grouped.targets[rows], minlength=10).min() >= 5
+
+
+@pytest.mark.parametrize("count, words, line", [
+    (12, [], "in the smallest share (0.0625). a learning curve needs 5 there: add images, or use larger shares"),
+    (60, ["--shares", "0.05,0.1,0.5,1"], "in the smallest share (0.05)")])
+def test_too_few_images_are_refused_in_one_line(tmp_path, capsys, count, words, line):
+    for number in range(count):
+        save(tmp_path / "pets" / ("cat" if number % 2 else "dog") / f"{number}.png", picture(number))
+    assert main(["learning-curve", f"data={tmp_path}/pets", "epochs=1", *words, "--out", str(tmp_path / "curve")]) == 3
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("error: class ") and line in last and not (tmp_path / "curve").exists()
+
+
+@pytest.mark.parametrize("words, line", [
+    (["--shares", "0.5,1"], "shares must be four or more different numbers > 0 and <= 1, got 0.5, 1"),
+    (["--shares", "0.1,0.2,0.5,nan"], "shares must be four or more"), (["--shares", "0.1,0.2,0.5,1e400"], "shares must be four or more"),
+    (["--shares", "0.1,0.2,half,1"], "--shares must be numbers separated by commas"), (["--shares", "1,1,1,1"], "shares must be four or more"),
+    (["resume=runs/x"], "a learning curve cannot resume one run"), (["--repeats", "101"], "101 is not in the range"),
+    (["--repeats", "two"], "'two' is not a valid integer")])
+def test_wrong_use_is_refused_before_any_training(tmp_path, capsys, words, line):
+    assert main(["learning-curve", *WORDS, *words, "--out", str(tmp_path / "curve")]) == 2
+    assert line in capsys.readouterr().err and not (tmp_path / "curve").exists()
+
+
+def test_shares_that_take_the_same_images_are_no_sizes_of_their_own(tmp_path):
+    "Two shares that differ by less than one image would be one point counted twice."
+    with pytest.raises(DataError, match="the shares 0.4 and 0.4 are the same"):
+        quick(tmp_path / "curve", shares=[0.1, 0.2, 0.4, 0.4 + 1e-9])
+    assert not list(tmp_path.glob("curve/share*")), "nothing is trained for it"
+
+
+def test_the_command_answers_in_json_and_writes_the_curve(tmp_path, capsys):
+    words = ["learning-curve", *WORDS, "--shares", "0.1,0.2,0.4,0.8", "--out", str(tmp_path / "curve"), "--json"]
+    with warnings.catch_warnings(action="ignore"):
+        assert main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["doubling"]["images"] == 2 * found["sizes"][-1] and len(found["accuracy"]) == 4 and "band" not in found
+    assert found["doubling"]["gain"]["low"] <= found["doubling"]["gain"]["value"] <= found["doubling"]["gain"]["high"]
+    written = json.loads((tmp_path / "curve" / "learning_curve.json").read_text())
+    assert written == {"format": 1, **found} and (tmp_path / "curve" / "learning_curve.png").read_bytes()[:4] == b"\x89PNG"
+    assert main([*words, "lr=0.1"]) == 2, "runs of another configuration are there"
+    assert "the run folder holds another run" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_something_else_is_refused(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="not empty"):
+        quick(tmp_path / "mine")
