@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..core import InvalidValueError
+from ..core import InvalidValueError, quoted
 from .figures import check_image_array, Figure, plot_images, plot_message
 from .overlays import overlay, to_rgb
 
@@ -29,4 +29,7 @@ def plot_explanations(images: np.ndarray,  # (N,C,H,W) uint8
         return plot_message("no images")
     both = [picture for image, evidence in zip(images, maps) for picture in (to_rgb(image), overlay(image, evidence))]
     texts = [[text for one in given for text in (one, "")] for given in (titles, names)]
-    return plot_images(np.stack(both), texts[0], columns=2 * pairs, names=texts[1])
+    figure = plot_images(np.stack(both), texts[0], columns=2 * pairs, names=texts[1])
+    shown = ", ".join(quoted(title, 32) for title in titles) or "without titles"
+    figure.alt = quoted(f"{len(images)} images, each beside its evidence: {shown}", 400)
+    return figure
