@@ -226,6 +226,38 @@ def test_predict_never_replaces_a_file_that_it_did_not_write(ic, home, first, tm
     assert (tmp_path / "mine.csv").read_text() == "file,label\n" and not (tmp_path / "elsewhere.csv").exists()
 
 
+def test_explain_writes_a_picture_of_each_readable_image_and_names_the_others(ic, home, first, tmp_path):
+    (tmp_path / "bad.png").write_text("no image")
+    (tmp_path / "deep").mkdir()
+    digit(1).save(tmp_path / "deep" / "zero.png")
+    names = [tmp_path / "bad.png", home / "zero.png", tmp_path / "deep"]
+    code, out, err = ic("explain", first, *names, "--out", tmp_path / "looks", "--json")
+    assert code == 3
+    one_line(err, "1 of 3 images could not be read", "bad.png")
+    answer = json.loads(out)
+    assert [Path(one["picture"]).name for one in answer["explanations"]] == ["zero.grad_cam.png", "zero_2.grad_cam.png"]
+    for one in answer["explanations"]:
+        [same] = json.loads(ic("predict", first, one["image"], "--json")[1])["predictions"]
+        assert {key: one[key] for key in same} == same and one["class"] == same["predicted_class"]
+        picture = Image.open(one["picture"])
+        assert picture.size == (512, 256) and picture.text["Description"].startswith("evidence for ")
+    code, out, err = ic("explain", first, home / "zero.png", "--out", tmp_path / "looks", "--method", "occlusion", "--class", "7")
+    assert (code, err) == (0, "") and "evidence for 7 " in out and (tmp_path / "looks" / "zero.occlusion.png").is_file()
+
+
+@pytest.mark.parametrize(("words", "code", "said"), [
+    (["--out", "{new}", "--method", "gradcam"], 2, "unknown method gradcam (method). did you mean grad_cam"),
+    (["--out", "{new}", "--class", "zero"], 2, "unknown class zero (target)"), (["--out", "{run}"], 2, "a run folder is there"),
+    (["--out", "{home}"], 2, "not empty"), ([], 2, "missing option '--out'"), (["{home}/gone.png", "--out", "{new}"], 3, "no such file")])
+def test_explain_refuses_in_one_line_and_leaves_no_folder(ic, home, first, tmp_path, words, code, said):
+    before = sorted(home.rglob("*"))
+    image = [] if words[:1] == ["{home}/gone.png"] else [home / "zero.png"]
+    found, out, err = ic("explain", first, *image, *(word.format(new=tmp_path / "new", run=first, home=home) for word in words))
+    assert (found, out) == (code, "")
+    one_line(err, said)
+    assert sorted(home.rglob("*")) == before and not (tmp_path / "new").exists()
+
+
 def test_evaluate_gives_the_numbers_of_the_run_and_writes_them(ic, first, tmp_path):
     code, out, err = ic("evaluate", first, "--out", tmp_path / "m.json", "--json")
     assert (code, err) == (0, "")

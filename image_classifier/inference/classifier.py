@@ -21,6 +21,7 @@ from ..core import write_manifest
 from ..data import Preprocess
 from .artifact import build_from_metadata, check_metadata, to_metadata
 from .cards import model_card
+from .explanation import explain_pixels, Explanation
 from .prediction import Prediction, read_pixels, to_prediction
 from ..metrics import OODDetector, probabilities, scale_logits
 from ..models import feature_count, find_classifier, forward_tta, layer_inputs
@@ -46,14 +47,19 @@ class Classifier:
         p = self.preprocess
         return f"Classifier({len(self.classes)} classes, {p.channels} x {p.size} x {p.size})"
 
+    def inputs(self,
+               images: np.ndarray,  # (N,C,S,S) uint8
+              ) -> torch.Tensor:  # (N,C,S,S) float32
+        "Return the inputs of the model for a batch of images, on its device."
+        device = next(self.model.parameters()).device
+        return torch.from_numpy(self.preprocess.normalize(images)).to(device, memory_format=torch.channels_last)
+
     @torch.no_grad()
     def probabilities(self,
                       images: np.ndarray,  # (N,C,S,S) uint8
                      ) -> np.ndarray:  # (N,K) float64
         "Return the probability of each class for each image of a batch."
-        device = next(self.model.parameters()).device
-        inputs = torch.from_numpy(self.preprocess.normalize(images)).to(device, memory_format=torch.channels_last)
-        logits = forward_tta(self.model, inputs, self.tta).float().cpu().numpy()
+        logits = forward_tta(self.model, self.inputs(images), self.tta).float().cpu().numpy()
         if not np.isfinite(logits).all():
             raise ArtifactError("the model returns non-finite logits",
                                 todo="its weights are damaged: restore them from their source")
@@ -80,6 +86,20 @@ class Classifier:
         for first in range(0, len(images), 64):
             pixels = np.stack([read_pixels(self.preprocess, image) for image in images[first:first + 64]])
             found += self.predict_pixels(pixels)
+        return found
+
+    def explain(self,
+                images: Any,  # one image as `read_pixels` takes it, or a list of them
+                method: str = "grad_cam",  # or occlusion, slower, for any network
+                target: str | None = None,  # the class to explain; None: the predicted one of each image
+               ) -> Explanation | list[Explanation]:
+        "Return where in an image the evidence for a class is, or a list of that for a list."
+        if not isinstance(images, (list, tuple)):
+            return self.explain([images], method, target)[0]
+        found = explain_pixels(self, (), method, target)  # checks the names
+        for first in range(0, len(images), 16):
+            pixels = np.stack([read_pixels(self.preprocess, image) for image in images[first:first + 16]])
+            found += explain_pixels(self, pixels, method, target)
         return found
 
     def save(self,

@@ -1,10 +1,14 @@
+from .activation_maps import grad_cam as grad_cam
 from .calibration import Reliability as Reliability, calibration_error as calibration_error, reliability as reliability
 from .classification import ClassScores as ClassScores, check_probabilities as check_probabilities, check_scores as check_scores, check_targets as check_targets, class_scores as class_scores, confusion_matrix as confusion_matrix, cross_entropy_per_image as cross_entropy_per_image, macro_averages as macro_averages, macro_intervals as macro_intervals, probabilities as probabilities
 from .comparison import Difference as Difference, MEASURES as MEASURES, SeedSummary as SeedSummary, compare_evaluations as compare_evaluations, format_p as format_p, pair_images as pair_images, summarize_seeds as summarize_seeds, verdict as verdict
 from .comparison_plots import plot_curves as plot_curves, plot_differences as plot_differences, plot_learning_curve as plot_learning_curve
 from .evaluation import Evaluation as Evaluation, align_classes as align_classes, evaluate as evaluate, evaluate_logits as evaluate_logits, id_hashes as id_hashes, predict_logits as predict_logits, unit_hashes as unit_hashes
+from .explanation_plots import plot_explanations as plot_explanations
 from .figures import Figure as Figure, NEUTRAL as NEUTRAL, TRAIN as TRAIN, VALID as VALID, plot_images as plot_images, plot_message as plot_message, plot_style as plot_style, shrink_image as shrink_image
 from .intervals import Interval as Interval, design_effect as design_effect, f1_interval as f1_interval, mean_interval as mean_interval, share_interval as share_interval, wilson as wilson
+from .occlusion_maps import occlusion as occlusion
+from .overlays import overlay as overlay, to_rgb as to_rgb
 from .learning_curve import LearningCurve as LearningCurve, fit_learning_curve as fit_learning_curve
 from .paired_tests import PairedTest as PairedTest, holm as holm, mcnemar as mcnemar
 from .plots import ConfusedPair as ConfusedPair, Mistake as Mistake, confused_pairs as confused_pairs, mistakes_table as mistakes_table, plot_confused as plot_confused, plot_confusion as plot_confusion, plot_coverage as plot_coverage, plot_history as plot_history, plot_lr_finder as plot_lr_finder, plot_mistakes as plot_mistakes, plot_reliability as plot_reliability, worst_mistakes as worst_mistakes
