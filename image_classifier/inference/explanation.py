@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..core import ConfigError, quoted, suggestion
-from .prediction import Prediction, to_prediction
+from .prediction import Prediction
 from ..metrics import grad_cam, occlusion, overlay, to_rgb
 
 # %% ../../nbs/inference/35_explanation.ipynb #027133ae
@@ -76,14 +76,15 @@ def explain_pixels(classifier: Any,  # a Classifier
         raise ConfigError(f"unknown class {quoted(target)}", "target", suggestion(str(target), classifier.classes))
     if not len(pixels):
         return []
-    rows = classifier.probabilities(pixels)
-    targets = rows.argmax(1) if target is None else np.full(len(pixels), classifier.classes.index(target))
+    predictions = classifier.predict_pixels(pixels)
+    names = [one.predicted_class if target is None else target for one in predictions]
+    targets = [classifier.classes.index(name) for name in names]
     if method == "occlusion":
         maps = occlusion(classifier.probabilities, pixels, targets)
     else:
         maps = grad_cam(classifier.model, classifier.inputs(pixels), targets)
-    return [Explanation(to_prediction(row, classifier.classes), classifier.classes[number], method, image, evidence)
-            for row, number, image, evidence in zip(rows, targets, pixels, maps)]
+    return [Explanation(prediction, name, method, image, evidence)
+            for prediction, name, image, evidence in zip(predictions, names, pixels, maps)]
 
 # %% ../../nbs/inference/35_explanation.ipynb #a35c0002
 def plot_looks(classifier: Any,  # a Classifier
