@@ -139,7 +139,7 @@ def ood_note(metrics: Mapping,  # the content of metrics.json
         return "<p>This run was made before there was an out-of-distribution score.</p>"
     if found["threshold"] is None:
         return f"<p>There is no out-of-distribution score: {html.escape(escaped(found['reason']))}.</p>"
-    text = (f"The threshold lets {found['kept']:.0%} of the validation images pass; of the test images, "
+    text = (f"The threshold lets {100 * found['kept']:g} % of the validation images pass; of the test images, "
             f"a share of {format_interval(found['test'])} is marked.")
     if found["test"]["low"] <= 2 * (1 - found["kept"]):
         return f"<p>{text}</p>"
