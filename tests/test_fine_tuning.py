@@ -171,7 +171,7 @@ def test_settings_without_effect_on_a_probe_are_refused_and_auto_takes_them(word
     with pytest.raises(ConfigError, match=rf"no effect on a linear probe: [\w.]*{name} \(finetune=probe\)"):
         choose_settings(compose([*words, word, "finetune=probe"]))
     choose_settings(compose([*words, word]))
-    used = ["augment.tta=flip", "hyperparameters.class_weights=[balanced]", "seed=1", "device=cpu", "threads=1", "data.valid_fraction=0.2"]
+    used = ["augment.tta=flip", "calibrate=false", "target_accuracy=0.9", "hyperparameters.class_weights=[balanced]", "seed=1", "device=cpu", "threads=1", "data.valid_fraction=0.2"]
     chosen = choose_settings(compose([*words, *used, "finetune=probe"]))
     assert choose_settings(chosen) == chosen  # with the hyperparameters of the recipe
 

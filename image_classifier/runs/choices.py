@@ -92,7 +92,8 @@ def pretrained_size(side: int,  # that three in four images do not exceed, pixel
 
 # %% ../../nbs/runs/21_choices.ipynb #ede60d22
 PROBE_KEYS = ("data.", "model.", "augment.tta", "hyperparameters.class_weights", "hyperparameters.precision", "finetune", "seed",
-              "device", "threads", "deterministic", "check_near_duplicates", "resume", "allow")  # and starts of keys
+              "device", "threads", "deterministic", "check_near_duplicates", "calibrate", "target_accuracy", "resume",
+              "allow")  # and starts of keys
 
 
 def check_fine_tuning(config: Config) -> None:

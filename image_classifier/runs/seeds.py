@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..config import Config, data_name
 from ..core import ConfigError, Stop
 from ..metrics import SeedSummary, summarize_seeds
@@ -41,8 +43,11 @@ class SeedRuns:
         accuracy, each = self.summary["accuracy"], [run.metrics["test"]["accuracy"]["value"] for run in self.runs]
         source = "seeds" if accuracy.seed_share > 0.5 else "test images"
         share = max(accuracy.seed_share, 1 - accuracy.seed_share)
-        return (f"accuracy of each seed: {', '.join(f'{value:.3f}' for value in each)}\n"
-                f"the {source} dominate the uncertainty of the mean ({share:.0%} of its variance)\n"
+        dominant = f"the {source} dominate the uncertainty of the mean ({share:.0%} of its variance)"
+        logits = [run.evaluation("test").logits for run in self.runs]
+        if all(np.array_equal(logits[0], other) for other in logits[1:]):
+            dominant = "all runs predict the same: this training, such as a linear probe, does not depend on the seed"
+        return (f"accuracy of each seed: {', '.join(f'{value:.3f}' for value in each)}\n{dominant}\n"
                 f"mean test accuracy of {len(each)} seeds {accuracy.mean}, 95 % interval, "
                 f"standard deviation {accuracy.spread:.3f}")
 
