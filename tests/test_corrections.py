@@ -105,10 +105,26 @@ def test_a_decision_that_cannot_be_applied_is_refused_in_one_line(pets, tmp_path
 
 @pytest.mark.parametrize("text, line", [
     ("id,label\na,b\n", "no column decision"), ("", "no header line"), ("id,decision,id\na,b,c\n", "2 columns are called id"),
-    ("id,decision\na,b,c\n", "line 2 has 3 fields"), ("\xff\xfe", "not a readable CSV file")])
+    ("id,decision\na,b,c\n", "line 2 has 3 fields"), ("\xff\xfe", "not a readable CSV file"),
+    ("id,given,split,decision\na,b,train,c\n\na,exclude\na;;;exclude\n", "the header has 4 fields, but line 4 has 2; line 5 has 1"),
+    ("id,split,decision\na,exclude\n", "line 2 has 2"), ("sep=;\nid;given;decision\na;keep\n", "line 3 has 2"),
+    ('id,decision\na,b\n"c,exclude\nd,exclude\n', "line 3: a quote is not closed"),
+    ('id,decision\n"a,exclude\n"b,exclude\n', "not a readable CSV file: line 2")])
 def test_a_table_that_cannot_be_read_is_refused_in_one_line(pets, tmp_path, text, line):
     (tmp_path / "reviewed.csv").write_bytes(text.encode("latin-1"))
     refused(pets, line, corrections=str(tmp_path / "reviewed.csv"))
+
+
+def test_rows_whose_last_cells_a_spreadsheet_left_out_are_not_decided(tmp_path):
+    "Excel drops empty cells at the end of rows."
+    reviewed = table(tmp_path / "reviewed.csv", "a,cat,train,dog", "b,cat,train", "c,cat,test", header="id,given,split,decision,note")
+    assert [(one.id, one.decision) for one in read_corrections(reviewed)] == [("a", "dog")]
+
+
+def test_the_number_of_decisions_is_logged_even_if_all_labels_are_kept(pets, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        loaded(pets, corrections=table(tmp_path / "reviewed.csv", "cat/1.png,keep", "dog/1.png,keep", "dog/2.png,"))
+    assert [line for line in caplog.messages if "corrections" in line] == ["corrections: 2 decisions read"]
 
 
 @pytest.mark.parametrize("path, line", [("no/such.csv", "no such file of corrections"), (".", "the corrections are not a file"),

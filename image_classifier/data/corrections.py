@@ -18,7 +18,7 @@ import numpy as np
 
 from ..core import DataError, escaped, join_problems, quoted, suggestion
 from .csv_file import read_csv_rows
-from .source import log, Source
+from .source import log, PARTS, Source
 
 # %% ../../nbs/data/53_corrections.ipynb #1856e460
 KEEP, LEAVE_OUT = "keep", "exclude"  # decisions that are no class
@@ -57,8 +57,12 @@ def read_corrections(path: str | Path,  # data.corrections
         if (count := header.count(name)) != 1:
             what = f"{count} columns are called {name}" if count else f"no column {name}"
             raise DataError(what, path, "the header must name id and decision, as that of ic labels review does")
-    columns = {name: header.index(name) for name in ReviewedLabel._fields if name in header}
-    table = [ReviewedLabel(*(row[columns[name]] if name in columns else "" for name in ReviewedLabel._fields)) for row in rows]
+    table = {number: dict(zip(header, row)) for number, row in rows.items()}
+    if short := [f"line {number} has {len(rows[number])}" for number, row in table.items()
+                 if len(row) < len(header) and row.get("split") not in PARTS]:
+        raise DataError(f"the header has {len(header)} fields, but {join_problems(short, 3)}", path,
+                        "write a cell for each column, empty ones too")
+    table = [ReviewedLabel(*(row.get(name, "") for name in ReviewedLabel._fields)) for row in table.values()]
     return [row for row in table if row.decision]
 
 # %% ../../nbs/data/53_corrections.ipynb #aec7807f
@@ -109,6 +113,7 @@ def apply_corrections(source: Source,
     if not decisions:
         warnings.warn(f"no decision in the corrections yet ({path}). fill the column decision with {KEEP}, {LEAVE_OUT} "
                       "or a class", UserWarning)
+    log.info(f"corrections: {len(decisions):,} decisions read")
     return replace(source, labels=labels)
 
 # %% ../../nbs/data/53_corrections.ipynb #442dd6db

@@ -250,7 +250,8 @@ def typical_side(config: DataConfig | Config | str | Path = "digits",  # as for 
     config, allow = _checked(config, allow)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `load_data` warns again
-        facts = SourceImages(load_source(config, allow), config).facts().values()
+        source = load_source(replace(config, corrections=None), allow)  # `load_data` reads them
+    facts = SourceImages(source, config).facts().values()
     sides = sorted(min(fact.width, fact.height) for fact in facts if isinstance(fact, ImageFacts))
     return sides[3 * len(sides) // 4] if sides else 0
 
