@@ -219,6 +219,7 @@ def review_labels(config: Any,  # a Config
     from image_classifier.quality import all_images, cross_val_probabilities, describe_cost, FOLDS, likely_label_errors
     from image_classifier.quality import save_review
     from image_classifier.training import CountProgress, make_progress
+    config.data.train_fraction, config.data.epoch_images = 1.0, 0  # a review is about all images
     splits, decided = load_data(config.data, allow=config.allow), earlier_decisions(config)
     click.echo(describe_cost(splits, config), err=True)
     images, progress = all_images(splits), [CountProgress("network", FOLDS), make_progress()]

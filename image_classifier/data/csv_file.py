@@ -65,7 +65,8 @@ def read_csv_rows(path: Path,
             number = table.line_num + 1 + bool(mark)
     except (csv.Error, TypeError, ValueError) as problem:
         reason = "a quote is not closed" if str(problem) == "unexpected end of data" else quoted(problem)
-        raise DataError(f"not a readable CSV file: line {number}: {reason}", path, "correct this line, or save the table again") from problem
+        raise DataError(f"not a readable CSV file: line {number}: {reason}", path,
+                        "correct this line, or save the table again as UTF-8") from problem
     rows = {number: row for number, row in rows.items() if any(row)}
     if not rows:
         raise DataError("no header line", path, "name the columns in its first line")
