@@ -65,7 +65,7 @@ class DataConfig:
     split_column: Optional[str] = _key(None, "csv: column with the split: train, valid or test")
     group_column: Optional[str] = _key(None, "csv: rows with equal values stay in one split, e.g. the images of a patient")
     exclude: Optional[str] = _key(None, "text file with the ids of images to leave out, one per line")
-    corrections: Optional[str] = _key(None, "csv file of reviewed labels, as ic labels review writes: change, keep or leave out")
+    corrections: Optional[str] = _key(None, "table or folder of reviewed labels, as ic labels review writes")
     formats: list[str] = _key(["png", "jpeg", "webp", "bmp"], "image formats to read, by content", choices=IMAGE_FORMATS)
     max_pixels: int = _key(50_000_000, "maximum number of pixels in an image", ge=1, le=1_000_000_000)
     max_bytes: int = _key(50_000_000, "maximum size of an image file, in bytes", ge=1, le=4_000_000_000)

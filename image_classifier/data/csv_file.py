@@ -43,7 +43,10 @@ def _find_separator(header: str,  # the first line
 def _read_text(path: Path) -> tuple[str, str]:
     "Return the separator that the first line names, empty if it names none, and the rest of the text, or raise a `DataError`."
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        data = Path(path).read_bytes()
+        if data.startswith((b"PK\3\4", b"\xd0\xcf\x11\xe0")):  # the containers of .xlsx and .ods, and of .xls
+            raise DataError("a spreadsheet, not a CSV file", path, "save it as CSV (UTF-8)")
+        text = data.decode("utf-8-sig")
     except (UnicodeDecodeError, OSError) as problem:
         raise DataError(f"not a readable CSV file: {quoted(problem)}", path, "save it as UTF-8 with a header line") from problem
     first, _, rest = text.partition("\n")

@@ -21,7 +21,8 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from ..config import CORRUPT, Config, data_name, DataConfig, TABLE_SUFFIXES, check_config, warn_if_shadowed
+from ..config import CORRUPT, Config, data_name, DataConfig, EMPTY_CLASS, TABLE_SUFFIXES, check_config
+from ..config import warn_if_shadowed
 from ..core import DataError, check_type, join_problems, missing_path_hint, quoted
 from .cached_images import load_or_decode
 from .dataset import Dataset, IndexedArrayView, Splits
@@ -218,7 +219,11 @@ def _check_corrected(source: Source,  # the images that are used, with corrected
     "Raise a `DataError` if the corrections leave a split without images, or a class without images in a split."
     if empty := [part for part in PARTS if part not in parts]:
         raise DataError(f"the corrections leave no image in {empty[0]}", source.where, "exclude fewer images in data.corrections")
-    check_classes(replace(source, parts=parts.tolist()), allow)
+    try:
+        check_classes(replace(source, parts=parts.tolist()), allow)
+    except DataError as problem:
+        raise DataError(f"after the corrections, {problem.what}", source.where,
+                        f"correct or exclude fewer of its images in data.corrections, or allow=[{EMPTY_CLASS}]") from problem
 
 
 def take_share(splits: Splits,  # with all training images
