@@ -142,7 +142,7 @@ def test_too_few_images_are_refused_in_one_line(tmp_path, capsys, count, words, 
     (["--shares", "0.1,0.2,0.5,nan"], "shares must be four or more"), (["--shares", "0.1,0.2,0.5,1e400"], "shares must be four or more"),
     (["--shares", "0.1,0.2,half,1"], "--shares must be numbers separated by commas"), (["--shares", "1,1,1,1"], "shares must be four or more"),
     (["--out", ""], "an option has an empty value"), (["data.train_fraction=0.5"], "a learning curve chooses the training images itself"),
-    (["data.epoch_images=9"], "a learning curve chooses the training images itself"), (["resume=runs/x"], "a learning curve cannot resume one run"), (["--repeats", "101"], "101 is not in the range"),
+    (["data.train_repeat_to=9"], "a learning curve chooses the training images itself"), (["resume=runs/x"], "a learning curve cannot resume one run"), (["--repeats", "101"], "101 is not in the range"),
     (["--repeats", "two"], "'two' is not a valid integer")])
 def test_wrong_use_is_refused_before_any_training(tmp_path, capsys, words, line):
     assert main(["learning-curve", *WORDS, "--out", str(tmp_path / "curve"), *words]) == 2

@@ -148,7 +148,7 @@ def check_target(path: Path,  # of a file to write
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #5cc31929
 FIXED_KEYS = ("data.size", "data.channels", "data.resize", "data.valid_fraction", "data.test_fraction", "data.split_seed",
-              "data.train_fraction", "data.train_fraction_seed", "data.epoch_images")
+              "data.train_fraction", "data.train_fraction_seed", "data.train_repeat_to")
 
 def check_overrides(overrides: Sequence[str],  # "key=value" each, accepted by `compose`
                    ) -> None:

@@ -219,7 +219,7 @@ def review_labels(config: Any,  # a Config
     from image_classifier.quality import all_images, cross_val_probabilities, describe_cost, FOLDS, likely_label_errors
     from image_classifier.quality import save_review
     from image_classifier.training import CountProgress, make_progress
-    config.data.train_fraction, config.data.epoch_images = 1.0, 0  # a review is about all images
+    config.data.train_fraction, config.data.train_repeat_to = 1.0, 0  # a review is about all images
     splits, decided = load_data(config.data, allow=config.allow), earlier_decisions(config)
     check_decision_words(splits.classes)
     click.echo(describe_cost(splits, config), err=True)

@@ -57,7 +57,7 @@ class DataConfig:
     split_seed: int = _key(42, "random seed of the split", ge=0, le=2**63 - 1)
     train_fraction: float = _key(1.0, "fraction of the training images to use, of each class; the rest is left out", gt=0, le=1)
     train_fraction_seed: int = _key(42, "random seed of the choice of these images", ge=0, le=2**63 - 1)
-    epoch_images: int = _key(0, "repeat the training images up to this number in an epoch; 0: as they are", ge=0, le=10**9)
+    train_repeat_to: int = _key(0, "repeat the training images up to this number in an epoch; 0: as they are", ge=0, le=10**9)
     class_level: int | str = _key("auto", "folder: level of the class folders, 1: just below root; auto: found, if clear", ge=1)
     group_pattern: Optional[str] = _key(None, "regular expression on the path; images of equal matches stay in one split")
     file_column: str = _key("file", "csv: column with the path of the image, relative to the table's folder")

@@ -227,7 +227,7 @@ def _check_corrected(source: Source,  # the images that are used, with corrected
 
 
 def take_share(splits: Splits,  # with all training images
-               config: DataConfig,  # train_fraction, train_fraction_seed, epoch_images
+               config: DataConfig,  # train_fraction, train_fraction_seed, train_repeat_to
               ) -> Splits:
     "Return the splits with the part of the training images that `config` names, and a fingerprint of its own."
     rows = share_rows(splits.train, config)

@@ -38,13 +38,13 @@ def nested_shares(dataset: Dataset,  # the training images
 
 # %% ../../nbs/data/72_shares.ipynb #5b00000c
 def share_rows(dataset: Dataset,  # all training images
-               config: DataConfig,  # train_fraction, train_fraction_seed, epoch_images
+               config: DataConfig,  # train_fraction, train_fraction_seed, train_repeat_to
               ) -> Optional[np.ndarray]:  # None: all of them, in their order
     "Return the rows of the training images in an epoch, or raise a `DataError` if a class has none."
-    if config.train_fraction == 1 and config.epoch_images <= len(dataset):
+    if config.train_fraction == 1 and config.train_repeat_to <= len(dataset):
         return None
     rows, = nested_shares(dataset, [config.train_fraction], config.train_fraction_seed)
     if lost := sorted({*dataset.targets.tolist()} - {*dataset.targets[rows].tolist()}):
         raise DataError(f"class {quoted(dataset.classes[lost[0]])} has no training image in a share of {config.train_fraction:g}",
                         "data.train_fraction", "use a larger one")
-    return np.resize(rows, max(len(rows), config.epoch_images))
+    return np.resize(rows, max(len(rows), config.train_repeat_to))

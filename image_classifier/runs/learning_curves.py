@@ -87,8 +87,8 @@ def train_learning_curve(config: Config,
         raise ConfigError(f"repeats must be an integer from 1 to 100, got {quoted(repeats)}", todo="1 is the least, 3 is better")
     if config.resume not in ("auto", "never"):
         raise ConfigError("a learning curve cannot resume one run", "resume", "name its folder with --out")
-    if config.data.train_fraction != 1 or config.data.epoch_images:
-        raise ConfigError("a learning curve chooses the training images itself", "data.train_fraction, data.epoch_images",
+    if config.data.train_fraction != 1 or config.data.train_repeat_to:
+        raise ConfigError("a learning curve chooses the training images itself", "data.train_fraction, data.train_repeat_to",
                           "leave them out, and name shares")
     config = replace(choose_settings(config), check_near_duplicates=False)
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{data_name(config.data)}-{config.model.name}-curve"
@@ -125,7 +125,7 @@ def _of_share(config: Config,
              ) -> Config:
     "Return the configuration of the run on a share."
     seed, length = config.seed + repeat, 0 if config.finetune == "probe" else largest
-    data = replace(config.data, train_fraction=share, train_fraction_seed=seed, epoch_images=length)
+    data = replace(config.data, train_fraction=share, train_fraction_seed=seed, train_repeat_to=length)
     return replace(config, data=data, seed=seed)
 
 
@@ -136,8 +136,8 @@ def _check_begun(path: Path,
     begun = sorted(file.parent for file in path.glob("share_*_seed_*/config.yaml"))
     shares = {folder.name.split("_")[1]: None for folder in configs}
     other = [folder.name.split("_")[1] for folder in begun if folder.name.split("_")[1] not in shares]
-    stored = {place: load_config(place / "config.yaml").data.epoch_images for place in begun if place in configs}
-    if other or any(length != configs[place].data.epoch_images for place, length in stored.items()):
+    stored = {place: load_config(place / "config.yaml").data.train_repeat_to for place in begun if place in configs}
+    if other or any(length != configs[place].data.train_repeat_to for place, length in stored.items()):
         which = f"a share of {other[0]}" if other else "another largest share"
         raise ConfigError(f"the learning curve there has {which}, now the shares are {', '.join(shares)}", path,
                           "continue with the same shares, or choose another folder")

@@ -137,7 +137,7 @@ def run_metrics(config: Config,
     images = epoch_images(len(splits.train), batch_size)
     steps = math.ceil(images / batch_size)  # in a full epoch; the last epoch may be shorter
     visited = len(splits.train) if (parts.get("fine_tuning") or {}).get("kept") == "probe" else history[-1].step * images / steps
-    trained = len({*splits.train.ids}) if config.data.epoch_images else len(splits.train)  # without repetitions
+    trained = len({*splits.train.ids}) if config.data.train_repeat_to else len(splits.train)  # without repetitions
     leaked = leaked_test_images(report, splits.test.ids) if config.check_near_duplicates else None
     metrics = {
         "format": 1,
