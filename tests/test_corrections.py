@@ -95,8 +95,8 @@ def test_the_check_sees_corrected_labels(pets, tmp_path):
     (["cat/1.png,dgo"], "cat/1.png: no class dgo, did you mean dog?"),
     (["cat/1.png,dog", "cat/2.png,keep", "cat/1.png,keep"], "1 of 3 corrections cannot be applied: cat/1.png: contradictory decisions"),
     (["cat/1.png,exclude", "cat/1.png,cat"], "contradictory decisions"),
-    (["cat/1.png,KEEP"], "no class KEEP"), (["1,dog"], "a spreadsheet must import ids as text"),
-    ([f"cat/{n}.png,exclude" for n in range(10)], "class 'cat' has no images"),
+    (["cat/1.png,remove"], "no class remove, write keep, exclude or one of cat, dog"), (["cat/1.png,exlude"], "no class exlude, did you mean exclude?"), (["1,dog"], "a spreadsheet must import ids as text"),
+    ([f"cat/{n}.png,exclude" for n in range(10)], "after the corrections, class 'cat' has no images"),
     ([f"{name}/{n}.png,exclude" for n in range(10) for name in ("cat", "dog")], "the corrections leave no image in train")])
 def test_a_decision_that_cannot_be_applied_is_refused_in_one_line(pets, tmp_path, rows, line):
     with warnings.catch_warnings(action="ignore"):
@@ -105,13 +105,29 @@ def test_a_decision_that_cannot_be_applied_is_refused_in_one_line(pets, tmp_path
 
 @pytest.mark.parametrize("text, line", [
     ("id,label\na,b\n", "no column decision"), ("", "no header line"), ("id,decision,id\na,b,c\n", "2 columns are called id"),
-    ("id,decision\na,b,c\n", "line 2 has 3 fields"), ("\xff\xfe", "not a readable CSV file")])
+    ("id,decision\na,b,c\n", "line 2 has 3 fields"), ("\xff\xfe", "not a readable CSV file"),
+    ("id,given,split,decision\na,b,train,c\n\na,exclude\na;;;exclude\n", "the header has 4 fields, but line 4 has 2; line 5 has 1"),
+    ("id,split,decision\na,exclude\n", "line 2 has 2"), ("sep=;\nid;given;decision\na;keep\n", "line 3 has 2"),
+    ('id,decision\na,b\n"c,exclude\nd,exclude\n', "line 3: a quote is not closed"),
+    ('id,decision\n"a,exclude\n"b,exclude\n', "not a readable CSV file: line 2")])
 def test_a_table_that_cannot_be_read_is_refused_in_one_line(pets, tmp_path, text, line):
     (tmp_path / "reviewed.csv").write_bytes(text.encode("latin-1"))
     refused(pets, line, corrections=str(tmp_path / "reviewed.csv"))
 
 
-@pytest.mark.parametrize("path, line", [("no/such.csv", "no such file of corrections"), (".", "the corrections are not a file"),
+def test_rows_whose_last_cells_a_spreadsheet_left_out_are_not_decided(tmp_path):
+    "Excel drops empty cells at the end of rows."
+    reviewed = table(tmp_path / "reviewed.csv", "a,cat,train,dog", "b,cat,train", "c,cat,test", header="id,given,split,decision,note")
+    assert [(one.id, one.decision) for one in read_corrections(reviewed)] == [("a", "dog")]
+
+
+def test_the_number_of_decisions_is_logged_even_if_all_labels_are_kept(pets, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        loaded(pets, corrections=table(tmp_path / "reviewed.csv", "cat/1.png,keep", "dog/1.png,keep", "dog/2.png,"))
+    assert [line for line in caplog.messages if "corrections" in line] == ["corrections: 2 decisions read"]
+
+
+@pytest.mark.parametrize("path, line", [("no/such.csv", "no such file of corrections"), (".", "no review in this folder"),
                                         ("/dev/zero", "the corrections are not a file"), ("a\0b", "no such file of corrections")])
 def test_a_path_that_is_no_file_is_refused_in_one_line(path, line):
     with pytest.raises(DataError, match=line):
@@ -121,6 +137,39 @@ def test_a_path_that_is_no_file_is_refused_in_one_line(path, line):
 def test_a_label_that_changed_since_the_review_is_not_corrected(pets, tmp_path):
     reviewed = table(tmp_path / "reviewed.csv", "cat/1.png,dog,cat", header="id,given,decision")
     refused(pets, "cat/1.png: reviewed as dog, but the label is cat now", corrections=reviewed)
+
+
+def test_capitals_of_a_decision_do_not_matter(pets, tmp_path):
+    plain, (kept, bad) = loaded(pets), loaded(pets).train.ids[:2]
+    found = loaded(pets, corrections=table(tmp_path / "reviewed.csv", f"{kept},KEEP", f"{bad},Exclude"))
+    assert {*plain.train.ids} - {*found.train.ids} == {bad} and labels_of(found)["train"][kept] == labels_of(plain)["train"][kept]
+
+
+def test_a_class_called_like_a_decision_is_refused_before_the_review(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("cleanlab", reason="pip install 'literate-image-classifier[labels]'")
+    monkeypatch.setattr("image_classifier.quality.cross_val_probabilities", lambda *_, **more: pytest.fail("networks were trained"))
+    for number in range(20):
+        path = tmp_path / "pets" / ("exclude" if number % 2 else "dog") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), number).save(path)
+    with warnings.catch_warnings(action="ignore"):
+        assert main(["labels", "review", f"data={tmp_path}/pets", "--out", str(tmp_path / "labels")]) == 3
+    assert "a class is called exclude, as is a decision about labels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("start", [b"PK\3\4", b"\xd0\xcf\x11\xe0"])
+def test_a_spreadsheet_is_to_be_saved_as_csv(pets, tmp_path, start):
+    (tmp_path / "reviewed.xlsx").write_bytes(start + b"\0" * 100)
+    refused(pets, "a spreadsheet, not a CSV file", "save it as CSV", corrections=str(tmp_path / "reviewed.xlsx"))
+
+
+def test_a_folder_means_both_tables_of_a_review(pets, tmp_path):
+    rows = [f"{part.ids[0]},exclude" for part in (loaded(pets).train, loaded(pets).test)]
+    table(tmp_path / "label_errors.csv", rows[0])
+    table(tmp_path / "label_errors_held_out.csv", rows[1])
+    with warnings.catch_warnings(action="ignore"):
+        both, first = loaded(pets, corrections=str(tmp_path)), loaded(pets, corrections=str(tmp_path / "label_errors.csv"))
+    assert (len(both.train), len(both.test)) == (len(first.train), len(first.test) - 1) == (len(loaded(pets).train) - 1, len(loaded(pets).test) - 1)
 
 
 def test_a_class_called_like_a_decision_is_ambiguous(tmp_path):
@@ -205,6 +254,21 @@ def test_the_effect_of_corrections_is_compared_on_the_same_test_images(tmp_path)
     assert accuracy.difference.low > 0 and accuracy.p_value < 0.05
     with pytest.raises(DataError, match="the data has changed since the run was made: the images are the same, but their labels"):
         train(compose([*words]), tmp_path / "corrected")
+
+
+def test_corrections_belong_to_the_data_of_their_run(pets, tmp_path, capsys):
+    "Other data is evaluated without them; changed decisions are named as the cause of changed data."
+    first, second = loaded(pets).train.ids[:2]
+    words = [f"data={pets}", f"data.corrections={table(tmp_path / 'reviewed.csv', f'{first},exclude')}", "epochs=1", "hyperparameters=fast",
+             f"data.cache_dir={tmp_path}/cache", "--out", str(tmp_path / "run")]
+    (tmp_path / "new" / "cat").mkdir(parents=True), (tmp_path / "new" / "dog").mkdir()
+    for number in range(4):
+        Image.new("RGB", (8, 8), (number, 9, 9)).save(tmp_path / "new" / ("cat" if number % 2 else "dog") / f"new{number}.png")
+    with warnings.catch_warnings(action="ignore"):
+        assert main(["train", *words]) == 0 and main(["evaluate", str(tmp_path / "run"), f"data={tmp_path}/new"]) == 0
+        table(tmp_path / "reviewed.csv", f"{first},exclude", f"{second},exclude")
+        assert main(["train", *words]) == 3
+    assert "1 images are missing" in (error := capsys.readouterr().err) and "the decisions of data.corrections count as data" in error
 
 
 def test_runs_with_other_test_labels_are_not_compared(flipped, tmp_path):

@@ -628,6 +628,21 @@ def other_images_are_in_the_test_split(key, folder):
     assert set(first.test.ids) != set(second.test.ids) and set(every_id(first)) == set(every_id(second))
 
 
+@experiment("data.train_fraction", "data.train_fraction_seed", "data.train_repeat_to")
+def part_of_the_training_images_is_repeated(key, folder):
+    pets = drawn(folder)
+    values = {"train_fraction": (0.4, 0.8), "train_fraction_seed": (1, 2), "train_repeat_to": (0, 50)}[key]
+    whole, (first, second) = loaded(**pets), (loaded(**{**pets, "train_fraction": 0.6, key: value}) for value in values)
+    assert all(one.test.ids == whole.test.ids and {*one.train.ids} < {*whole.train.ids} for one in (first, second))
+    assert first.fingerprint != second.fingerprint and first.preprocess == whole.preprocess
+    if key == "train_fraction":
+        assert {*first.train.ids} < {*second.train.ids}
+    elif key == "train_repeat_to":
+        assert {*first.train.ids} == {*second.train.ids} and len(second.train) == 50
+    else:
+        assert {*first.train.ids} != {*second.train.ids} and len(first.train) == len(second.train)
+
+
 def listed(folder):
     "Write a table of pictures with two columns for each role; return its `data.*` keys."
     drawn(folder, ("cat", "dog", "fig", "pear"))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from image_classifier.cli import main
 from image_classifier.config import compose
 from image_classifier.core import ConfigError, DataError
 from image_classifier.data import Dataset, load_data, Preprocess, read_corrections, Splits, statistics, unpack
@@ -316,6 +317,29 @@ def test_folder_has_the_tables_and_the_page(tmp_path):
     page = (found / "label_errors.html").read_text()
     assert page.count("<img") == 2 and "<dog>" not in page and "&lt;dog&gt;" in page and "script" not in page
     assert [issue.id for issue in issues] == [issue.id for issue in label_issues(dataset, errors)] == ["=b.png", "a\udcff.png"]
+
+
+def test_decisions_of_both_tables_and_own_columns_survive_the_next_review(tmp_path):
+    dataset, errors = pair_of(("a.png", "b.png"))
+    save_review(tmp_path, dataset, errors, ["test", "train"])
+    tables = [tmp_path / name for name in ("label_errors.csv", "label_errors_held_out.csv")]
+    for number, table in enumerate(tables):
+        lines = table.read_text().splitlines()
+        table.write_text("\n".join([lines[0] + ',"note"', lines[1].replace(',""', f',"keep","seen {number}"')]))
+    decided = read_corrections(tables[0])
+    with pytest.raises(ConfigError, match="1 decisions would be lost, such as a.png .*data.corrections=[^ ]*[^v],"):
+        save_review(tmp_path, dataset, errors, ["test", "train"], decided)
+    assert save_review(tmp_path, dataset, errors, ["test", "train"], read_corrections(tmp_path)) == []
+    found = [[(one.id, one.decision, one.more) for one in read_corrections(table)] for table in tables]
+    assert found == [[("b.png", "keep", (("note", "seen 0"),))], [("a.png", "keep", (("note", "seen 1"),))]]
+
+
+def test_an_interrupted_review_does_not_promise_to_be_resumed(capsys, monkeypatch):
+    def stopped(*_, **more):
+        raise KeyboardInterrupt
+    monkeypatch.setattr("image_classifier.cli.data_commands.review_labels", stopped)
+    assert main(["labels", "review", "data=digits", "--out", "labels"]) == 130
+    assert "error: interrupted. nothing was kept. start again with: ic labels review data=digits" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("id", ["a\nb", "a\rb", "a\x0bb", "a\x85b", "a\u2028b", "a\n", "#a", '"a"', " a", "a,b;c"])

@@ -54,6 +54,15 @@ def test_the_band_is_the_same_again_and_narrower_with_more_runs():
     assert eight.gain().high - eight.gain().low < one.gain().high - one.gain().low
 
 
+def test_a_band_without_errors_is_as_wide_as_that_of_one_accuracy():
+    "All of 100 test images right: Wilson's interval; groups of ten images count once."
+    correct = np.ones((4, 1, 100), bool)
+    one, grouped = (fit_learning_curve([30, 60, 90, 150], correct, units) for units in (None, np.arange(100) // 10))
+    found, wider = one.accuracy(300), grouped.accuracy(300)
+    assert np.allclose(found[1:], (0.963, 1), atol=5e-4) and one.gain().high >= 0.01
+    assert wider.high - wider.low > 5 * (found.high - found.low)
+
+
 # runs
 
 
@@ -111,7 +120,7 @@ def test_features_of_an_image_are_computed_once_for_all_shares(tmp_path, monkeyp
 def test_groups_stay_whole_and_every_class_has_its_share():
     digits = load_data("digits").train
     grouped = replace(digits, groups=tuple(f"writer {row % 97}" for row in range(len(digits))))
-    for rows in learning_curves.nested_shares(grouped, SHARES, seed=1):
+    for rows in learning_curves.curve_shares(grouped, SHARES, seed=1):
         taken = {grouped.groups[row] for row in rows}
         assert len(rows) == sum(group in taken for group in grouped.groups)
         assert np.bincount(grouped.targets[rows], minlength=10).min() >= 5
@@ -132,10 +141,11 @@ def test_too_few_images_are_refused_in_one_line(tmp_path, capsys, count, words, 
     (["--shares", "0.5,1"], "shares must be four or more different numbers > 0 and <= 1, got 0.5, 1"),
     (["--shares", "0.1,0.2,0.5,nan"], "shares must be four or more"), (["--shares", "0.1,0.2,0.5,1e400"], "shares must be four or more"),
     (["--shares", "0.1,0.2,half,1"], "--shares must be numbers separated by commas"), (["--shares", "1,1,1,1"], "shares must be four or more"),
-    (["resume=runs/x"], "a learning curve cannot resume one run"), (["--repeats", "101"], "101 is not in the range"),
+    (["--out", ""], "an option has an empty value"), (["data.train_fraction=0.5"], "a learning curve chooses the training images itself"),
+    (["data.train_repeat_to=9"], "a learning curve chooses the training images itself"), (["resume=runs/x"], "a learning curve cannot resume one run"), (["--repeats", "101"], "101 is not in the range"),
     (["--repeats", "two"], "'two' is not a valid integer")])
 def test_wrong_use_is_refused_before_any_training(tmp_path, capsys, words, line):
-    assert main(["learning-curve", *WORDS, *words, "--out", str(tmp_path / "curve")]) == 2
+    assert main(["learning-curve", *WORDS, "--out", str(tmp_path / "curve"), *words]) == 2
     assert line in capsys.readouterr().err and not (tmp_path / "curve").exists()
 
 
@@ -164,3 +174,45 @@ def test_a_folder_that_is_something_else_is_refused(tmp_path):
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match="not empty"):
         quick(tmp_path / "mine")
+
+
+def test_a_share_says_what_it_is_and_its_configuration_repeats_it(tmp_path, capsys):
+    "A run on a share names it in its metrics, its card, a comparison and its config.yaml."
+    found = quick(tmp_path / "curve")
+    (small,), (large,) = found.runs[0], found.runs[-1]
+    data = small.metrics["data"]
+    assert (data["train"], data["train_fraction"], large.metrics["data"]["train"]) == (130, 0.1, 1034)
+    assert "trained on 130 images, a share of 0.1 of the training images, for" in (small.path / "classifier" / "README.md").read_text()
+    with warnings.catch_warnings(action="ignore"):
+        assert main(["train", "--config", str(small.path / "config.yaml"), "--out", str(tmp_path / "again"), "--json"]) == 0
+        again = json.loads(capsys.readouterr().out)
+        assert main(["evaluate", str(small.path)]) == 0
+        assert main(["compare", str(small.path), str(large.path)]) == 0
+    assert again["metrics"]["test"] == small.metrics["test"] and again["metrics"]["data"] == data
+    text = capsys.readouterr().out
+    assert [line.split()[1:] for line in text.splitlines() if line.startswith(("data.train_fraction ", "train images"))] == [["0.1", "0.8"], ["images", "130", "1,034"]]
+
+
+@pytest.mark.parametrize("shares, line", [([0.1, 0.2, 0.4, 0.6], "has a share of 0.8, now the shares are 0.1, 0.2, 0.4, 0.6"),
+                                          ([0.1, 0.2, 0.4, 0.8, 1], "has another largest share, now the shares are 0.1, 0.2, 0.4, 0.8, 1")])
+def test_a_learning_curve_is_not_continued_with_shares_that_do_not_fit(tmp_path, monkeypatch, shares, line):
+    quick(tmp_path / "curve")
+    monkeypatch.setattr(learning_curves, "train", lambda *_, **more: pytest.fail("a share was trained"))
+    with pytest.raises(ConfigError, match=f"the learning curve there {line}"):
+        quick(tmp_path / "curve", shares=shares)
+
+
+def test_a_smaller_share_can_be_added(tmp_path):
+    quick(tmp_path / "curve")
+    found = quick(tmp_path / "curve", shares=[0.05, *SHARES])
+    assert [several[0].reused for several in found.runs] == [False, True, True, True, True]
+
+
+def test_one_test_image_is_refused_before_any_training(tmp_path, capsys):
+    for number in range(60):
+        save(tmp_path / "pets" / ("cat" if number % 2 else "dog") / f"{number}.png", picture(number))
+    rows = [f"pets/{'cat' if number % 2 else 'dog'}/{number}.png,{'cat' if number % 2 else 'dog'},{'test' if not number else 'valid' if number < 9 else 'train'}" for number in range(60)]
+    (tmp_path / "pets.csv").write_text("\n".join(["file,label,split", *rows]))
+    words = ["data=csv", f"data.root={tmp_path}/pets.csv", "data.split_column=split", "epochs=1", "allow=[empty_class,leaks]", "--shares", "0.25,0.5,0.75,1"]
+    assert main(["learning-curve", *words, "--out", str(tmp_path / "curve")]) == 3
+    assert "1 test image; a learning curve needs two or more" in capsys.readouterr().err and not (tmp_path / "curve").exists()

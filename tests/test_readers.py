@@ -411,6 +411,8 @@ def test_tsv_is_a_table_not_a_folder(table):
 @pytest.mark.parametrize("text, part", [
     ("path,kind\ncat/1.png,cat, black\ndog/1.png,dog\n", "the header has 2 fields, but line 2 has 3 fields"),
     ("path;kind\ncat/1.png;cat\ndog/1.png;dog;tame\n", "the header has 2 fields, but line 3 has 3 fields"),
+    ('path,kind\ncat/1.png,cat\ndog/1.png,"dog\ncat/2.png,cat\n', "line 3: a quote is not closed"),
+    ("path,note,kind\ncat/1.png,old,cat\ndog/1.png,dog\n", "dog/1.png: label is empty"),
     ("path,kind,kind\ncat/1.png,cat,dog\n", "2 columns are called kind"),
     ("path, path ,kind\ncat/1.png,cat/2.png,cat\n", "2 columns are called path"),
 ])

@@ -299,7 +299,8 @@ def main(words: Sequence[str] | None = None,  # arguments without the command `i
     except (KeyboardInterrupt, click.Abort) as problem:
         cause = problem.__cause__ or problem  # click wraps it
         if os.environ.get("RANK", "0") == "0":  # of several processes, the first prints
-            click.echo(f"error: interrupted. resume with: {resume_command(words, getattr(cause, 'run', None))}", err=True)
+            again = "nothing was kept. start again with" if words[:2] == ["labels", "review"] else "resume with"
+            click.echo(f"error: interrupted. {again}: {resume_command(words, getattr(cause, 'run', None))}", err=True)
         return 143 if isinstance(cause, Terminated) else 130
     except ReaderGone:
         for stream in (sys.stdout, sys.stderr):

@@ -147,7 +147,8 @@ def check_target(path: Path,  # of a file to write
     writable_folder(path.parent)
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #5cc31929
-FIXED_KEYS = ("data.size", "data.channels", "data.resize", "data.valid_fraction", "data.test_fraction", "data.split_seed")
+FIXED_KEYS = ("data.size", "data.channels", "data.resize", "data.valid_fraction", "data.test_fraction", "data.split_seed",
+              "data.train_fraction", "data.train_fraction_seed", "data.train_repeat_to")
 
 def check_overrides(overrides: Sequence[str],  # "key=value" each, accepted by `compose`
                    ) -> None:
@@ -180,6 +181,10 @@ def evaluation_config(folder: Path,  # the classifier's
     else:
         config, before = compose_overrides(words, str(stored)), flat(compose_overrides([], str(stored)))
     check_overrides(overrides)
+    if config.data.corrections and before and any(before[key] != flat(config)[key] for key in ("data.name", "data.root")):
+        if "data.corrections" not in named:
+            warnings.warn("the corrections of the run's own data are not used for other data", UserWarning)
+            config.data.corrections = None
     same = all(before.get(key) == value for key, value in flat(config).items() if key.startswith("data."))
     return config, bool(before) and same
 

@@ -40,9 +40,11 @@ def learning_curve_command(overrides: tuple[str, ...], file: str | None, out: st
       ic learning-curve data=cifar10 hyperparameters=fast --out runs/curve         five trainings of equal length
       ic learning-curve data=cifar10 --shares 0.02,0.05,0.1,0.25 --repeats 3       from a quarter of the images
 
-    All runs have the same test images and as many steps as the largest share: choose enough epochs, or more images will seem
-    useless. The error is fitted by a power law, with a band for test images and runs. With the same --out, an interrupted
-    learning curve is continued."""
+    All runs have the same test images and as many steps as the largest share, unless early stopping or max_minutes ends one
+    sooner: choose enough epochs, or more images will seem useless. The error is fitted by a power law, with a band for test
+    images and runs. With the same --out and shares, an interrupted learning curve is continued."""
+    if out == "":
+        raise ConfigError("an option has an empty value", todo="give it a value or leave it out")
     numbers, config = parse_shares(shares), compose_overrides(overrides, file)
     from image_classifier.runs import train_learning_curve, write_learning_curve
     from image_classifier.training import init_distributed, make_progress

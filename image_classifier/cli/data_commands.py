@@ -176,11 +176,11 @@ def labels_review_command(overrides: tuple[str, ...], file: str | None, out: str
     Examples:
       ic labels review data=./photos --out runs/labels
       ic train data=./photos data.corrections=runs/labels/label_errors.csv          after writing decisions into it
-      ic labels review data=./photos data.corrections=runs/labels/label_errors.csv --out runs/labels     the next review
+      ic labels review data=./photos data.corrections=runs/labels --out runs/labels     the next review
 
     Decisions go into the column decision of label_errors.csv: keep, exclude or the class that is right. Validation and test
-    images are in a table of their own. A few small networks are trained for it, or classifiers on features of a pretrained
-    one. The data is checked first; the exit code is 3 if training would refuse it.
+    images are in a table of their own; data.corrections=runs/labels, the folder, means both. A few small networks are trained for
+    it, or classifiers on features of a pretrained one. The data is checked first; the exit code is 3 if training would refuse it.
     Needs the extra labels."""
     if not out:
         raise ConfigError("an option has an empty value", todo="give it a value or leave it out")
@@ -215,11 +215,13 @@ def review_labels(config: Any,  # a Config
                  ) -> dict:
     "Train the networks, write the tables and the page, and return the label issues that are not decided."
     import numpy as np
-    from image_classifier.data import load_data, PARTS
+    from image_classifier.data import check_decision_words, load_data, PARTS
     from image_classifier.quality import all_images, cross_val_probabilities, describe_cost, FOLDS, likely_label_errors
     from image_classifier.quality import save_review
     from image_classifier.training import CountProgress, make_progress
+    config.data.train_fraction, config.data.train_repeat_to = 1.0, 0  # a review is about all images
     splits, decided = load_data(config.data, allow=config.allow), earlier_decisions(config)
+    check_decision_words(splits.classes)
     click.echo(describe_cost(splits, config), err=True)
     images, progress = all_images(splits), [CountProgress("network", FOLDS), make_progress()]
     parts = np.repeat(PARTS, [len(getattr(splits, part)) for part in PARTS])

@@ -5,17 +5,18 @@ from .cached_images import exclusive_entry as exclusive_entry, load_or_decode as
 from .dataset import Dataset as Dataset, IndexedArrayView as IndexedArrayView, Splits as Splits
 from .decoding import decode as decode
 from .download import CIFAR_SETS as CIFAR_SETS, IDX_FILES as IDX_FILES, IDX_SETS as IDX_SETS, RemoteFile as RemoteFile, cache_folder as cache_folder, fetch as fetch
-from .corrections import KEEP as KEEP, LEAVE_OUT as LEAVE_OUT, ReviewedLabel as ReviewedLabel, apply_corrections as apply_corrections, read_corrections as read_corrections, spreadsheet_cell as spreadsheet_cell
+from .corrections import KEEP as KEEP, LEAVE_OUT as LEAVE_OUT, REVIEW_COLUMNS as REVIEW_COLUMNS, REVIEW_TABLES as REVIEW_TABLES, ReviewedLabel as ReviewedLabel, check_decision_words as check_decision_words, apply_corrections as apply_corrections, read_corrections as read_corrections, spreadsheet_cell as spreadsheet_cell
 from .exclude_list import load_source as load_source, quote_id as quote_id, read_exclude_list as read_exclude_list
 from .headers import ImageFacts as ImageFacts, header_parts as header_parts, orientation as orientation, read_header as read_header
 from .image_files import SUFFIXES as SUFFIXES, is_hidden as is_hidden, list_files as list_files, report_skipped as report_skipped, suffixes_of as suffixes_of
 from .image_formats import DecodeError as DecodeError, Limits as Limits, sniff as sniff
 from .loader import Batch as Batch, batches as batches, to_device as to_device
-from .loading import channel_mean_std as channel_mean_std, compute_fingerprint as compute_fingerprint, load_data as load_data, load_evaluation_set as load_evaluation_set, typical_side as typical_side, statistics as statistics
+from .loading import channel_mean_std as channel_mean_std, compute_fingerprint as compute_fingerprint, load_data as load_data, load_evaluation_set as load_evaluation_set, take_share as take_share, typical_side as typical_side, statistics as statistics
 from .policies import OPERATIONS as OPERATIONS, apply_operations as apply_operations, crop_and_resize as crop_and_resize, erase as erase
 from .preprocess import Preprocess as Preprocess, resize as resize
 from .csv_file import read_csv_column as read_csv_column
 from .readers import READERS as READERS, check_reader as check_reader, read_source as read_source, register_reader as register_reader
+from .shares import nested_shares as nested_shares
 from .source import File as File, log_layout as log_layout, PARTS as PARTS, Source as Source, raise_problems as raise_problems, log as log
 from .source_images import DecodedImages as DecodedImages, SourceImages as SourceImages
 from .split_checks import missing_classes as missing_classes, repeated_images as repeated_images, split_groups as split_groups

@@ -43,7 +43,10 @@ def _find_separator(header: str,  # the first line
 def _read_text(path: Path) -> tuple[str, str]:
     "Return the separator that the first line names, empty if it names none, and the rest of the text, or raise a `DataError`."
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        data = Path(path).read_bytes()
+        if data.startswith((b"PK\3\4", b"\xd0\xcf\x11\xe0")):  # the containers of .xlsx and .ods, and of .xls
+            raise DataError("a spreadsheet, not a CSV file", path, "save it as CSV (UTF-8)")
+        text = data.decode("utf-8-sig")
     except (UnicodeDecodeError, OSError) as problem:
         raise DataError(f"not a readable CSV file: {quoted(problem)}", path, "save it as UTF-8 with a header line") from problem
     first, _, rest = text.partition("\n")
@@ -53,22 +56,29 @@ def _read_text(path: Path) -> tuple[str, str]:
 
 def read_csv_rows(path: Path,
                   wanted: Collection[str],  # names of columns, which tell the separator
-                 ) -> tuple[list[str], list[list[str]]]:  # the header, the other rows
-    "Return the header of a CSV file and the fields of each row, spaces stripped, or raise a `DataError`."
+                 ) -> tuple[list[str], dict[int, list[str]]]:  # the header, the other rows by the number of their first line
+    "Return the header of a CSV file and the fields of each row, at most as many, spaces stripped, or raise a `DataError`."
     mark, text = _read_text(path)
+    rows, number = {}, 1 + bool(mark)
     try:
-        table = csv.reader(io.StringIO(text, newline=""), delimiter=mark or _find_separator(text.partition("\n")[0], wanted))
-        rows = [(table.line_num, [field.strip() for field in row]) for row in table]
+        separator = mark or _find_separator(text.partition("\n")[0], wanted)
+        table = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        for row in table:
+            rows[number] = [field.strip() for field in row]
+            number = table.line_num + 1 + bool(mark)
     except (csv.Error, TypeError, ValueError) as problem:
-        raise DataError(f"not a readable CSV file: {quoted(problem)}", path, "save it as UTF-8 with a header line") from problem
-    rows = [(number, row) for number, row in rows if any(row)]
+        reason = "a quote is not closed" if str(problem) == "unexpected end of data" else quoted(problem)
+        raise DataError(f"not a readable CSV file: line {number}: {reason}", path,
+                        "correct this line, or save the table again as UTF-8") from problem
+    rows = {number: row for number, row in rows.items() if any(row)}
     if not rows:
         raise DataError("no header line", path, "name the columns in its first line")
-    width = len(rows[0][1])
-    if long := [f"line {number} has {len(row)} fields" for number, row in rows if any(row[width:])]:
+    header = rows.pop(min(rows))
+    width = len(header)
+    if long := [f"line {number} has {len(row)} fields" for number, row in rows.items() if any(row[width:])]:
         raise DataError(f"the header has {width} fields, but {join_problems(long, 3)}", path,
                         'quote a value that holds the separator, e.g. "cat, black"')
-    return rows[0][1], [row[:width] + [""] * (width - len(row)) for _, row in rows[1:]]
+    return header, {number: row[:width] for number, row in rows.items()}
 
 # %% ../../nbs/data/49_csv_file.ipynb #be5a347d
 def read_table(path: Path,
@@ -86,7 +96,8 @@ def read_table(path: Path,
         warnings.warn(f"the column {role} is not used; use it with data.{role}_column={role}", UserWarning)
     if not rows:
         raise DataError("no rows", path, "write one row for each image")
-    return {role: [row[header.index(name.strip())] for row in rows] for role, name in wanted.items()}
+    place = {role: header.index(name.strip()) for role, name in wanted.items()}
+    return {role: [row[at] if at < len(row) else "" for row in rows.values()] for role, at in place.items()}
 
 # %% ../../nbs/data/49_csv_file.ipynb #20ef1a92
 def find_files(paths: Sequence[str],  # relative to `root`

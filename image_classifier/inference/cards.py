@@ -52,7 +52,9 @@ def _training(metrics: dict) -> str:
     if probe.get("kept") == "probe":
         return (f"of which the last layer was fitted to {probe['fitted_images']} images, those of the validation included; the "
                 "measures of the validation images were taken before they were")
-    return (f"trained on {metrics['data']['train']} images for {metrics['epochs']} epochs; the weights are those of epoch "
+    share = metrics["data"].get("train_fraction", 1)
+    part = f", a share of {share:g} of the training images," if share < 1 else ""
+    return (f"trained on {metrics['data']['train']} images{part} for {metrics['epochs']} epochs; the weights are those of epoch "
             f"{metrics['best_epoch']}")
 
 # %% ../../nbs/inference/30_cards.ipynb #bb156c6b

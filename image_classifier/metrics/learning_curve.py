@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..core import DataError, InvalidValueError
-from .intervals import Interval
+from .intervals import Interval, wilson
 
 # %% ../../nbs/metrics/77_learning_curve.ipynb #5871b3da
 _EXPONENTS = np.geomspace(0.02, 2, 60)
@@ -60,6 +60,7 @@ class LearningCurve:
     drawn: np.ndarray  # (D,3) the same, from the bootstrap
     noise: np.ndarray  # (D,) deviation of a single run in each draw, as a share of the error
     spread: float  # standard deviation of a run's error, as a share of it
+    tested: int  # independent test images, or groups of them
 
     def _errors(self, laws: np.ndarray, n: float) -> np.ndarray:
         "Return the error by each law."
@@ -72,15 +73,18 @@ class LearningCurve:
         if not 0 < n < np.inf:
             raise InvalidValueError(f"a number of images > 0 expected, got {n}")
         runs = self._errors(self.drawn, n) * (1 + self.noise)
-        return _interval(1 - self._errors(self.law, n), np.clip(1 - runs, 0, 1))
+        value, low, high = _interval(1 - self._errors(self.law, n), np.clip(1 - runs, 0, 1))
+        least = wilson(value * self.tested, self.tested)
+        return Interval(value, min(low, float(least.low)), max(high, float(least.high)))
 
     def gain(self,
              factor: float = 2.0,  # times the images that there are
             ) -> Interval:
         "Return how much the accuracy is expected to change with `factor` times the training images."
         now, then = self.sizes[-1], factor * self.sizes[-1]
-        return _interval(self._errors(self.law, now) - self._errors(self.law, then),
-                         self._errors(self.drawn, now) - self._errors(self.drawn, then))
+        value, low, high = _interval(self._errors(self.law, now) - self._errors(self.law, then),
+                                     self._errors(self.drawn, now) - self._errors(self.drawn, then))
+        return Interval(value, low, max(high, 1 / self.tested))
 
     def as_dict(self) -> dict[str, Any]:
         "Return sizes, accuracies, the law for n images and what twice the images would bring, as plain values."
@@ -137,7 +141,8 @@ def fit_learning_curve(sizes: Sequence[int],  # (S,) training images, ascending
     unknown = spread * np.sqrt(freedom / rng.chisquare(freedom, draws))
     runs = fitted * unknown[:, None] * rng.normal(size=(draws, len(sizes))) / np.sqrt(correct.shape[1])
     drawn = fit_power_law(x, np.clip(fitted + sampled + runs, 0, 1), weights)
-    return LearningCurve(sizes, errors.mean(1), law, drawn, unknown * rng.normal(size=draws), spread)
+    tested = n if units is None else len(np.unique(units))
+    return LearningCurve(sizes, errors.mean(1), law, drawn, unknown * rng.normal(size=draws), spread, tested)
 
 
 def _resampled_errors(correct: np.ndarray,  # (S,N) share of runs that are right

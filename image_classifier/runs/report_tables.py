@@ -88,8 +88,9 @@ def results_table(metrics: Mapping,  # the content of metrics.json
     names = ("accuracy", *(name for name in test if name.startswith("top")), "f1_macro", "loss", "ece")
     formats = {name: format_ece if name == "ece" else format_interval for name in names}
     measures = [[name, *(formats[name](part[name]) for part in (valid, test))] for name in names]
+    share = f", a share of {data['train_fraction']:g}" if "train_fraction" in data else ""
     training = [("model", describe_model(metrics)), ("parameters", f"{model['parameters']:,}"), ("epochs", metrics["epochs"]),
-                ("best epoch", metrics["best_epoch"]), ("training images", f"{data['train']:,}"),
+                ("best epoch", metrics["best_epoch"]), ("training images", f"{data['train']:,}{share}"),
                 ("training time", f"{metrics['time']['train_seconds']:.1f} s")]
     seen = "not checked" if data["test_seen"] is None else f"{data['test_seen']:,}"
     images = f"{data['test']:,}"

@@ -85,8 +85,10 @@ def check_existing_run(run: Run,
         check_classes(environment["classes"], splits.classes, run.path)
     if before != splits.fingerprint and (run.finished or CHANGE not in allow):
         image = first_difference(run.path / IMAGES_FILE, splits)
+        corrections = run.config.data.corrections or (splits.config and splits.config.corrections)
+        todo = "the decisions of data.corrections count as data: use the former ones, or " if corrections else ""
         raise DataError("the data has changed since the run was made" + (f": {image}" if image else ""), run.path,
-                        "choose another run folder")
+                        f"{todo}choose another run folder")
     if run.finished:
         _check_results(run)
         _check_augment(run, environment.get("augment_function"), augment)

@@ -137,16 +137,19 @@ def run_metrics(config: Config,
     images = epoch_images(len(splits.train), batch_size)
     steps = math.ceil(images / batch_size)  # in a full epoch; the last epoch may be shorter
     visited = len(splits.train) if (parts.get("fine_tuning") or {}).get("kept") == "probe" else history[-1].step * images / steps
+    trained = len({*splits.train.ids}) if config.data.train_repeat_to else len(splits.train)  # without repetitions
     leaked = leaked_test_images(report, splits.test.ids) if config.check_near_duplicates else None
     metrics = {
         "format": 1,
         "data": {"name": splits.name, "fingerprint": splits.fingerprint,
-                 "train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test), "test_seen": leaked},
+                 "train": trained, "valid": len(splits.valid), "test": len(splits.test), "test_seen": leaked},
         "model": {"name": config.model.name, "parameters": count_parameters(model), "pretrained": weights_source(config.model),
                   "size": splits.preprocess.size, **({"choice": choice} if choice else {})},
         **{name: part for name, part in parts.items() if part},
         "epochs": len(history), "best_epoch": history.best.epoch, "valid": valid.metrics, "test": test.metrics,
         "time": {"train_seconds": seconds, "images_per_second": visited / seconds}}
+    if config.data.train_fraction < 1:
+        metrics["data"]["train_fraction"] = config.data.train_fraction
     return metrics | {"warnings": mirror_warning(config, splits) + result_warnings(metrics, history)}
 
 # %% ../../nbs/runs/28_run_files.ipynb #3b2b9f9a

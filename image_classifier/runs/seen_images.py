@@ -39,12 +39,14 @@ def first_difference(path: Path,  # images.safetensors
         return ""
     before, now = load_tensors(path), image_hashes(splits)
     known = dict(zip(before["names"].tolist(), before["pixels"].tolist()))
-    names = set(known)
     ids = [id for part in PARTS for id in getattr(splits, part).ids]
     for id, name, pixels in zip(ids, now["names"].tolist(), now["pixels"].tolist()):
-        if known.pop(name, None) != pixels:
-            return f"{quoted(id)} {'has changed' if name in names else 'is new'}"
-    return f"{len(known)} images are missing" if known else "the images are the same, but their labels, splits or sizes differ"
+        if known.get(name) != pixels:
+            return f"{quoted(id)} {'has changed' if name in known else 'is new'}"
+    missing = known.keys() - {*now["names"].tolist()}
+    if missing:
+        return f"{len(missing)} images are missing"
+    return "the images are the same, but their labels, splits or sizes differ"
 
 # %% ../../nbs/runs/22_seen_images.ipynb #2446f652
 def _used(run: Run) -> tuple[np.ndarray, np.ndarray]:  # (N,) int64, (N,) 16 bytes each
