@@ -89,7 +89,7 @@ def test_an_interrupted_learning_curve_is_continued(tmp_path, monkeypatch):
 def test_all_shares_have_the_same_test_images_and_are_nested(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(learning_curves, "train", lambda config, place, splits, **_: seen.append(splits))
-    monkeypatch.setattr(learning_curves, "_fit", lambda runs, sizes: None)
+    monkeypatch.setattr(learning_curves, "_fit", lambda runs: None)
     quick(tmp_path / "curve", repeats=2)
     digits = load_data("digits")
     assert len(seen) == 8
@@ -115,6 +115,7 @@ def test_features_of_an_image_are_computed_once_for_all_shares(tmp_path, monkeyp
     digits = load_data("digits")
     images = {digest.tobytes() for part in (digits.train, digits.valid, digits.test) for digest in part.digests}
     assert sum(computed) <= len(images) and len(found.curve.sizes) == 4
+    assert found.curve.sizes[-1] == len(digits.train) + len(digits.valid) and "both are counted" in str(found), "what a probe is fitted to"
 
 
 def test_groups_stay_whole_and_every_class_has_its_share():

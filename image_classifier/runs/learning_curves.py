@@ -71,7 +71,9 @@ class CurveRuns:
         return {"run": str(self.path), "runs": runs, **self.curve.as_dict()}
 
     def __str__(self) -> str:
-        return str(self.curve)
+        probe = any(_fitted_images(run) > run.metrics["data"]["train"] for several in self.runs for run in several)
+        note = "\na linear probe is fitted to training and validation images, so both are counted" if probe else ""
+        return str(self.curve) + note
 
 
 def train_learning_curve(config: Config,
@@ -109,8 +111,7 @@ def train_learning_curve(config: Config,
             one = configs[place]
             log.info(f"share {share:g} with seed {one.seed}: {len(rows[repeat][number]):,} training images")
             runs[number].append(train(one, place, callbacks=callbacks(), splits=take_share(splits, one.data), stop=stop))
-    sizes = [round(np.mean([len(several[number]) for several in rows])) for number in range(len(shares))]
-    return CurveRuns(path, tuple(map(tuple, runs)), _fit(runs, sizes))
+    return CurveRuns(path, tuple(map(tuple, runs)), _fit(runs))
 
 
 def _folder(path: Path, share: float, seed: int) -> Path:
@@ -145,10 +146,15 @@ def _check_begun(path: Path,
         check_run_dir(place, config, config.resume)
 
 
+def _fitted_images(run: Run) -> int:
+    "Return how many images the network was fitted to: those of the training, for a linear probe those of the validation, too."
+    return (run.metrics.get("fine_tuning") or {}).get("fitted_images", run.metrics["data"]["train"])
+
+
 def _fit(runs: Sequence[Sequence[Run]],  # by share
-         sizes: Sequence[int],  # training images of each share
         ) -> LearningCurve:
     "Return the learning curve of finished runs."
+    sizes = [round(np.mean([_fitted_images(run) for run in several])) for several in runs]
     found = [[run.evaluation("test") for run in several] for several in runs]
     correct = np.array([[one.predicted == one.targets for one in several] for several in found])
     return fit_learning_curve(sizes, correct, found[0][0].units)
