@@ -11,7 +11,7 @@ from scipy import stats
 
 from image_classifier.cli import main
 from image_classifier.config import compose, to_yaml
-from image_classifier.core import save_tensors
+from image_classifier.core import DataError, save_tensors
 from image_classifier.metrics import compare_evaluations, compute_metrics, Evaluation, holm, mcnemar, save_predictions
 from image_classifier.runs import compare_runs
 from image_classifier.training import EpochResult
@@ -184,6 +184,21 @@ def test_copies_of_an_image_prove_nothing():
     plain, grouped, naive = (compare_evaluations(*pair)["accuracy"] for pair in (single, copied, apart))
     width = [one.difference.high - one.difference.low for one in (plain, grouped, naive)]
     assert grouped.p_value == pytest.approx(plain.p_value) and width[1] == pytest.approx(width[0], rel=0.1) and width[2] < width[0] / 2
+
+
+def test_the_order_of_the_runs_does_not_decide_and_groups_of_any_run_count(own):
+    "a and c know no groups, x groups of ten images, and y others that connect all groups of x."
+    write_run(own / "x", evaluated(2.3, 4, group=10)), write_run(own / "y", replace(evaluated(2.3, 4), units=(np.arange(300) + 5) // 10))
+    both = [compare_runs(*pair, draws=200) for pair in ((own / "a", own / "x"), (own / "x", own / "a"))]
+    forth, back = (found.pairs[0] for found in both)
+    assert [found.units for found in both] == [30, 30] and forth["accuracy"].test == back["accuracy"].test == "McNemar over groups of images, mid-p"
+    for name in forth:
+        assert forth[name].p_value == pytest.approx(back[name].p_value) and forth[name].a == back[name].b and forth[name].b == back[name].a
+    assert forth["accuracy"].a.as_dict() == evaluated(2.0, 1, group=10).metrics["accuracy"]
+    third = compare_runs(own / "a", own / "c", own / "x", draws=50)  # the groups that the last run knows are the groups of all
+    assert third.units == 30 and {pair["accuracy"].test for pair in third.pairs} == {"McNemar over groups of images, mid-p"}
+    with pytest.raises(DataError, match="at least two test images that are not in one group"):
+        compare_runs(own / "x", own / "y", draws=50)
 
 
 def test_classifiers_that_agree_on_every_image_are_not_proved_equal():

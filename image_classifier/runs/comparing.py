@@ -20,7 +20,7 @@ import numpy as np
 
 from ..config import flat
 from ..core import ArtifactError, ConfigError, DataError, html_table, load_tensors, quoted
-from ..metrics import compare_evaluations, Difference, Figure, format_p, holm, MEASURES, pair_images
+from ..metrics import compare_evaluations, Difference, Figure, format_p, holm, join_units, MEASURES
 from ..metrics import plot_curves, plot_differences, verdict
 from .run_folder import resolve_run_dir, Run
 from .seen_images import IMAGES_FILE
@@ -193,8 +193,9 @@ def compare_runs(*paths: str | os.PathLike,  # two or more run folders; the firs
     if twice := next((path for i, path in enumerate(where) if path in where[:i]), None):
         raise ConfigError("the same run is named twice", twice, "name different runs")
     names, sides = tuple(os.fspath(path) for path in paths), tuple(runs_of(path) for path in paths)
-    found = [[run.evaluation("test") for run in runs] for runs in sides]
-    pair_images([one for several in found for one in several], [name for name, runs in zip(names, sides) for _ in runs])
+    owners = [name for name, runs in zip(names, sides) for _ in runs]
+    joined = iter(join_units([run.evaluation("test") for runs in sides for run in runs], owners))
+    found = [[next(joined) for _ in runs] for runs in sides]
     for name, runs in zip(names, sides):
         if count := max(changed_images(sides[0][0], run) for run in runs):
             raise DataError(f"{count:,} test images have the same names and other pixels", f"{names[0]}, {name}",
