@@ -46,6 +46,12 @@ def test_a_class_that_validation_lacks_is_named_and_the_temperature_fitted(tmp_p
     assert any("without images of 3; 5:" in one["message"] for one in run.metrics["warnings"] if one["code"] == "calibration_incomplete")
 
 
+def test_a_class_that_validation_lacks_is_named_for_the_threshold(tmp_path):
+    few = replace(digits(), valid=digits().valid.select(np.flatnonzero(digits().valid.targets != 3)))
+    warned = {one["code"]: one["message"] for one in ran(tmp_path / "run", few, target_accuracy=0.2).metrics["warnings"]}
+    assert "no_threshold" not in warned and "target_accuracy=0.2 was chosen without images of 3; 5: the accuracy above it may be lower" in warned["threshold_incomplete"]
+
+
 @pytest.mark.parametrize("factor", [1e6, 3.0, 0.4, 1e-2])
 def test_the_scale_of_the_logits_does_not_matter_to_the_calibration(factor):
     logits, targets = simulated(factor=factor)

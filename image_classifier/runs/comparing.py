@@ -48,11 +48,12 @@ def _check_seeds(folder: Path, runs: Sequence[Run]) -> None:
     "Raise a `ConfigError` if runs differ in more than the seed, or do not differ in it."
     first, *others = runs
     for i, one in enumerate(others, 1):
-        changed = [(key, was, now) for key, was, now in differences(first.config, one.config) if key != "seed"]
+        changed = [change for change in differences(first.config, one.config) if change[0] != "seed"]
         if _fingerprint(first) != _fingerprint(one):
             changed.append(("data fingerprint", _fingerprint(first), _fingerprint(one)))
         if changed:
-            problems = join_problems([f"{key} {_value(was)} in {quoted(first.path.name)}, {_value(now)} in {quoted(one.path.name)}"
+            names = quoted(first.path.name), quoted(one.path.name)
+            problems = join_problems([f"{key} {_value(was)} in {names[0]}, {_value(now)} in {names[1]}"
                                       for key, was, now in changed])
             raise ConfigError(f"its runs differ in more than the seed: {problems}", folder, "name the runs one by one")
         if twin := next((run for run in runs[:i] if run.config.seed == one.config.seed), None):

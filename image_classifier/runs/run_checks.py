@@ -138,5 +138,6 @@ def checked_evaluation(run: Run,  # finished
     if len(found.targets) != run.metrics["data"][split] or accuracy != found.metrics["accuracy"]["value"] \
             or not math.isclose(loss, found.metrics["loss"]["value"], rel_tol=1e-4, abs_tol=1e-6):
         path = run.path / "predictions" / f"{split}.safetensors"
-        raise ArtifactError("the predictions do not match the metrics", path, "the run was changed after it ended: train it again")
+        todo = "the run was changed after it ended: choose another run folder"
+        raise ArtifactError("the predictions do not match the metrics", path, todo)
     return found

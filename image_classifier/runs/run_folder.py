@@ -30,8 +30,8 @@ def _is_part(found: object) -> bool:
         return False
     rows = found["per_class"].values()
     return all(_is_interval(found.get(name)) for name in MEASURES) and all(
-        isinstance(row, dict) and isinstance(row.get("support"), int)
-        and all(row.get(name, 0) is None or _is_interval(row.get(name)) for name in ("precision", "recall", "f1")) for row in rows)
+        isinstance(row, dict) and type(row.get("support")) is int
+        and all(row.get(name, 0) is None or _is_interval(row[name]) for name in ("precision", "recall", "f1")) for row in rows)
 
 
 def _is_calibration(found: object) -> bool:
@@ -48,9 +48,11 @@ def _wrong_part(found: object,  # the content of metrics.json
     "Return which key does not hold what a run writes there; empty if all do."
     found = found if isinstance(found, dict) else {}
     data = found.get("data") if isinstance(found.get("data"), dict) else {}
-    right = {"data": isinstance(data.get("fingerprint"), str) and all(type(data.get(part)) is int for part in ("train", "valid", "test")),
+    counts = [data.get(part) for part in ("train", "valid", "test")]
+    right = {"data": isinstance(data.get("fingerprint"), str) and all(type(count) is int for count in counts),
              **{key: type(found.get(key)) is int for key in ("epochs", "best_epoch")},
-             **{key: _is_part(found.get(key)) for key in ("valid", "test")}, "calibration": _is_calibration(found.get("calibration"))}
+             **{key: _is_part(found.get(key)) for key in ("valid", "test")},
+             "calibration": _is_calibration(found.get("calibration"))}
     return next((key for key, is_right in right.items() if not is_right), "")
 
 # %% ../../nbs/runs/20_run_folder.ipynb #ebd664e0
