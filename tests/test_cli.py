@@ -827,7 +827,7 @@ def test_a_stopped_command_says_so_and_can_be_started_again(tmp_path):
             process.kill()
         assert process.returncode == code, (words, line, rest)
         one_line(rest, "interrupted")
-    assert "FAILED" in (tmp_path / "2" / "report.html").read_text()
+    assert "FAILED" in (tmp_path / "2" / "report_failed.html").read_text()
     with pytest.raises(ProcessLookupError):
         os.kill(int(line), 0)  # the kernel's
     assert len((tmp_path / "1" / "history.jsonl").read_text().splitlines()) >= 1

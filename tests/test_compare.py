@@ -11,7 +11,7 @@ from scipy import stats
 
 from image_classifier.cli import main
 from image_classifier.config import compose, to_yaml
-from image_classifier.core import save_tensors
+from image_classifier.core import ArtifactError, ConfigError, DataError, load_tensors, save_tensors
 from image_classifier.metrics import compare_evaluations, compute_metrics, Evaluation, holm, mcnemar, save_predictions
 from image_classifier.runs import compare_runs
 from image_classifier.training import EpochResult
@@ -27,6 +27,12 @@ def evaluated(skill=2.0, seed=1, n=300, images=0, group=1, classes=CLASSES):
     logits = (skill * np.eye(len(classes))[targets] + shared + own.normal(size=shared.shape)).astype(np.float32)
     units = np.arange(n) // group
     return Evaluation(logits, targets, classes, np.arange(n), units, compute_metrics(logits, targets, classes, units=units))
+
+
+def measured(found, **changes):
+    "Return an evaluation with changes, and the metrics that follow from them."
+    found = replace(found, **changes)
+    return replace(found, metrics=compute_metrics(found.logits, found.targets, found.classes, units=found.units))
 
 
 def write_run(folder, found, words=(), pixels=0, epochs=2):
@@ -119,7 +125,7 @@ def test_markup_in_a_name_does_not_break_the_page(own):
     (lambda own: write_run(own / "x", replace(evaluated(), hashes=np.arange(300) + 1000)), 3, "the test images differ: 0 are shared, of 300 and 300"),
     (lambda own: write_run(own / "x", evaluated(classes=("ant", "bee", "wasp"))), 3, "the classes differ: fly; wasp"),
     (lambda own: write_run(own / "x", evaluated(classes=(*CLASSES, "wasp"))), 3, "the classes differ: wasp"),
-    (lambda own: write_run(own / "x", replace(evaluated(), targets=(evaluated().targets + 1) % 3)), 3, "300 test images have another label"),
+    (lambda own: write_run(own / "x", measured(evaluated(), targets=(evaluated().targets + 1) % 3)), 3, "300 test images have another label"),
     (lambda own: write_run(own / "x", evaluated(), pixels=1), 3, "300 test images have the same names and other pixels"),
     (lambda own: (write_run(own / "x", evaluated()) / "metrics.json").unlink(), 4, "the run is not finished, so it has no predictions"),
     (lambda own: (write_run(own / "x", evaluated()) / "predictions" / "test.safetensors").unlink(), 4, "the run has no predictions for the test images"),
@@ -127,6 +133,10 @@ def test_markup_in_a_name_does_not_break_the_page(own):
     (lambda own: (own / "x").mkdir(), 2, "no run there"),
     (lambda own: (own / "x").write_text("a file"), 2, "no run there"),
     (lambda own: (own / "x").symlink_to(own / "a"), 2, "the same run is named twice"),
+    (lambda own: shutil.copy(own / "a" / "predictions" / "test.safetensors", write_run(own / "x", evaluated(2.0, 5)) / "predictions"), 4, "the predictions do not match the metrics"),
+    (lambda own: save_predictions(write_run(own / "x", evaluated()) / "predictions" / "test.safetensors", replace(evaluated(), logits=evaluated().logits * 2)), 4, "the predictions do not match the metrics"),
+    (lambda own: (write_run(own / "x", evaluated()) / "images.safetensors").write_bytes(b"none"), 4, "images.safetensors"),
+    (lambda own: (write_run(own / "x", evaluated(), ["data.size=16"]) / "images.safetensors").write_bytes(b"none"), 4, "images.safetensors"),
     (lambda own: None, 2, "no run there")])
 def test_runs_that_cannot_be_compared_are_refused_in_one_line(own, capsys, change, code, message):
     change(own)
@@ -143,7 +153,53 @@ def test_a_comparison_needs_two_runs(own, capsys, monkeypatch, words, message):
 
 def test_images_of_another_size_are_still_the_same_images(own):
     write_run(own / "x", evaluated(3.0, 2), ["data.size=16"], pixels=5)
-    assert compare_runs(own / "a", own / "x", draws=50).n == 300
+    found = compare_runs(own / "a", own / "x", draws=50)
+    assert found.n == 300 and found.as_dict()["unchecked_pixels"] == {str(own / "x"): "size, channels or resize differ"}
+    assert found.notes[-1].startswith("It was not checked whether the test images of") and found.notes[-1] in found.markdown
+
+
+def test_a_run_without_a_record_of_its_images_is_compared_and_says_so(own):
+    (own / "b" / "images.safetensors").unlink()
+    found = compare_runs(own / "a", own / "c", own / "b", draws=50)
+    assert list(found.unchecked) == [str(own / "b")] and found.notes[-1].endswith("images.safetensors.")
+    assert compare_runs(own / "a", own / "c", draws=50).as_dict()["unchecked_pixels"] == {}
+
+
+def test_sizes_chosen_by_auto_are_sizes_too(own):
+    "Two networks for which data.size=auto chose other sizes see other pixels of the same images."
+    for name, size in (("a", 8), ("x", 32), ("y", 8)):
+        folder = own / name if name == "a" else write_run(own / name, evaluated(3.0, 2), pixels=5)
+        (folder / "classifier").mkdir()
+        (folder / "classifier" / "classifier.json").write_text(json.dumps({"preprocess": {"size": size, "channels": 1, "resize": "crop"}}))
+    assert list(compare_runs(own / "a", own / "x", draws=50).unchecked) == [str(own / "x")]
+    with pytest.raises(DataError, match="300 test images have the same names and other pixels"):
+        compare_runs(own / "a", own / "y", draws=50)
+
+
+# ---------------------------------------------------------------- damaged files
+
+@pytest.mark.parametrize("changes, wrong", [
+    ({"valid": {}, "test": {}, "data": {}}, "data"), ({"data": None}, "data"), ({"data": {"train": 9, "valid": 9, "test": "300", "fingerprint": "0"}}, "data"),
+    ({"test": None}, "test"), ({"test": {"accuracy": 0.5}}, "test"), ({"valid": {**evaluated().metrics, "per_class": [1]}}, "valid"),
+    ({"test": {**evaluated().metrics, "accuracy": 0.5}}, "test"), ({"test": {**evaluated().metrics, "per_class": {"ant": None, "bee": None, "fly": None}}}, "test"),
+    ({"epochs": True}, "epochs"), ({"best_epoch": None}, "best_epoch"), ({"calibration": [1]}, "calibration"), ({"calibration": {"temperature": "x"}}, "calibration"),
+    ({"calibration": {"temperature": {"value": 0, "low": 0, "high": 1}}}, "calibration"), ({"calibration": {"temperature": {"value": "x", "low": 0, "high": 1}}}, "calibration")])
+def test_metrics_of_another_shape_are_named_with_their_file(own, changes, wrong):
+    path = own / "b" / "metrics.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(ArtifactError, match=f"not the metrics of a run: {wrong} .*b/metrics.json"):
+        compare_runs(own / "a", own / "b", draws=50)
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"targets": torch.full((300,), 100)}, "targets that are none of 3 classes"), ({"targets": torch.full((300,), -1)}, "targets that are none of 3 classes"),
+    ({"targets": torch.zeros(300)}, "targets of another type"), ({"hashes": torch.zeros(300, dtype=torch.bool)}, "hashes of another type"),
+    ({"logits": torch.full((300, 3), torch.nan)}, "non-finite values in logits"), ({"logits": torch.zeros(300, 3, dtype=torch.bfloat16)}, "logits of another type")])
+def test_predictions_that_are_none_are_named_with_their_file(own, change, message):
+    path = own / "b" / "predictions" / "test.safetensors"
+    save_tensors(path, {**load_tensors(path), **change})
+    with pytest.raises(ArtifactError, match=f"{message}.*b/predictions/test.safetensors"):
+        compare_runs(own / "a", own / "b", draws=50)
 
 
 # ---------------------------------------------------------------- the statistics
@@ -186,6 +242,21 @@ def test_copies_of_an_image_prove_nothing():
     assert grouped.p_value == pytest.approx(plain.p_value) and width[1] == pytest.approx(width[0], rel=0.1) and width[2] < width[0] / 2
 
 
+def test_the_order_of_the_runs_does_not_decide_and_groups_of_any_run_count(own):
+    "a and c know no groups, x groups of ten images, and y others that connect all groups of x."
+    write_run(own / "x", evaluated(2.3, 4, group=10)), write_run(own / "y", replace(evaluated(2.3, 4), units=(np.arange(300) + 5) // 10))
+    both = [compare_runs(*pair, draws=200) for pair in ((own / "a", own / "x"), (own / "x", own / "a"))]
+    forth, back = (found.pairs[0] for found in both)
+    assert [found.units for found in both] == [30, 30] and forth["accuracy"].test == back["accuracy"].test == "McNemar over groups of images, mid-p"
+    for name in forth:
+        assert forth[name].p_value == pytest.approx(back[name].p_value) and forth[name].a == back[name].b and forth[name].b == back[name].a
+    assert forth["accuracy"].a.as_dict() == evaluated(2.0, 1, group=10).metrics["accuracy"]
+    third = compare_runs(own / "a", own / "c", own / "x", draws=50)  # the groups that the last run knows are the groups of all
+    assert third.units == 30 and {pair["accuracy"].test for pair in third.pairs} == {"McNemar over groups of images, mid-p"}
+    with pytest.raises(DataError, match="at least two test images that are not in one group"):
+        compare_runs(own / "x", own / "y", draws=50)
+
+
 def test_classifiers_that_agree_on_every_image_are_not_proved_equal():
     one = evaluated(4.0, 1, 20)
     found = compare_evaluations(one, one)["f1_macro"]
@@ -209,6 +280,33 @@ def test_two_sets_of_seeds_say_what_dominates(sets, capsys):
     accuracy, single = found["measures"]["accuracy"], compare_runs(sets / "a" / "seed_1", sets / "b" / "seed_1").as_dict()["measures"]["accuracy"]
     assert accuracy["seed_share"] > 0.5 and "The seeds dominate the uncertainty" in found["verdict"] and "seed" not in found["settings"]
     assert accuracy["high"] - accuracy["low"] > single["high"] - single["low"] and accuracy["test"] == "paired bootstrap over images and seeds"
+
+
+@pytest.mark.parametrize("words, skill, message", [
+    (["seed=9", "epochs=9", "model=resnet"], 2.0, "differ in more than the seed: model.name auto in seed_0, resnet in seed_x; hyperparameters.num_epochs 50 in seed_0, 9 in seed_x"),
+    (["seed=9", "data=cifar10"], 2.0, "differ in more than the seed: data.name"), (["seed=1"], 2.0, "seed_1 and seed_x have the same seed 1")])
+def test_a_set_of_seeds_holds_nothing_but_other_seeds(sets, capsys, words, skill, message):
+    write_run(sets / "a" / "seed_x", evaluated(skill, 20), words)
+    assert main(["compare", str(sets / "b"), str(sets / "a")]) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+
+
+def test_a_set_of_seeds_trained_on_other_data_is_refused(sets):
+    metrics = json.loads((sets / "a" / "seed_1" / "metrics.json").read_text())
+    metrics["data"]["fingerprint"] = "ff"
+    (sets / "a" / "seed_1" / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(ConfigError, match="differ in more than the seed: data fingerprint 01234567 in seed_0, ff in seed_1"):
+        compare_runs(sets / "a", sets / "b")
+
+
+def test_a_run_of_a_set_is_not_compared_with_its_set(sets, capsys):
+    assert main(["compare", str(sets / "a"), str(sets / "a" / "seed_1")]) == 2 and "the same run is named twice" in capsys.readouterr().err
+
+
+def test_a_comparison_says_how_many_seeds_each_side_has(sets):
+    found = compare_runs(sets / "a", sets / "b" / "seed_1", draws=50)
+    assert found.as_dict()["seeds"] == [3, 1] and f"Number of seeds: {sets / 'a'} 3, {sets / 'b' / 'seed_1'} 1." in found.notes
 
 
 def test_seeds_are_trained_into_one_folder_and_summarized(tmp_path, capsys, monkeypatch):

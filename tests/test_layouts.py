@@ -269,7 +269,7 @@ def test_folder_made_for_a_run_trains_once_it_has_class_folders(tmp_path, monkey
     "`ic train --out pictures/runs/first` makes and marks `pictures`; the runs in it are skipped, with or without a marker."
     monkeypatch.chdir(tmp_path)
     assert main(["train", "epochs=1", "--out", "pictures/runs/first"]) == 0
-    refused(tmp_path / "pictures", "a outputs folder of image_classifier, not images")
+    refused(tmp_path / "pictures", "an outputs folder of image_classifier, not images")
     for name in ("", "runs", "runs/first") if not marked else ():
         (tmp_path / "pictures" / name / MARKER).unlink()
     tree(tmp_path / "pictures", "cat", "dog")

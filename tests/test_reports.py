@@ -196,15 +196,26 @@ def test_a_failing_cell_leaves_a_partial_report_and_its_exit_code(notebook, tmp_
     with pytest.raises(ImageClassifierError, match=re.escape(says)) as caught:
         run_report(path, {}, tmp_path / "out", time_limit=4)
     assert caught.type is kind
-    page = (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report_failed.html").read_text()
     assert page.index("FAILED") < page.index("so far &lt;so&gt; good") and "cell 3 failed" in page
-    assert nbformat.read(tmp_path / "out" / "report.ipynb", 4).metadata.papermill.output_path == str(tmp_path / "out" / "report.ipynb")
+    assert nbformat.read(tmp_path / "out" / "report_failed.ipynb", 4).metadata.papermill.output_path == str(tmp_path / "out" / "report_failed.ipynb")
+
+
+def test_a_report_that_fails_keeps_the_page_of_before(notebook, tmp_path):
+    path, out = notebook("share: int = 1", "print(f'the share is {1 / share}')"), tmp_path / "out"
+    run_report(path, {"share": 2}, out)
+    before = {name: (out / name).read_bytes() for name in ("report.html", "report.ipynb")}
+    with pytest.raises(ImageClassifierError, match=re.escape(f"division by zero; partial report at {out / 'report_failed.html'}")):
+        run_report(path, {"share": 0}, out)
+    assert {name: (out / name).read_bytes() for name in before} == before and "FAILED" in (out / "report_failed.html").read_text()
+    run_report(path, {"share": 4}, out)
+    assert "the share is 0.25" in (out / "report.html").read_text() and not list(out.glob("report_failed.*"))
 
 
 def test_an_interrupted_cell_exits_with_130(notebook, tmp_path, capsys):
     path = notebook("x: int = 1", "raise KeyboardInterrupt")
     assert main(["report", "--notebook", str(path), "x=2", "--out", str(tmp_path / "out")]) == 130
-    assert "FAILED" in (tmp_path / "out" / "report.html").read_text()
+    assert "FAILED" in (tmp_path / "out" / "report_failed.html").read_text()
 
 
 def test_a_users_notebook_takes_arguments_in_its_declared_types(notebook, tmp_path, capsys):

@@ -51,6 +51,7 @@ PROVOKED = {
     "calibration_incomplete": [dict(valid=part([[100, 0], [0, 0]]), calibration={"temperature": None}),
                                dict(valid=part([[90, 10, 0], [10, 90, 0], [0, 0, 0]]), calibration={"temperature": {"value": 1.2}})],
     "no_threshold": [dict(abstention={"wanted": 0.99, "threshold": None})],
+    "threshold_incomplete": [dict(valid=part([[90, 10, 0], [10, 90, 0], [0, 0, 0]]), abstention={"wanted": 0.9, "threshold": 0.8})],
     "ended_early": [dict(history=epochs([1.5, 1.0, 0.6])), dict(history=epochs([0.6, 0.3], valid_accuracy=[0.7, 0.9])),
                     dict(history=epochs([1.5, 1.0, 0.6], lr=[0.2, 0.1, 0.1]))],
     "first_epoch_best": [dict(history=epochs([0.4, 0.9, 1.4])), dict(history=epochs([0.4, 9.0, 2.0, 0.7]))],

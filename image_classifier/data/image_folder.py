@@ -15,7 +15,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 from ..config import DataConfig, LINKS
-from ..core import DataError, join_problems, own_folder_kind
+from ..core import DataError, join_problems, own_folder_kind, with_article
 from .archives import unpack_if_archive
 from .download import cache_folder
 from .image_files import list_files, Listing, NO_IMAGE, OTHER_FORMAT, OWN, report_skipped, SUFFIXES
@@ -176,7 +176,7 @@ def _refuse_own(root: Path,
                ) -> None:
     "Raise a `DataError` if the library made the folder."
     if (kind := own_folder_kind(root)) not in (None, but):
-        raise DataError(f"a {kind} folder of image_classifier, not images", root, "name the folder of your images")
+        raise DataError(f"{with_article(kind)} folder of image_classifier, not images", root, "name the folder of your images")
 
 
 def _find_images(root: Path, config: DataConfig, allow: Collection[str]) -> Listing:

@@ -18,7 +18,7 @@ from .summary import compute_metrics
 from .temperature import scale_logits
 
 # %% ../../nbs/metrics/70_predictions.ipynb #78bd0935
-_TENSORS = ("logits", "targets", "hashes", "units")
+_TENSORS = {"logits": torch.float32, "targets": torch.int64, "hashes": torch.int64, "units": torch.int64}
 
 # %% ../../nbs/metrics/70_predictions.ipynb #68ea33b3
 def save_predictions(path: str | Path,  # ends in .safetensors
@@ -34,10 +34,15 @@ def load_predictions(path: str | Path,  # as `save_predictions` wrote it
                      temperature: float = 1.0,  # of the classifier that made them
                     ) -> Evaluation:
     "Return the stored `Evaluation`, or raise an `ArtifactError`."
-    tensors = {name: tensor.numpy() for name, tensor in load_tensors(path).items()}
-    logits, *rows = (tensors.get(name, np.zeros(0)) for name in _TENSORS)
+    tensors, todo = load_tensors(path), "take them from the same run"
+    found = [tensors.get(name, torch.zeros(0)) for name in _TENSORS]
+    logits, *rows = found
     if logits.ndim != 2 or logits.shape[1] != len(classes) or any(row.shape != logits.shape[:1] for row in rows):
-        raise ArtifactError(f"not the predictions of {len(classes)} classes", path, "take them from the same run")
-    targets, hashes, units = rows
+        raise ArtifactError(f"not the predictions of {len(classes)} classes", path, todo)
+    if wrong := [name for tensor, (name, dtype) in zip(found, _TENSORS.items()) if tensor.dtype != dtype]:
+        raise ArtifactError(f"{wrong[0]} of another type than predictions have", path, todo)
+    logits, targets, hashes, units = (tensor.numpy() for tensor in found)
+    if not ((0 <= targets) & (targets < len(classes))).all():
+        raise ArtifactError(f"targets that are none of {len(classes)} classes", path, todo)
     metrics = metrics or compute_metrics(scale_logits(logits, temperature), targets, classes, units=units)
     return Evaluation(logits, targets, tuple(classes), hashes, units, metrics, temperature)

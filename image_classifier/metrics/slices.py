@@ -19,28 +19,41 @@ from .tables import format_interval
 
 # %% ../../nbs/metrics/36_slices.ipynb #3c9be367
 _MOST_NUMBERS, _MOST_TEXTS = 12, 20
+_MISSING = "", "-", "n/a", "na", "nan", "null"
 
 
 def _as_numbers(values: Sequence[str]) -> np.ndarray | None:
-    "Return the values as numbers, NaN for empty ones; None if one is a text."
+    "Return the values as numbers, None if one is a text."
     try:
-        numbers = np.array([float(value) if value else np.nan for value in values])
+        return np.array([float(value) for value in values])
     except ValueError:
         return None
-    return numbers if np.isfinite(numbers[[bool(value) for value in values]]).all() else None
+
+
+def _quarters(numbers: Sequence[float], texts: Sequence[str]) -> list[str]:
+    "Return the smallest and largest text of each number's quarter; equal numbers are in the quarter of their middle rank."
+    _, place, counts = np.unique(numbers, return_inverse=True, return_counts=True)
+    quarters = (4 * (counts.cumsum() - counts / 2) / len(numbers)).astype(int)[place]
+    names = {}
+    for quarter in np.unique(quarters):
+        rows = np.flatnonzero(quarters == quarter)
+        low, high = (rows[find(numbers[rows])] for find in (np.argmin, np.argmax))
+        names[quarter] = texts[low] if numbers[low] == numbers[high] else f"{texts[low]} to {texts[high]}"
+    return [names[quarter] for quarter in quarters]
 
 
 def slice_names(values: Sequence[str],  # one for each image
                ) -> list[str]:
     "Return the name of the slice of each image."
     values = [str(value).strip() for value in values]
-    numbers = _as_numbers(values)
-    if numbers is not None and len({*values}) > _MOST_NUMBERS:
-        edges = np.unique(np.nanquantile(numbers, [0, 0.25, 0.5, 0.75, 1]))
-        place = np.clip(np.searchsorted(edges, numbers, side="right"), 1, len(edges) - 1)
-        return ["(empty)" if np.isnan(number) else f"{edges[i - 1]:g} to {edges[i]:g}" for number, i in zip(numbers, place)]
-    kept = {value for value, _ in Counter(values).most_common(_MOST_TEXTS)}
-    return ["(empty)" if not value else value if value in kept else "(other)" for value in values]
+    known = [value for value in values if value.lower() not in _MISSING]
+    numbers = _as_numbers(known)
+    if numbers is not None and len({*known}) > _MOST_NUMBERS:
+        names = iter(_quarters(numbers, known))
+    else:
+        kept = {value for value, _ in Counter(known).most_common(_MOST_TEXTS)}
+        names = (value if value in kept else "(other)" for value in known)
+    return ["(missing)" if value.lower() in _MISSING else next(names) for value in values]
 
 # %% ../../nbs/metrics/36_slices.ipynb #f6d1a173
 class Slice(NamedTuple):

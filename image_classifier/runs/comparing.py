@@ -7,7 +7,6 @@ __all__ = ['runs_of', 'changed_images', 'setting_differences', 'RunComparison', 
            'comparison_headline']
 
 # %% ../../nbs/runs/55_comparing.ipynb #740c8918
-import contextlib
 import html
 import os
 import shlex
@@ -18,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from ..config import flat
-from ..core import ArtifactError, ConfigError, DataError, html_table, load_tensors, quoted
-from ..metrics import compare_evaluations, Difference, Figure, format_p, holm, MEASURES, pair_images
+from ..config import differences, flat
+from ..core import ArtifactError, ConfigError, DataError, html_table, join_problems, load_tensors, quoted
+from ..metrics import compare_evaluations, Difference, Figure, format_p, holm, join_units, MEASURES
 from ..metrics import plot_curves, plot_differences, verdict
+from .run_checks import checked_evaluation
 from .run_folder import resolve_run_dir, Run
-from .seen_images import IMAGES_FILE
+from .seen_images import as_decoded, IMAGES_FILE
 
 # %% ../../nbs/runs/55_comparing.ipynb #c6ff8faa
 def runs_of(path: str | os.PathLike,  # a run, or a folder with runs that differ in the seed
@@ -39,7 +39,37 @@ def runs_of(path: str | os.PathLike,  # a run, or a folder with runs that differ
             raise ArtifactError("the run is not finished, so it has no predictions", one, "finish it with ic train")
         if not (one / "predictions" / "test.safetensors").is_file():
             raise ArtifactError("the run has no predictions for the test images", one / "predictions", "train it again")
-    return tuple(Run(one.absolute()) for one in folders)
+    runs = tuple(Run(one.absolute()) for one in folders)
+    _check_seeds(folder, runs)
+    return runs
+
+
+def _check_seeds(folder: Path, runs: Sequence[Run]) -> None:
+    "Raise a `ConfigError` if runs differ in more than the seed, or do not differ in it."
+    first, *others = runs
+    for i, one in enumerate(others, 1):
+        changed = [change for change in differences(first.config, one.config) if change[0] != "seed"]
+        if _fingerprint(first) != _fingerprint(one):
+            changed.append(("data fingerprint", _fingerprint(first), _fingerprint(one)))
+        if changed:
+            names = quoted(first.path.name), quoted(one.path.name)
+            problems = join_problems([f"{key} {_value(was)} in {names[0]}, {_value(now)} in {names[1]}"
+                                      for key, was, now in changed])
+            raise ConfigError(f"its runs differ in more than the seed: {problems}", folder, "name the runs one by one")
+        if twin := next((run for run in runs[:i] if run.config.seed == one.config.seed), None):
+            what = f"{quoted(twin.path.name)} and {quoted(one.path.name)} have the same seed {one.config.seed}"
+            raise ConfigError(what, folder, "keep one of them")
+
+
+def _fingerprint(run: Run) -> str:
+    return run.metrics["data"]["fingerprint"][:8]
+
+
+def _value(value: object) -> str:
+    "Return a setting as on the command line."
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"[{','.join(map(str, value))}]" if isinstance(value, (list, tuple)) else str(value)
 
 # %% ../../nbs/runs/55_comparing.ipynb #8835ca4c
 _PIXEL_KEYS = ("data.size", "data.channels", "data.resize")
@@ -47,22 +77,31 @@ _PIXEL_KEYS = ("data.size", "data.channels", "data.resize")
 
 def changed_images(a: Run,
                    b: Run,
-                  ) -> int:
-    "Return how many test images have the same name and other pixels; 0 if the runs see them at different sizes."
-    before, now = flat(a.config), flat(b.config)
-    if any(before[key] != now[key] for key in _PIXEL_KEYS):
-        return 0
-    with contextlib.suppress(ArtifactError, KeyError):  # older runs have no such file
-        first, second = (_test_pixels(run) for run in (a, b))
-        return sum(first[name] != second[name] for name in first.keys() & second.keys())
-    return 0
+                  ) -> tuple[int, str]:
+    "Return how many test images have the same name and other pixels, and why that is unknown; empty if it is known."
+    if without := [run.path / IMAGES_FILE for run in (a, b) if not (run.path / IMAGES_FILE).is_file()]:
+        return 0, f"no file {quoted(without[0], 200)}"  # of an older run
+    first, second = (_test_pixels(run) for run in (a, b))
+    if _seen_at(a) != _seen_at(b):
+        return 0, "size, channels or resize differ"
+    return sum(first[name] != second[name] for name in first.keys() & second.keys()), ""
+
+
+def _seen_at(run: Run) -> tuple:
+    "Return size, channels and resizing of a run's images: what `auto` has chosen, or what is configured."
+    found = as_decoded(run)
+    return tuple(flat(run.config)[key] for key in _PIXEL_KEYS) if None in found else found
 
 
 def _test_pixels(run: Run) -> dict[int, tuple[int, int]]:
     "Return the pixel hashes of the test images by the hash of their names."
     stored = load_tensors(run.path / IMAGES_FILE)
-    start = int(stored["counts"][:2].sum())
-    return dict(zip(stored["names"][start:].tolist(), map(tuple, stored["pixels"][start:].tolist())))
+    shapes = {name: tuple(tensor.shape) for name, tensor in stored.items()}
+    n = run.metrics["data"]["test"]
+    if shapes.get("pixels", ())[1:] != (2,) or shapes.get("names") != shapes["pixels"][:1] or shapes["pixels"][0] < n:
+        raise ArtifactError("not the images of the run", run.path / IMAGES_FILE, "train it again")
+    names, pixels = (stored[name][shapes["pixels"][0] - n:].tolist() for name in ("names", "pixels"))  # the last ones
+    return dict(zip(names, map(tuple, pixels)))
 
 # %% ../../nbs/runs/55_comparing.ipynb #97472d97
 _IGNORED = ("resume", "data.cache_dir", "data.cache_limit", "data.memory_limit", "check_near_duplicates",
@@ -77,16 +116,9 @@ def setting_differences(sides: Sequence[Sequence[Run]],  # the runs of each side
     rows = [(key, [_value(config[key]) for config in configs]) for key in configs[0]
             if key not in _IGNORED and not (several and key == "seed")]
     rows += [(f"{part} images", [f"{runs[0].metrics['data'][part]:,}" for runs in sides]) for part in ("train", "valid")]
-    rows.append(("data fingerprint", [str(runs[0].metrics["data"]["fingerprint"])[:8] for runs in sides]))
+    rows.append(("data fingerprint", [_fingerprint(runs[0]) for runs in sides]))
     rows.append(("epochs trained", ["/".join(str(run.metrics["epochs"]) for run in runs) for runs in sides]))
     return [(key, values) for key, values in rows if len(set(values)) > 1]
-
-
-def _value(value: object) -> str:
-    "Return a setting as on the command line."
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return f"[{','.join(map(str, value))}]" if isinstance(value, (list, tuple)) else str(value)
 
 # %% ../../nbs/runs/55_comparing.ipynb #d366beb5
 @dataclass(frozen=True)
@@ -98,6 +130,7 @@ class RunComparison:
     units: int  # independent images or groups of images
     settings: list[tuple[str, list[str]]]  # that differ, with a value for each name
     pairs: tuple[dict[str, Difference], ...]  # for each name but the first
+    unchecked: dict[str, str]  # for names: why it is unknown whether the test images have the pixels of the first
 
     @property
     def corrected(self) -> list[dict[str, float]]:
@@ -118,7 +151,8 @@ class RunComparison:
         found = [{"a": self.names[0], "b": name, "n": self.n, "verdict": text,
                   "measures": {key: pair[key].as_dict() | ({"p_holm": p[key]} if several else {}) for key in MEASURES}}
                  for name, text, pair, p in zip(self.names[1:], self.verdicts, self.pairs, self.corrected)]
-        settings = {"settings": {key: values for key, values in self.settings}}
+        settings = {"settings": {key: values for key, values in self.settings}, "seeds": list(map(len, self.runs)),
+                    "unchecked_pixels": self.unchecked}
         return ({"baseline": self.names[0], "n": self.n, "comparisons": found} if several else found[0]) | settings
 
     @property
@@ -141,6 +175,11 @@ class RunComparison:
         images = f"{self.n:,} test images" + (f" in {self.units:,} independent groups" if self.units < self.n else "")
         tests = "; ".join(dict.fromkeys(pair[name].test for pair in self.pairs for name in MEASURES))
         notes = [f"{images}, the same for all runs. Brackets: 95 % intervals. Tests: {tests}."]
+        if any(len(runs) > 1 for runs in self.runs):
+            counts = ", ".join(f"{quoted(name)} {len(runs)}" for name, runs in zip(self.names, self.runs))
+            notes.append(f"Number of seeds: {counts}.")
+        notes += [f"It was not checked whether the test images of {quoted(name)} have the same pixels as those of "
+                  f"{quoted(self.names[0])}: {why}." for name, why in self.unchecked.items()]
         return notes if self.settings else ["The settings do not differ.", *notes]
 
     def __str__(self) -> str:
@@ -189,20 +228,24 @@ def compare_runs(*paths: str | os.PathLike,  # two or more run folders; the firs
     "Compare runs with the first of them on the same test images; raise an error for runs that cannot be compared."
     if len(paths) < 2:
         raise ConfigError(f"a comparison needs at least two runs, {len(paths)} given", todo="name two run folders")
-    where = [Path(path).resolve() for path in paths]
+    names, sides = tuple(os.fspath(path) for path in paths), tuple(runs_of(path) for path in paths)
+    where = [run.path.resolve() for runs in sides for run in runs]
     if twice := next((path for i, path in enumerate(where) if path in where[:i]), None):
         raise ConfigError("the same run is named twice", twice, "name different runs")
-    names, sides = tuple(os.fspath(path) for path in paths), tuple(runs_of(path) for path in paths)
-    found = [[run.evaluation("test") for run in runs] for runs in sides]
-    pair_images([one for several in found for one in several], [name for name, runs in zip(names, sides) for _ in runs])
-    for name, runs in zip(names, sides):
-        if count := max(changed_images(sides[0][0], run) for run in runs):
+    owned = [(name, run) for name, runs in zip(names, sides) for run in runs]
+    joined = iter(join_units([checked_evaluation(run, "test") for _, run in owned], [name for name, _ in owned]))
+    found, unchecked = [[next(joined) for _ in runs] for runs in sides], {}
+    for name, run in owned[1:]:
+        count, why = changed_images(sides[0][0], run)
+        if count:
             raise DataError(f"{count:,} test images have the same names and other pixels", f"{names[0]}, {name}",
                             "compare runs with the same test images")
+        if why:
+            unchecked[name] = why
     pairs = tuple(compare_evaluations(found[0], other, (names[0], name), seed, draws)
                   for name, other in zip(names[1:], found[1:]))
     units = found[0][0].units
-    return RunComparison(names, sides, len(units), len(np.unique(units)), setting_differences(sides), pairs)
+    return RunComparison(names, sides, len(units), len(np.unique(units)), setting_differences(sides), pairs, unchecked)
 
 # %% ../../nbs/runs/55_comparing.ipynb #63efac98
 def run_paths(text: str,  # paths separated by spaces, quoted as in a shell

@@ -21,6 +21,8 @@ class ReportFiles(NamedTuple):
     notebook: str = "report.ipynb"
     page: str = "report.html"
     config: str = "report.yaml"
+    failed_notebook: str = "report_failed.ipynb"  # of a report that stopped; a page of before is kept
+    failed_page: str = "report_failed.html"
 
 REPORT_FILES = ReportFiles()
 

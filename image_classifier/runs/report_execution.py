@@ -226,7 +226,7 @@ def _read_executed(output: Path, stopped: BaseException) -> dict:
 
 def _run_and_render(source: ReportNotebook, folder: Path, values: Mapping[str, object], time_limit: float | None,
                     imports: Sequence[str | Path]) -> None:
-    "Run the notebook, put notebook and page into `folder`, and raise what went wrong, if anything did."
+    "Run the notebook, put notebook and page into `folder`, under other names if it fails, and raise what went wrong."
     with tempfile.TemporaryDirectory(prefix="image_classifier-") as work:
         output, failed, problem = Path(work) / REPORT_FILES.notebook, None, None
         try:
@@ -236,10 +236,15 @@ def _run_and_render(source: ReportNotebook, folder: Path, values: Mapping[str, o
                 raise
             failed, problem = cell_failure(stopped, _read_executed(output, stopped)), stopped
         where = f"cell {failed.cell} failed: {failed.text}" if failed else ""
-        keep_notebook(output, folder / REPORT_FILES.notebook, source.path)
-        to_html(folder / REPORT_FILES.notebook, folder / REPORT_FILES.page, where)
+        partial = folder / REPORT_FILES.failed_notebook, folder / REPORT_FILES.failed_page
+        notebook, page = partial if failed else (folder / REPORT_FILES.notebook, folder / REPORT_FILES.page)
+        keep_notebook(output, notebook, source.path)
+        to_html(notebook, page, where)
+        if not failed:
+            for path in partial:  # of an earlier attempt
+                path.unlink(missing_ok=True)
     if failed and issubclass(failed.kind, ImageClassifierError):
-        raise failed.kind(f"{where}; partial report at {quoted(folder / REPORT_FILES.page, 200)}") from problem
+        raise failed.kind(f"{where}; partial report at {quoted(page, 200)}") from problem
     if failed:
         raise problem if isinstance(problem, failed.kind) else failed.kind
 

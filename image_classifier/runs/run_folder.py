@@ -14,10 +14,46 @@ from pathlib import Path
 
 from ..config import Config, data_name, load_config, project_root
 from ..core import ArtifactError, check_type, ConfigError, own_folder, parse_json, path_from_text, quoted
-from ..core import read_bytes, read_json, writable_folder
+from ..core import is_number, read_bytes, read_json, writable_folder
 from ..inference import Classifier
-from ..metrics import Evaluation, load_predictions, metrics_table, stored_temperature
+from ..metrics import Evaluation, load_predictions, MEASURES, metrics_table, stored_temperature, TEMPERATURES
 from ..training import EpochResult, History
+
+# %% ../../nbs/runs/20_run_folder.ipynb #c3b8e914
+def _is_interval(found: object) -> bool:
+    return isinstance(found, dict) and all(is_number(found.get(name)) for name in ("value", "low", "high"))
+
+
+def _is_part(found: object) -> bool:
+    "Return whether these are the measures of the validation or the test set."
+    if not isinstance(found, dict) or not isinstance(found.get("per_class"), dict):
+        return False
+    rows = found["per_class"].values()
+    return all(_is_interval(found.get(name)) for name in MEASURES) and all(
+        isinstance(row, dict) and type(row.get("support")) is int
+        and all(row.get(name, 0) is None or _is_interval(row[name]) for name in ("precision", "recall", "f1")) for row in rows)
+
+
+def _is_calibration(found: object) -> bool:
+    "Return whether this is what a run knows of its temperature: nothing, or that there is none, or its interval."
+    if not found:
+        return found is None
+    low, high = TEMPERATURES
+    value = found.get("temperature", 0) if isinstance(found, dict) else 0
+    return value is None or _is_interval(value) and low <= value["value"] <= high
+
+
+def _wrong_part(found: object,  # the content of metrics.json
+               ) -> str:
+    "Return which key does not hold what a run writes there; empty if all do."
+    found = found if isinstance(found, dict) else {}
+    data = found.get("data") if isinstance(found.get("data"), dict) else {}
+    counts = [data.get(part) for part in ("train", "valid", "test")]
+    right = {"data": isinstance(data.get("fingerprint"), str) and all(type(count) is int for count in counts),
+             **{key: type(found.get(key)) is int for key in ("epochs", "best_epoch")},
+             **{key: _is_part(found.get(key)) for key in ("valid", "test")},
+             "calibration": _is_calibration(found.get("calibration"))}
+    return next((key for key, is_right in right.items() if not is_right), "")
 
 # %% ../../nbs/runs/20_run_folder.ipynb #ebd664e0
 class Run:
@@ -60,8 +96,8 @@ class Run:
     def metrics(self) -> dict:
         "Read metrics.json: sizes of the data, number of epochs, metrics of the validation and test set."
         found = read_json(self.path / "metrics.json")
-        if not isinstance(found, dict) or not {"data", "epochs", "best_epoch", "valid", "test"} <= set(found):
-            raise ArtifactError("not the metrics of a run", self.path / "metrics.json")
+        if wrong := _wrong_part(found):
+            raise ArtifactError(f"not the metrics of a run: {wrong} is missing or no such value", self.path / "metrics.json")
         return found
 
     def classifier(self) -> Classifier:

@@ -66,10 +66,14 @@ def _check_untested(metrics: Mapping, history: History) -> str:
     return f"no test images of {join_problems(absent, 5)}: how well these are recognized is unknown" if absent else ""
 
 # %% ../../nbs/runs/26_run_warnings.ipynb #78d602c8
+def _absent(metrics: Mapping) -> list[str]:
+    "Return the classes without validation images."
+    return [name for name, row in metrics["valid"]["per_class"].items() if not row["support"]]
+
+
 def _check_calibration(metrics: Mapping, history: History) -> str:
     "Return a message if the temperature could not be fitted, or not to all classes."
-    counts = {name: row["support"] for name, row in metrics["valid"]["per_class"].items()}
-    absent = [name for name, count in counts.items() if not count]
+    absent = _absent(metrics)
     if "calibration" not in metrics or not absent:
         return ""
     if metrics["calibration"]["temperature"] is None:
@@ -85,6 +89,16 @@ def _check_abstention(metrics: Mapping, history: History) -> str:
         return ""
     return (f"no confidence is high enough for target_accuracy={found['wanted']:g} on the validation images. "
             "train longer, lower it, or add validation images")
+
+
+def _check_threshold(metrics: Mapping, history: History) -> str:
+    "Return a message if the threshold of confidence was chosen without images of a class."
+    found = metrics.get("abstention")
+    absent = _absent(metrics)
+    if not found or found["threshold"] is None or not absent:
+        return ""
+    return (f"the threshold for target_accuracy={found['wanted']:g} was chosen without images of {join_problems(absent, 5)}: "
+            "the accuracy above it may be lower. add validation images")
 
 # %% ../../nbs/runs/26_run_warnings.ipynb #00cfd111
 _DROP, _RISE = 0.9, 1.5  # factors of the loss
@@ -149,7 +163,8 @@ def mirror_warning(config: Config,
 RUN_CHECKS: dict[str, Callable[[Mapping, History], str]] = {
     "no_better_than_guessing": _check_guessing, "far_below_training": _check_gap, "class_never_predicted": _check_never_predicted,
     "class_not_tested": _check_untested, "calibration_incomplete": _check_calibration, "no_threshold": _check_abstention,
-    "ended_early": _check_ended_early, "first_epoch_best": _check_first_best, "test_images_seen": _check_seen,
+    "threshold_incomplete": _check_threshold, "ended_early": _check_ended_early, "first_epoch_best": _check_first_best,
+    "test_images_seen": _check_seen,
     "test_unlike_validation": _check_other_test}
 
 
