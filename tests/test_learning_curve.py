@@ -115,7 +115,7 @@ def test_features_of_an_image_are_computed_once_for_all_shares(tmp_path, monkeyp
     digits = load_data("digits")
     images = {digest.tobytes() for part in (digits.train, digits.valid, digits.test) for digest in part.digests}
     assert sum(computed) <= len(images) and len(found.curve.sizes) == 4
-    assert found.curve.sizes[-1] == len(digits.train) + len(digits.valid) and "both are counted" in str(found), "what a probe is fitted to"
+    assert found.curve.sizes[-1] == found.runs[-1][0].metrics["data"]["train"] + len(digits.valid) and "both are counted" in str(found), "what a probe is fitted to"
 
 
 def test_groups_stay_whole_and_every_class_has_its_share():

@@ -286,6 +286,9 @@ def is_first_to_say(text: str,  # an error
         return True
 
 # %% ../../nbs/cli/60_app.ipynb #49e47b78
+_RESUMABLE = ("train", "report", "learning-curve")  # commands that continue where they were interrupted
+
+
 def main(words: Sequence[str] | None = None,  # arguments without the command `ic` itself; None: this process's
         ) -> int:  # the exit code
     "Run `ic` and return its exit code."
@@ -299,7 +302,7 @@ def main(words: Sequence[str] | None = None,  # arguments without the command `i
     except (KeyboardInterrupt, click.Abort) as problem:
         cause = problem.__cause__ or problem  # click wraps it
         if os.environ.get("RANK", "0") == "0":  # of several processes, the first prints
-            again = "nothing was kept. start again with" if words[:2] == ["labels", "review"] else "resume with"
+            again = "resume with" if words[0] in _RESUMABLE else "nothing was kept. start again with"
             click.echo(f"error: interrupted. {again}: {resume_command(words, getattr(cause, 'run', None))}", err=True)
         return 143 if isinstance(cause, Terminated) else 130
     except ReaderGone:
