@@ -441,22 +441,20 @@ def test_cells_of_a_table_are_aligned_on_the_left_also_in_jupyterlab():
     assert re.findall(r"<t[hd][^>]*>", html_table(["a"], [["b"]])) == ['<th style="text-align:left">', '<td style="text-align:left">']
 
 
-@pytest.mark.parametrize("where", ["out", "data", "printed"])
-def test_a_report_at_a_path_that_is_not_utf8(notebook, tmp_path, where):
+def test_a_report_of_data_and_in_a_folder_that_are_not_utf8(tmp_path):
     folder = tmp_path / os.fsdecode(b"caf\xe9 100%")
-    if where == "printed":
-        path = notebook("x: int = 1\nrun_dir: str = ''", "print('caf\\udce9', run_dir)")
-        assert "caf" in run_report(path, {}, folder).page.read_text()
-        return
+    for number in range(24):
+        save(folder / "pets" / "ab"[number % 2] / f"{number}.png", picture(number))
     words = ["epochs=1", "hyperparameters=fast", "batch_size=8", "check_near_duplicates=false", "threads=1"]
-    if where == "data":
-        for number in range(24):
-            save(folder / "ab"[number % 2] / f"{number}.png", picture(number))
-        words.append(f"data={folder}")
-    out = folder / "run" if where == "out" else tmp_path / "run"
-    assert main(["report", *words, "--out", str(out)]) == 0
+    out = folder / "run"
+    assert main(["report", f"data={folder}/pets", *words, "--out", str(out)]) == 0
     assert (out / "report.html").exists() and json.loads((out / "report.ipynb").read_bytes().decode("utf-8"))
     assert main(["report", str(out)]) == 0, "the report of a finished run"
+
+
+def test_a_page_that_prints_what_is_not_utf8(notebook, tmp_path):
+    path = notebook("x: int = 1\nrun_dir: str = ''", "print('caf\\udce9', run_dir)")
+    assert "caf" in run_report(path, {}, tmp_path / os.fsdecode(b"caf\xe9 100%")).page.read_text()
 
 
 def test_a_report_says_which_network_was_chosen(report):

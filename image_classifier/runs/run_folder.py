@@ -28,8 +28,8 @@ def _is_part(found: object) -> bool:
     "Return whether these are the measures of the validation or the test set."
     if not isinstance(found, dict) or not isinstance(found.get("per_class"), dict):
         return False
-    rows = found["per_class"].values()
-    return all(_is_interval(found.get(name)) for name in MEASURES) and all(
+    rows, undefined = found["per_class"].values(), ("precision_macro", "recall_macro", "f1_macro")  # null if no class has any
+    return all(_is_interval(found.get(name, 0)) or name in undefined and found.get(name, 0) is None for name in MEASURES) and all(
         isinstance(row, dict) and type(row.get("support")) is int
         and all(row.get(name, 0) is None or _is_interval(row[name]) for name in ("precision", "recall", "f1")) for row in rows)
 
