@@ -82,7 +82,7 @@ def explain_command(classifier: str, images: tuple[str, ...], out: str, method: 
     written, unread = write_explanations(found, named, folder, method, target)
     errors += unread
     lines = [f"{quoted(name, 1000)}: {one.prediction}; {one} ({shown_path(file)})" for name, one, file in written]
-    data = {"explanations": [{"image": name, **vars(one.prediction), "class": one.target, "method": one.method,
+    data = {"explanations": [{"image": name, **one.prediction.as_dict(), "class": one.target, "method": one.method,
                               "peak": one.peak and dict(zip("xy", one.peak)), "picture": str(file)}
                              for name, one, file in written],
             "errors": [{"image": name, "error": error} for name, error in errors]}

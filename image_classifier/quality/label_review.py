@@ -12,7 +12,6 @@ import csv
 import html
 import io
 from collections.abc import Iterable, Sequence
-from itertools import filterfalse
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -138,11 +137,9 @@ def save_review(folder: str | Path,  # created if absent
     check_no_decision_lost(folder, decided)
     errors = undecided(dataset, errors, decided)
     issues = label_issues(dataset, errors, parts)
-    def _is_held_out(one):
-        return one.split in ("valid", "test")
-    files = {TABLE: review_table(filterfalse(_is_held_out, issues), filterfalse(_is_held_out, decided)),
-             HELD_OUT_TABLE: review_table(filter(_is_held_out, issues), filter(_is_held_out, decided)),
-             PAGE: review_page(dataset, errors, parts)}
+    held_out = [[one for one in rows if one.split in ("valid", "test")] for rows in (issues, decided)]
+    others = [[one for one in rows if one.split not in ("valid", "test")] for rows in (issues, decided)]
+    files = {TABLE: review_table(*others), HELD_OUT_TABLE: review_table(*held_out), PAGE: review_page(dataset, errors, parts)}
     folder = own_folder(folder, "report")
     for name, text in files.items():
         atomic_write(folder / name, text)
