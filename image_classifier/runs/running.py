@@ -262,9 +262,9 @@ def fit_or_fine_tune(config: Config,
                      cache_limit=config.data.cache_limit)
 
 # %% ../../nbs/runs/30_running.ipynb #dc3f4f0d
-_TECHNIQUES = ("hyperparameters.focal_gamma", "hyperparameters.balanced_sampling", "hyperparameters.label_smoothing",
-               "hyperparameters.distill", "hyperparameters.swa_start", "hyperparameters.ema_decay", "augment.mixup",
-               "augment.cutmix")
+_TECHNIQUES = ("hyperparameters.focal_gamma", "hyperparameters.balanced_sampling", "hyperparameters.hard_images",
+               "hyperparameters.label_smoothing", "hyperparameters.distill", "hyperparameters.swa_start",
+               "hyperparameters.ema_decay", "augment.mixup", "augment.cutmix")
 
 
 def _warn_of_unused(config: Config, about: dict | None) -> None:

@@ -116,7 +116,7 @@ def _endless_batches(trial: TrainState) -> Iterator[Batch]:
     setup, distributed, n = trial.setup, trial.setup.compute.distributed, len(trial.setup.splits.train)
     batch_size, data = setup.hyperparameters.batch_size, setup.splits
     for trial.epoch in itertools.count():
-        rows, _ = distributed.batch_rows(visiting_order(data, setup.hyperparameters, setup.seed, trial.epoch), batch_size)
+        rows, _ = distributed.batch_rows(visiting_order(trial), batch_size)
         yield from batches(data.train, data.preprocess, batch_size // distributed.world_size, rows % n, batch_augment(trial),
                            setup.compute.device, True, rows // n)
 
@@ -162,7 +162,7 @@ def find_lr(model: nn.Module,  # not changed
     compute, ramp = compute or resolve_compute(precision=hyper.precision), Ramp(lowest, highest, steps)
     with compute.active(hyper.batch_size):
         trial = setup_training(copy.deepcopy(model), splits, hyper, augment, seed, compute, plan, teacher)
-        trial = replace(trial, schedule=ramp, ema=None)
+        trial = replace(trial, schedule=ramp, ema=None, image_losses=None)
         losses = _until_exploded(_step_losses(trial, steps), steps)
     if not losses:
         raise DivergedError("the loss is not finite at the first step", "find_lr", "check that images and weights are finite")
