@@ -188,7 +188,7 @@ def _loss_problems(hyper: Hyperparameters) -> Iterator[ConfigError]:
         yield ConfigError("hyperparameters.balanced_sampling and class_weights=balanced both make the classes count the same",
                           todo="use one of them")
     if hyper.balanced_sampling and hyper.hard_images < 1:
-        yield ConfigError("hyperparameters.balanced_sampling and hyperparameters.hard_images both choose which images are visited",
+        yield ConfigError("hyperparameters.balanced_sampling and hard_images both choose which images are visited",
                           todo="use one of them")
 
 

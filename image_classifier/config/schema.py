@@ -140,7 +140,7 @@ class Hyperparameters:
     class_weights: list[str] = _key([], "weights of classes in the loss; balanced: all count the same", pattern=_WITH_WEIGHT)
     focal_gamma: float = _key(0.0, "focal loss: exponent that reduces the loss of easy images; 0: off", ge=0, le=10)
     balanced_sampling: bool = _key(False, "visit all classes equally often, images of small classes repeatedly")
-    hard_images: float = _key(1.0, "second half of the training: visit only this share of the images, those with the highest loss; 1: all",
+    hard_images: float = _key(1.0, "second half of the training: share of the images to visit, those with the highest loss",
                               gt=0, le=1)
     distill: Optional[str] = _key(None, "run or classifier folder whose predictions the network also learns; null: none")
     distill_weight: float = _key(0.5, "distill: share of the loss that compares with these predictions", gt=0, le=1)

@@ -94,7 +94,8 @@ def check_compatible(state: TrainState,
                 f"restore that, or resume all the same with allow=[{CHANGE}]")
 
 # %% ../../nbs/training/65_resuming.ipynb #df5b1c6a
-EMA_PREFIX, IMAGES_PREFIX = "average.", "images."  # of the running average and the images' losses, stored with the optimizer's state
+EMA_PREFIX = "average."  # of the names of the running average, which is stored with the optimizer's state
+IMAGES_PREFIX = "images."  # of the losses of the images, which are stored there too
 
 
 def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
