@@ -139,7 +139,7 @@ def test_a_class_without_images_does_not_disturb_balanced_weights():
     ("hyperparameters.class_weights=blanced", "must be balanced, or a list of classes with weights such as .cat:2,dog:1., got 'blanced'"),
     ("hyperparameters.class_weights=[0:-2]", "must be balanced, or a list of classes with weights"),
     ("hyperparameters.class_weights=balanced hyperparameters.balanced_sampling=true", "both make the classes count the same"),
-    ("hyperparameters.hard_images=0.5 hyperparameters.balanced_sampling=true", "both choose which images are visited. use one of them"), ("hyperparameters.hard_images=0", "hard_images must be a finite number > 0 and <= 1"),
+    ("hyperparameters.hard_images=0.5 hyperparameters.balanced_sampling=true", "both choose which images are visited. use one of them: hyperparameters.hard_images=1 visits all"), ("hyperparameters.hard_images=0", "hard_images must be a finite number > 0 and <= 1"),
     ("hyperparameters.focal_gamma=-1", "focal_gamma must be a finite number >= 0"), ("augment.mixup=nan", "augment.mixup must be a finite number"),
     ("hyperparameters.distill=/nowhere/run", "/nowhere/run"), ("hyperparameters.swa_start=0.5 hyperparameters.ema_decay=0.9", "both average the weights. use one of them"),
     ("hyperparameters.swa_start=1", "swa_start must be a finite number >= 0 and < 1"), ("augment.trivial=true augment.randaugment=9", "both pick operations at random. use one of them"),
