@@ -183,7 +183,7 @@ class Config:
     calibrate: bool = _key(True, "divide logits by a temperature fitted to the validation images, so that confidence is accuracy")
     target_accuracy: float = _key(0.0, "store the lowest confidence from which on predictions are this accurate; 0: none",
                                   ge=0, lt=1)
-    max_minutes: float = _key(0.0, "time budget: train as many epochs as fit, planned again after each; 0: no limit", ge=0)
+    max_minutes: float = _key(0.0, "time for the epochs (not for loading and evaluating): as many as fit; 0: no limit", ge=0)
     early_stopping_patience: int = _key(10, "epochs without a lower valid_loss before stopping; 0: never stop", ge=0)
     resume: str = _key("auto", "auto: continue an unfinished run, reuse a finished one; never: new folder only; or a run folder")
     allow: list[str] = _key([], "leaks: across splits; corrupt: skip; links: lead outside; empty_class: keep; "

@@ -127,6 +127,9 @@ def estimate_run(config: Config,
     if config.max_minutes and found.epochs:
         left = max(0.0, config.max_minutes - found.probe_seconds / 60)
         found = replace(found, epochs=epochs_within(found, left, config.hyperparameters.num_epochs))
+        if found.seconds > 60 * config.max_minutes:
+            warnings.warn(f"max_minutes={config.max_minutes:g} is less than one epoch takes: it would be stopped before its end",
+                          UserWarning)
     return found
 
 
