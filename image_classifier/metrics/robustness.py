@@ -19,7 +19,7 @@ from ..data import Dataset, Preprocess, stratified_rows
 from .comparison import agree, format_p, student
 from .corruptions import corrupt, CORRUPTIONS, SEVERITIES
 from .evaluation import align_classes, id_hashes, predict_logits, unit_hashes
-from .figures import Figure, NEUTRAL, plot_style
+from .figures import Figure, LINE_COLORS, NEUTRAL, plot_style
 from .intervals import design_effect, Interval, share_interval
 from .paired_tests import holm, mcnemar
 
@@ -136,8 +136,7 @@ def measure_robustness(model: Any,  # a network (B,C,H,W) -> (B,K), or a `Classi
     return summarize_corrupted(np.concatenate(clean), np.array([np.concatenate(found) for found in corrupted]), units)
 
 # %% ../../nbs/metrics/78_robustness.ipynb #6ecfdc5a
-_STYLES = {"noise": ("#0072B2", "o"), "blur": ("#D55E00", "s"), "brightness": ("#009E73", "^"), "contrast": ("#CC79A7", "D"),
-           "jpeg": ("#E69F00", "v")}  # colors of Okabe and Ito, markers
+_MARKERS = "os^Dv"  # of the corruptions
 
 
 @plot_style()
@@ -148,7 +147,7 @@ def plot_robustness(found: Robustness,
     figure = Figure(4.4, 2.8, alt=f"Accuracy by severity: {found.clean.value:.3f} as they are; at the highest severity {worst}")
     axes = figure.add_subplot()
     axes.axhspan(found.clean.low, found.clean.high, color=NEUTRAL, alpha=0.2, linewidth=0)
-    for name, (color, marker) in _STYLES.items():
+    for name, color, marker in zip(CORRUPTIONS, LINE_COLORS, _MARKERS):
         values = [found.clean.value, *(one.accuracy.value for one in found.results if one.corruption == name)]
         axes.plot(range(len(values)), values, color=color, marker=marker, label=name)
     axes.set(xlabel="severity; 0: as they are", ylabel="accuracy", ylim=(0, 1.02))
