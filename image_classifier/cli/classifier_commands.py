@@ -112,7 +112,7 @@ def column_values(config: Any,  # a DataConfig
 def measure_corrupted(classifier: Any,  # a Classifier
                       dataset: Any,  # a Dataset
                      ) -> Any:  # a Robustness
-    "Classify corrupted images, and show on stderr how far that is."
+    "Return the accuracy on corrupted images, and show the progress on stderr."
     from image_classifier.metrics import measure_robustness
     from image_classifier.training import show_count
     with show_count("robustness") as show:
