@@ -216,7 +216,7 @@ def compare_evaluations(a: Any,  # an Evaluation, or several: one for each seed
     rows = pair_images([*groups[0], *groups[1]], [name for group, name in zip(groups, names) for _ in group])
     paired, units = (rows[:len(groups[0])], rows[len(groups[0]):]), rows[0][2]
     k, single, count = len(groups[0][0].classes), max(map(len, groups)) == 1, _count_units(units, "a comparison", names)
-    effect = design_effect(_share_right(paired[1]) - _share_right(paired[0]), units)
+    effect = design_effect(_share_right(paired[1]) - _share_right(paired[0]), units, student=False)
     sides = [_side(runs, rows, k, seed, draws, effect) for runs, rows in zip(groups, paired)]
     spread, unit = spread_of(sides, count), "images" if count == len(units) else "groups of images"
     change = sides[1].values.mean(0) - sides[0].values.mean(0)
@@ -228,6 +228,8 @@ def compare_evaluations(a: Any,  # an Evaluation, or several: one for each seed
         if single and name == "accuracy":
             p = mcnemar(*map(_share_right, paired), units).mid_p
             difference, test = agree(difference, p), f"McNemar over {unit}, mid-p"
+        if name != "loss":
+            difference = Interval(difference.value, max(difference.low, -1.0), min(difference.high, 1.0))
         a_and_b = [_mean(runs, side, count, i) for runs, side in zip(groups, sides)]
         found[name] = Difference(*a_and_b, difference, p, test, None if single else float(seeds / max(images + seeds, 1e-300)))
     return found
@@ -285,7 +287,8 @@ def summarize_seeds(evaluations: Sequence[Any],  # one for each seed, of the sam
     rows = pair_images(evaluations, names)
     units = rows[0][2]
     count = _count_units(units, "an interval over seeds", names)
-    side = _side(evaluations, rows, len(evaluations[0].classes), seed, draws, design_effect(_share_right(rows), units))
+    effect = design_effect(_share_right(rows), units, student=False)
+    side = _side(evaluations, rows, len(evaluations[0].classes), seed, draws, effect)
     images, seeds, _ = spread_of([side], count)
     spread, share = side.values.std(0, ddof=1), seeds / np.maximum(images + seeds, 1e-300)
     return {name: SeedSummary(_mean(evaluations, side, count, i), float(spread[i]), float(share[i]))
