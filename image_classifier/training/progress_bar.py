@@ -119,14 +119,12 @@ class CountProgress(Callback):
         self.stream.flush()
 
 # %% ../../nbs/training/80_progress_bar.ipynb #dda6f01d
-_SECONDS = 10  # between two lines
-
-
 @contextlib.contextmanager
 def show_count(label: str,  # what is done
                stream: TextIO | None = None,  # None: standard error
+               seconds: float = 10,  # between two lines
               ) -> Iterator[Callable[[int, int], None]]:
-    "Yield a function `(done, total)` that moves a bar in a terminal, and elsewhere writes a line every ten seconds."
+    "Yield a function `(done, total)` that moves a bar in a terminal, and elsewhere writes a line now and then."
     from tqdm import tqdm
     stream, last = stream or sys.stderr, time.monotonic()
     with tqdm(desc=label, file=stream, disable=not stream.isatty(), leave=False) as bar:
@@ -134,7 +132,7 @@ def show_count(label: str,  # what is done
             nonlocal last
             bar.total, bar.n = total, done
             bar.refresh()
-            if bar.disable and time.monotonic() - last > _SECONDS:
+            if bar.disable and time.monotonic() - last >= seconds:
                 last = time.monotonic()
                 stream.write(f"{label}: {done:,} of {total:,}\n")
                 stream.flush()
