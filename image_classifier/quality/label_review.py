@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from ..core import atomic_write, ConfigError, own_folder, quoted
-from ..data import Dataset, KEEP, LEAVE_OUT, read_corrections, REVIEW_TABLES, ReviewedLabel, spreadsheet_cell
-from ..data import REVIEW_COLUMNS
+from ..data import Dataset, KEEP, LEAVE_OUT, read_corrections, read_review_table, REVIEW_COLUMNS, REVIEW_TABLES
+from ..data import ReviewedLabel, spreadsheet_cell
 from .data_docs import html_page
 from .label_errors import LabelErrors
 
@@ -49,11 +49,16 @@ def label_issues(dataset: Dataset,  # whose rows the errors refer to
 # %% ../../nbs/quality/92_label_review.ipynb #e857ee20
 def review_table(issues: Iterable[LabelIssue],
                  decided: Iterable[ReviewedLabel] = (),  # rows with earlier decisions, written first
+                 noted: Iterable[ReviewedLabel] = (),  # rows without a decision whose further columns are kept
                 ) -> str:
-    "Return a CSV table of decided rows, with their further columns, and of issues to decide; safe in a spreadsheet."
-    text = io.StringIO()
+    "Return a CSV table of decided rows and of issues to decide, with their further columns; safe in a spreadsheet."
+    text, notes = io.StringIO(), {spreadsheet_cell(one.id): one for one in noted}
     table = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    rows = [*decided, *(ReviewedLabel(one.id, one.given, one.suggested, f"{one.score:.6f}", one.split, "") for one in issues)]
+    rows = list(decided)
+    for one in issues:
+        note = notes.pop(spreadsheet_cell(one.id).strip(), None)
+        rows.append(ReviewedLabel(one.id, one.given, one.suggested, f"{one.score:.6f}", one.split, "", note.more if note else ()))
+    rows += notes.values()  # of labels that are not suspicious any more
     further = list(dict.fromkeys(name for one in rows for name, _ in one.more))
     table.writerow(map(spreadsheet_cell, [*REVIEW_COLUMNS, *further]))
     for one in rows:
@@ -136,11 +141,18 @@ def save_review(folder: str | Path,  # created if absent
     "Write the two tables and the page into a folder; earlier decisions stay in the tables."
     check_no_decision_lost(folder, decided)
     errors = undecided(dataset, errors, decided)
-    issues = label_issues(dataset, errors, parts)
-    held_out = [[one for one in rows if one.split in ("valid", "test")] for rows in (issues, decided)]
-    others = [[one for one in rows if one.split not in ("valid", "test")] for rows in (issues, decided)]
+    issues, noted = label_issues(dataset, errors, parts), _noted(folder, decided)
+    held_out = [[one for one in rows if one.split in ("valid", "test")] for rows in (issues, decided, noted)]
+    others = [[one for one in rows if one.split not in ("valid", "test")] for rows in (issues, decided, noted)]
     files = {TABLE: review_table(*others), HELD_OUT_TABLE: review_table(*held_out), PAGE: review_page(dataset, errors, parts)}
     folder = own_folder(folder, "report")
     for name, text in files.items():
         atomic_write(folder / name, text)
     return issues
+
+
+def _noted(folder: str | Path, decided: Iterable[ReviewedLabel]) -> list[ReviewedLabel]:
+    "Return the undecided rows of the tables in a folder that have something in further columns."
+    known = {spreadsheet_cell(one.id) for one in decided}
+    rows = [row for name in REVIEW_TABLES if Path(folder, name).is_file() for row in read_review_table(Path(folder, name))]
+    return [row for row in rows if any(text for _, text in row.more) and spreadsheet_cell(row.id) not in known]

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from ..config import AugmentConfig, Hyperparameters, Setting, convert
 from ..core import ConfigError, DivergedError, check_type
@@ -23,6 +22,7 @@ from .augmenting import batch_augment
 from .compute import Compute, resolve_compute
 from .distributed import all_reduce_sum
 from .freezing import FineTuning, train_mode
+from .progress_bar import show_count
 from .setup import check_settings, merge_hyperparameters, setup_training, visiting_order
 from .state import TrainState
 from .step import train_step
@@ -170,13 +170,15 @@ def find_lr(model: nn.Module,  # not changed
 
 
 def _until_exploded(losses: Iterator[float], steps: int) -> list[float]:
-    "Return the losses until their average is far above its lowest value; show a bar on a terminal."
+    "Return the losses until their average is far above its lowest value, and show how many steps are done."
     seen, average, lowest = [], 0.0, math.inf
-    for step, loss in enumerate(tqdm(losses, "learning rates", steps, leave=False, disable=None, unit="step"), 1):
-        seen.append(loss)
-        average = SMOOTHING * average + (1 - SMOOTHING) * loss
-        smooth = average / (1 - SMOOTHING**step)
-        lowest = min(lowest, smooth)
-        if smooth > EXPLODED * lowest:
-            break
+    with show_count("learning rates") as show:
+        for step, loss in enumerate(losses, 1):
+            seen.append(loss)
+            average = SMOOTHING * average + (1 - SMOOTHING) * loss
+            smooth = average / (1 - SMOOTHING**step)
+            lowest = min(lowest, smooth)
+            if smooth > EXPLODED * lowest:
+                break
+            show(step, steps)
     return seen
