@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core import DataError, escaped, join_problems, nearest, quoted, suggestion
+from ..core import DataError, counted, escaped, join_problems, nearest, quoted, suggestion
 from .csv_file import read_csv_rows
 from .source import log, PARTS, Source
 
@@ -145,7 +145,7 @@ def apply_corrections(source: Source,
     if not decisions:
         warnings.warn(f"no decision in the corrections yet ({path}). fill the column decision with {KEEP}, {LEAVE_OUT} "
                       "or a class", UserWarning)
-    log.info(f"corrections: {len(decisions):,} decisions read")
+    log.info(f"corrections: {counted(len(decisions), 'decision')} read")
     return replace(source, labels=labels)
 
 # %% ../../nbs/data/53_corrections.ipynb #442dd6db
@@ -156,7 +156,7 @@ def report_corrections(source: Source,  # with labels
     changed, left_out = (source.labels != source.targets) & ~source.left_out, source.left_out
     if not (changed | left_out).any():
         return
-    log.info(f"corrections: {changed.sum():,} labels changed, {left_out.sum():,} images left out")
+    log.info(f"corrections: {counted(changed.sum(), 'label')} changed, {counted(left_out.sum(), 'image')} left out")
     tested = np.flatnonzero((changed | left_out) & (parts == "test"))
     if len(tested):
         names = join_problems([quoted(source.ids[row]) for row in tested], 5)

@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib import font_manager
 from PIL import Image
 
-from ..core import DataError, quoted
+from ..core import DataError, counted, quoted
 
 # %% ../../nbs/metrics/80_figures.ipynb #f3fc3a3a
 TRAIN, VALID, NEUTRAL = "#0072B2", "#D55E00", "#999999"  # blue, vermilion, gray
@@ -119,7 +119,7 @@ def plot_images(images: np.ndarray,  # (N,C,H,W) uint8
     cell_width = min(max(1.0, 0.076 * max(map(len, titles), default=0), 0.06 * max(map(len, names), default=0)), 2.5)  # inches
     shown = ", ".join(title for title in titles if title) or "without titles"
     figure = Figure(columns * cell_width, rows * (1 + 0.25 * bool(titles) + 0.2 * bool(names)),
-                    alt=quoted(f"{len(images)} image{'s' * (len(images) > 1)}: {shown}", 400))
+                    alt=quoted(f"{counted(len(images), 'image')}: {shown}", 400))
     for i, image in enumerate(images):
         axes = figure.add_subplot(rows, columns, i + 1)
         axes.imshow(image[0] if len(image) == 1 else image.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)

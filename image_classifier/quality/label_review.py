@@ -18,7 +18,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 from PIL import Image
 
-from ..core import atomic_write, ConfigError, own_folder, quoted
+from ..core import atomic_write, ConfigError, counted, own_folder, quoted
 from ..data import Dataset, KEEP, LEAVE_OUT, read_corrections, read_review_table, REVIEW_COLUMNS, REVIEW_TABLES
 from ..data import ReviewedLabel, spreadsheet_cell
 from .data_docs import html_page
@@ -89,7 +89,7 @@ def check_no_decision_lost(folder: str | Path,  # of a review; it may be absent
         lost = [one for one in found if (spreadsheet_cell(one.id), spreadsheet_cell(one.decision)) not in known]
         if lost:
             todo = f"use them with data.corrections={quoted(folder, 200)}, or choose another folder"
-            raise ConfigError(f"{len(lost)} decisions would be lost, such as {quoted(lost[0].id)}", path, todo)
+            raise ConfigError(f"{counted(len(lost), 'decision')} would be lost, such as {quoted(lost[0].id)}", path, todo)
 
 # %% ../../nbs/quality/92_label_review.ipynb #eb5cd14a
 _SIDE = 192  # pixels of a picture at most
@@ -123,8 +123,8 @@ def review_page(dataset: Dataset,  # whose rows the errors refer to
     words = f"{KEEP} if the label is right, {LEAVE_OUT} to leave the image out, or the class that is right"
     for title, table, held_out in (("Training images", TABLE, False), ("Validation and test images", HELD_OUT_TABLE, True)):
         chosen = [(row, issue) for row, issue in rows if (issue.split != "train") == held_out]
-        body.append(f"<h2>{title}</h2><p>{len(chosen):,} labels to review, the most suspicious first. Write a decision for each "
-                    f"into <code>{table}</code>: {words}.</p>")
+        body.append(f"<h2>{title}</h2><p>{counted(len(chosen), 'label')} to review, the most suspicious first. Write a "
+                    f"decision for each into <code>{table}</code>: {words}.</p>")
         if len(chosen) > MOST_PICTURES:
             body.append(f"<p>The first {MOST_PICTURES:,} are shown; all are in the table.</p>")
         figures = [_figure(np.asarray(dataset.images[row]), issue) for row, issue in chosen[:MOST_PICTURES]]

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..config import AugmentConfig, Config, Hyperparameters, check_config, compose, list_presets
-from ..core import ConfigError, check_type, permutation, quoted, registered_code, translate_torch_errors
+from ..core import ConfigError, check_type, counted, permutation, quoted, registered_code, translate_torch_errors
 from ..data import Splits, batches, to_device
 from .augmenting import check_augment, split_augment
 from .compute import Compute, resolve_compute
@@ -276,7 +276,7 @@ def warn_of_small_parts(model: nn.Module,
     batch_norms = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules())
     if batch_norms and parts > 1 and images < SMALL_PART and compute.distributed.is_main:
         most = max(1, batch_size // compute.distributed.world_size // SMALL_PART)
-        warnings.warn(f"batch normalization sees {images} image{'s' * (images != 1)} at a time, because a batch of {batch_size} "
+        warnings.warn(f"batch normalization sees {counted(images, 'image')} at a time, because a batch of {batch_size} "
                       f"is computed in {parts} parts: this costs accuracy; use hyperparameters.gradient_accumulation={most} or "
                       "less", UserWarning)
 
