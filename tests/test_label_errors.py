@@ -332,7 +332,7 @@ def test_decisions_of_both_tables_and_own_columns_survive_the_next_review(tmp_pa
     for number, table in enumerate(tables):
         table.write_text(table.read_text().replace(f',"","ask {number}"', f',"keep","seen {number}"'))
     decided = read_corrections(tables[0])
-    with pytest.raises(ConfigError, match="1 decisions would be lost, such as a.png .*data.corrections=[^ ]*[^v],"):
+    with pytest.raises(ConfigError, match="1 decision would be lost, such as a.png .*data.corrections=[^ ]*[^v],"):
         save_review(tmp_path, dataset, errors, ["test", "train"], decided)
     assert save_review(tmp_path, dataset, errors, ["test", "train"], read_corrections(tmp_path)) == []
     found = [[(one.id, one.decision, one.more) for one in read_corrections(table)] for table in tables]

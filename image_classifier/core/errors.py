@@ -119,7 +119,7 @@ def counted(count: int,
             noun: str,  # singular, with a plural in s
            ) -> str:
     "Return a number with its noun, e.g. `1 image` or `2,000 images`."
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 # %% ../../nbs/core/10_errors.ipynb #c2ac9cf0
 def check_type(value: object,  # an argument
