@@ -18,7 +18,7 @@ from image_classifier.cli import main
 from image_classifier.config import Hyperparameters
 from image_classifier.core import ArtifactError, check_manifest, ConfigError, MANIFEST, write_manifest
 from image_classifier.data import load_data
-from image_classifier.inference import Classifier, export_artifact, export_formats, exporting, OnnxModel, register_exporter, sign
+from image_classifier.inference import Classifier, export_artifact, export_formats, exporting, int8, OnnxModel, register_exporter, sign
 from image_classifier.inference.export_formats import ExportedForm, EXPORTERS
 from image_classifier.inference.onnx_model import onnx_metadata
 from image_classifier.inference.signing import generate_keys
@@ -218,6 +218,84 @@ def test_json_has_the_figures_of_each_form(folder, ready, capfd):
     answer = json.loads(capfd.readouterr().out)
     assert answer["classifier"] == str(folder) and [*answer["forms"]] == ["pytorch", "onnx"]
     assert answer["forms"]["onnx"]["file"] == "model.onnx" and answer["forms"]["onnx"]["accuracy"] == answer["forms"]["pytorch"]["accuracy"]
+
+
+# 8-bit integers
+
+
+@pytest.fixture(scope="module")
+def small(home, digits, tmp_path_factory):
+    "The export in 8-bit integers."
+    return int8.quantize(home / "classifier" / "model.onnx", tmp_path_factory.mktemp("small") / "small.onnx", int8.Recipe(), digits.train.images[:64])
+
+
+@pytest.fixture(scope="module")
+def many(digits):
+    "Enough test images for a gate that a lost one passes."
+    return replace(digits, test=digits.train)
+
+
+@pytest.fixture
+def chosen(small, ready, monkeypatch):
+    "Return a function: the chosen way to quantize gives this file, which takes this share of the time of float32."
+    def choose(data=None, share=0.5):
+        def trial(model, job):
+            (job.folder / "trial.onnx").write_bytes(data or small.read_bytes())
+            return int8.Trial(1.0, 0.0, int8.Recipe(), job.folder / "trial.onnx", 145)
+        monkeypatch.setattr(int8, "best_trial", trial)
+        monkeypatch.setattr(int8, "time_forms", lambda *arguments: {"onnx": {1: 1.0}, "int8": {1: share}})
+    return choose
+
+
+def test_eight_bits_are_kept_if_as_accurate_and_faster(folder, digits, many, chosen):
+    chosen()
+    forms = export_artifact(folder, "int8", many)
+    assert [form.name for form in forms] == ["pytorch", "onnx", "int8"] and {"model.onnx", "model.int8.onnx"} <= set(check_manifest(folder))
+    exported = OnnxModel(folder / "model.int8.onnx")
+    assert exported.detector is not None and exported.threshold == 0.5 and "| `model.int8.onnx` |" in (folder / "README.md").read_text()
+    same = [one.predicted_class == two.predicted_class for one, two in zip(*(model.predict([*digits.test.images[:, 0]]) for model in (exported, OnnxModel(folder))))]
+    assert np.mean(same) > 0.97 and (folder / "model.int8.onnx").stat().st_size < 0.3 * (folder / "model.onnx").stat().st_size
+
+
+def test_random_weights_in_eight_bits_are_refused_and_float32_is_kept(folder, small, chosen, capfd):
+    rng = np.random.default_rng(0)
+
+    def scramble(graph):
+        for tensor in graph.initializer:
+            values = onnx.numpy_helper.to_array(tensor)
+            if values.dtype == np.int8 and values.size > 100:
+                tensor.CopyFrom(onnx.numpy_helper.from_array(rng.integers(-127, 128, values.shape, np.int8), tensor.name))
+    chosen(edited(small.read_bytes(), scramble))
+    assert main(["export", str(folder), "data=digits", "--to", "int8"]) == 0 and not (folder / "model.int8.onnx").exists()  # no images to choose with
+    run = folder.parent / "run"
+    shutil.copytree(folder, run / "classifier")
+    (run / "config.yaml").write_text("data: {name: digits}\n")
+    (run / "metrics.json").write_text("{}")
+    assert main(["export", str(run), "--to", "onnx,int8"]) == 4
+    out, err = capfd.readouterr()
+    assert "refused: less accurate" in out and "less accurate in 8-bit integers" in err and err.count(" instead of ") == 4 and err.count("\n") == 1
+    assert (run / "classifier" / "model.onnx").exists() and not (run / "classifier" / "model.int8.onnx").exists()
+    with pytest.raises(ArtifactError, match="less accurate in 8-bit integers"):
+        Classifier.load(run).export(load_data("digits"), "int8")
+
+
+@pytest.mark.parametrize("share", [0.96, 1.5])
+def test_eight_bits_that_are_not_faster_are_not_kept_and_the_table_says_so(folder, many, chosen, share):
+    chosen(share=share)
+    form = export_artifact(folder, "int8", many)[2]
+    assert form.file is None and form.error is None and f"not faster here, {share:.2f} of the time" in form.note
+    assert "not faster here" in exporting.forms_table([form]) and not (folder / "model.int8.onnx").exists()
+    assert "int8" not in json.loads((folder / "exports.json").read_text())["forms"]
+
+
+def test_the_test_images_choose_nothing(home, digits, tmp_path):
+    class Job:
+        folder = tmp_path
+
+        def split(self, name):
+            return {"train": digits.train.select(range(64)), "valid": digits.valid.select(range(32))}[name]
+    trial = int8.best_trial(home / "classifier" / "model.onnx", Job())
+    assert trial.images == 32 and trial.accuracy > 0.5 and OnnxModel(trial.file).classes == list(digits.classes)
 
 
 # what is kept, and what an export must not break

@@ -33,7 +33,7 @@ def export_data(classifier: Any,  # a Classifier
         warnings.warn(f"the answers are compared on generated images only: {problem}", UserWarning)
         return None
 
-# %% ../../nbs/cli/47_export_commands.ipynb #f67bef66
+# %% ../../nbs/cli/47_export_commands.ipynb #29fad481
 @command
 @click.argument("classifier", type=click.Path(), metavar="RUN_OR_CLASSIFIER")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_override)
@@ -48,11 +48,13 @@ def export_command(classifier: str, overrides: tuple[str, ...], to: str, resign:
     \b
     Examples:
       ic export runs/photos                              model.onnx in the classifier's folder
+      ic export runs/photos --to int8                    also model.int8.onnx, in 8-bit integers, if it is faster
       ic export runs/photos/classifier data=./photos     tested on other images
       ic export runs/photos --resign keys/private.pem    a signed classifier is signed again
 
     The file takes pixels and gives probabilities. It is kept only if it answers as the classifier does on the test images;
-    otherwise the exit code is 4, and the worst images are named."""
+    8-bit integers may lose a point of accuracy. Otherwise the exit code is 4, and the worst images are named. A form in
+    8-bit integers that is not faster, or that too few test images can judge, is not kept, and the table says why."""
     from image_classifier.inference import check_exporters, Classifier, export_artifact, forms_table
     folder, password, names = find_artifact(classifier), read_password(password_env), check_exporters(to)
     data = export_data(Classifier.load(folder), folder, overrides)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EXPORTS_FILE', 'check_exporters', 'read_exports', 'export_artifact', 'forms_table']
 
-# %% ../../nbs/inference/68_exporting.ipynb #7d980e65
+# %% ../../nbs/inference/68_exporting.ipynb #4b9835a7
 import os
 import shutil
 import tempfile
@@ -17,6 +17,7 @@ from ..core import ArtifactError, atomic_folder, atomic_write, check_manifest, C
 from ..core import is_number, MANIFEST, manifest_files, quoted, read_json, SIGNATURE, suggestion, write_json
 from ..core import write_manifest
 from ..data import Dataset, Splits
+from . import int8  # noqa: F401  (it registers its form)
 from .cards import model_card
 from .classifier import Classifier
 from .export_formats import ExportedForm, EXPORTERS, ExportJob
