@@ -11,7 +11,7 @@ settings = parser["DEFAULT"]
 
 extras = {key.removesuffix("_requirements"): value.split()
           for key, value in settings.items() if key.endswith("_requirements")}
-extras["dev"] += [need for name in ("report", "pretrained", "timm", "sign", "expectations", "labels", "parallel") for need in extras[name]]
+extras["dev"] += [need for name in ("report", "pretrained", "timm", "sign", "expectations", "labels", "parallel", "export") for need in extras[name]]
 
 setup(
     name=settings["lib_name"],

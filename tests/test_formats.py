@@ -6,7 +6,7 @@ import torch
 from formats import CHECKPOINT, SAMPLES, checkpoint_logits, configured, formats, logits, make, sample, splits
 
 from image_classifier.core import ArtifactError, load_tensors, own_folder, read_json, write_json, write_manifest
-from image_classifier.inference import artifact, Classifier
+from image_classifier.inference import artifact, Classifier, metadata
 from image_classifier.models import MODELS
 from image_classifier.runs import train
 from image_classifier.training import checkpoint, read_checkpoint
@@ -59,7 +59,7 @@ def test_every_written_format_has_a_sample(tmp_path):
 
 
 def test_new_format_without_a_sample_is_detected(tmp_path, monkeypatch):
-    for module in (checkpoint, artifact):
+    for module in (checkpoint, artifact, metadata):
         monkeypatch.setattr(module, "FORMAT", module.FORMAT + 1)
     assert unknown(make(tmp_path)) == {("classifier.json", artifact.FORMAT), ("state.json", checkpoint.FORMAT)}
 

@@ -31,6 +31,7 @@ from .compare_commands import compare_command
 from .curve_commands import learning_curve_command
 from .data_commands import cache_clear_command, cache_command, check_command, labels_review_command
 from .explain_commands import explain_command
+from .export_commands import export_command
 from .run_commands import config_command, config_keys_command, doctor_command, estimate_command
 from .run_commands import find_lr_command, models_command, report_command, train_command
 from .. import __version__
@@ -42,7 +43,8 @@ COMMANDS = {
     "train": train_command, "estimate": estimate_command, "find-lr": find_lr_command,
     "learning-curve": learning_curve_command,
     "evaluate": evaluate_command, "compare": compare_command, "predict": predict_command,
-    "explain": explain_command, "report": report_command, "check": check_command, "labels review": labels_review_command,
+    "explain": explain_command, "export": export_command, "report": report_command, "check": check_command,
+    "labels review": labels_review_command,
     "cache": cache_command, "cache clear": cache_clear_command,
     "keygen": keygen_command, "sign": sign_command, "verify": verify_command,
     "models": models_command, "config": config_command, "config keys": config_keys_command, "doctor": doctor_command}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FIXED_KEYS', 'TABLE_HEAD', 'password_option', 'find_artifact', 'evaluate_command', 'column_values',
-           'measure_corrupted', 'slices_data', 'check_target', 'check_overrides', 'evaluation_config',
+           'measure_corrupted', 'slices_data', 'check_target', 'check_overrides', 'evaluation_config', 'own_splits',
            'evaluation_images', 'images_seen', 'describe_images', 'predict_command', 'check_table_target',
            'describe_top', 'predictions_table', 'expand_images', 'predict_readable', 'unreadable_error',
            'read_password', 'keygen_command', 'sign_command', 'verify_command']
@@ -185,6 +185,29 @@ def evaluation_config(folder: Path,  # the classifier's
     return config, bool(before) and same
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #4d7e6332
+def _data_facts(classifier: Any) -> dict:
+    "Return what a classifier knows about the data of its run: counts and fingerprint."
+    return (classifier.metrics or {}).get("data") or {}
+
+
+def _use_preprocess(config: Any, preprocess: Any) -> None:
+    "Make a configuration ask for images as the classifier takes them."
+    config.data.size, config.data.channels, config.data.resize = preprocess.size, preprocess.channels, preprocess.resize
+
+
+def own_splits(classifier: Any,  # a Classifier
+               config: Any,  # a Config that names the data of the classifier's run
+              ) -> Any:  # Splits
+    "Return the splits that the classifier was made with; refuse changed data."
+    from image_classifier.data import load_data
+    _use_preprocess(config, classifier.preprocess)
+    splits = load_data(config.data, allow=config.allow)
+    if _data_facts(classifier).get("fingerprint") not in (None, splits.fingerprint):
+        raise DataError("the data has changed since the classifier was made", config.data.root or config.data.name,
+                        "name the data to evaluate on, e.g. data=./photos")
+    return splits
+
+
 def evaluation_images(classifier: Any,  # a Classifier
                       config: Any,  # a Config
                       own: bool,  # whether it names the data of the classifier's run
@@ -192,14 +215,10 @@ def evaluation_images(classifier: Any,  # a Classifier
     "Return the images that `config` names, as the classifier sees them; refuse unknown classes and changed data."
     from image_classifier.data import load_data, load_evaluation_set
     from image_classifier.metrics import align_classes
-    preprocess, facts = classifier.preprocess, (classifier.metrics or {}).get("data") or {}
-    config.data.size, config.data.channels, config.data.resize = preprocess.size, preprocess.channels, preprocess.resize
     if own:
-        splits = load_data(config.data, allow=config.allow)
-        if facts.get("fingerprint") not in (None, splits.fingerprint):
-            raise DataError("the data has changed since the classifier was made", config.data.root or config.data.name,
-                            "name the data to evaluate on, e.g. data=./photos")
-        return align_classes(splits.test, classifier.classes)
+        return align_classes(own_splits(classifier, config).test, classifier.classes)
+    preprocess, facts = classifier.preprocess, _data_facts(classifier)
+    _use_preprocess(config, preprocess)
     dataset = load_evaluation_set(config.data, allow=config.allow, preprocess=preprocess)
     if len(dataset) == sum(facts.get(part, 0) for part in ("train", "valid", "test")):
         with contextlib.suppress(DataError):  # other images of the same number may be impossible to split

@@ -6,6 +6,7 @@
 __all__ = ['model_card']
 
 # %% ../../nbs/inference/30_cards.ipynb #ee5db76f
+from collections.abc import Mapping
 from typing import Any
 
 from ..core import quoted
@@ -18,6 +19,7 @@ def _code(text: str, limit: int = 80) -> str:
 
 # %% ../../nbs/inference/30_cards.ipynb #5ba1e894
 def model_card(classifier: Any,  # a Classifier
+               exports: Mapping[str, dict] = {},  # figures of its exported forms, by name
               ) -> str:
     "Return the artifact's README.md, as Markdown."
     p, names = classifier.preprocess, ", ".join(map(_code, classifier.classes))
@@ -27,6 +29,7 @@ def model_card(classifier: Any,  # a Classifier
     if classifier.metrics:
         lines += _measures(classifier.metrics)
         lines += _warnings(classifier.metrics)
+    lines += _exports(exports)
     limits = ["It assigns one of its classes to any image, even to one that shows none of them.",
               "It marks images that are unlike its training images (`out_of_distribution`); that finds many of them, not all.",
               "The measures hold for images like those it was tested on."]
@@ -70,3 +73,16 @@ def _warnings(metrics: dict) -> list[str]:
     "Return the card's lines with the warnings about the run, if there are any."
     messages = [f"- {_code(one['message'], 500)}" for one in metrics.get("warnings", [])]
     return ["## Warnings", "", *messages, ""] if messages else []
+
+# %% ../../nbs/inference/30_cards.ipynb #b1f0c002
+def _exports(forms: Mapping[str, dict]) -> list[str]:
+    "Return the card's lines about the exported forms, if there are any."
+    if not forms:
+        return []
+    lines = ["## Exported forms", "", "| form | file | size | 1 image | 32 images | accuracy |", "|---|---|---|---|---|---|"]
+    for name, one in forms.items():
+        file, size = (_code(one["file"]), f"{one['bytes'] / 1e6:.2f} MB") if one["file"] else ("", "")
+        times = [f"{one['milliseconds'][batch]:.2f} ms" if one["milliseconds"] else "–" for batch in ("1", "32")]
+        lines.append(f"| {' | '.join([_code(name), file, size, *times, format_interval(one['accuracy'])])} |")
+    notes = [f"- {_code(name)}: {_code(one['note'], 300)}" for name, one in forms.items() if one["note"]]
+    return [*lines, "", "Times are medians on the machine that exported them.", "", *notes, ""]

@@ -6,6 +6,7 @@
 __all__ = ['OOD_FILE', 'Classifier']
 
 # %% ../../nbs/inference/40_classifier.ipynb #12454ea2
+import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +20,11 @@ from ..core import ArtifactError, atomic_folder, atomic_write, check_manifest, c
 from ..core import existing_folder, load_state, load_tensors, manifest_files, read_json, save_tensors, write_json
 from ..core import write_manifest
 from ..data import Preprocess
-from .artifact import build_from_metadata, check_metadata, to_metadata
+from .artifact import build_from_metadata, to_metadata
 from .cards import model_card
 from .explanation import explain_pixels, Explanation
-from .prediction import Prediction, read_pixels, to_prediction
+from .metadata import check_metadata
+from .prediction import Prediction, predict_images, read_pixels, to_prediction
 from ..metrics import OODDetector, probabilities, scale_logits
 from ..models import feature_count, find_classifier, forward_tta, layer_inputs
 
@@ -41,6 +43,7 @@ class Classifier:
                 ):
         self.model, self.preprocess, self.classes = model.eval(), preprocess, tuple(classes)
         self.metrics, self.temperature, self.tta, self.threshold = metrics, temperature, tta, threshold
+        self.folder: Path | None = None  # where it was saved or loaded
         self.detector, self._head = detector, detector and model.get_submodule(find_classifier(model))
 
     def __repr__(self) -> str:
@@ -80,13 +83,7 @@ class Classifier:
                 images: Any,  # one image as `read_pixels` takes it, or a list of them
                ) -> Prediction | list[Prediction]:
         "Return the prediction for an image, or a list of them for a list."
-        if not isinstance(images, (list, tuple)):
-            return self.predict([images])[0]
-        found = []
-        for first in range(0, len(images), 64):
-            pixels = np.stack([read_pixels(self.preprocess, image) for image in images[first:first + 64]])
-            found += self.predict_pixels(pixels)
-        return found
+        return predict_images(self, images)
 
     def explain(self,
                 images: Any,  # one image as `read_pixels` takes it, or a list of them
@@ -115,6 +112,7 @@ class Classifier:
             write_json(stage / "metrics.json", self.metrics)
             atomic_write(stage / "README.md", model_card(self))
             write_manifest(stage)
+        self.folder = Path(folder).absolute()
         return Path(folder)
 
     @classmethod
@@ -133,7 +131,25 @@ class Classifier:
         load_state(model, tensors, folder / "model.safetensors")
         detector = _read_detector(folder / OOD_FILE, found["ood"]["threshold"], model) if found.get("ood") else None
         settings = found["temperature"], found["tta"], found.get("threshold")
-        return cls(model, preprocess, found["classes"], metrics, *settings, detector)
+        classifier = cls(model, preprocess, found["classes"], metrics, *settings, detector)
+        classifier.folder = folder.absolute()
+        return classifier
+
+    def export(self,
+               data: Any = None,  # what load_data returns: the splits of its run, or other images to test with
+               to: str | Sequence[str] = "onnx",  # names of formats
+               resign: str | Path | None = None,  # a signed classifier: the private key that signs it again
+               password: str = "",  # of the key
+              ) -> list:  # of `ExportedForm`
+        "Add exported forms to the folder where this was saved or loaded, and return them; refuse those that answer worse."
+        if self.folder is None:
+            raise ConfigError("this classifier is not saved", todo="save it before exporting it")
+        exporting = importlib.import_module("image_classifier.inference.exporting")  # which imports this module
+        forms = exporting.export_artifact(self.folder, to, data, resign, password)
+        for form in forms:
+            if form.error:
+                raise form.error
+        return forms
 
 # %% ../../nbs/inference/40_classifier.ipynb #d78438e5
 def _artifact_folder(folder: Path) -> Path:

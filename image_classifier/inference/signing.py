@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRIVATE', 'PUBLIC', 'generate_keys', 'fingerprint', 'read_public_key', 'read_private_key', 'sign', 'verify',
-           'load_signed']
+           'verify_own', 'load_signed']
 
 # %% ../../nbs/inference/50_signing.ipynb #f684ea36
 import base64
@@ -256,6 +256,16 @@ def verify(folder: str | Path,  # an artifact
     with _verified(folder, public_key) as (_, name):
         return name
 
+# %% ../../nbs/inference/50_signing.ipynb #b1f0b002
+def verify_own(folder: str | Path,  # a signed artifact
+               private_key: str | Path,  # a PEM file
+               password: str = "",  # that encrypts the key
+              ) -> None:
+    "Raise an `ArtifactError` unless this key signed every file of an artifact."
+    key = read_private_key(private_key, password).public_key()
+    with _private_copy(Path(folder)) as copy:
+        _check_signed(copy, key, *_read_signature(Path(folder)), Path(folder))
+
 # %% ../../nbs/inference/50_signing.ipynb #a7d25264
 def load_signed(folder: str | Path,  # an artifact
                 public_key: str | Path,  # a PEM file
@@ -264,6 +274,8 @@ def load_signed(folder: str | Path,  # an artifact
     from image_classifier.inference.classifier import Classifier
     with _verified(folder, public_key) as (copy, _):
         try:
-            return Classifier.load(copy)
+            classifier = Classifier.load(copy)
+            classifier.folder = Path(folder).absolute()
+            return classifier
         except ArtifactError as problem:  # name the folder, not the deleted copy
             raise ArtifactError(problem.what, folder, problem.todo) from problem

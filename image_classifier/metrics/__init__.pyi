@@ -10,7 +10,7 @@ from .intervals import Interval as Interval, design_effect as design_effect, f1_
 from .occlusion_maps import occlusion as occlusion
 from .overlays import overlay as overlay, to_rgb as to_rgb
 from .learning_curve import LearningCurve as LearningCurve, fit_learning_curve as fit_learning_curve
-from .paired_tests import PairedTest as PairedTest, holm as holm, mcnemar as mcnemar
+from .paired_tests import PairedTest as PairedTest, holm as holm, loss_bound as loss_bound, mcnemar as mcnemar
 from .plots import ConfusedPair as ConfusedPair, Mistake as Mistake, confused_pairs as confused_pairs, mistakes_table as mistakes_table, plot_confused as plot_confused, plot_confusion as plot_confusion, plot_coverage as plot_coverage, plot_history as plot_history, plot_lr_finder as plot_lr_finder, plot_mistakes as plot_mistakes, plot_reliability as plot_reliability, worst_mistakes as worst_mistakes
 from .predictions import load_predictions as load_predictions, save_predictions as save_predictions
 from .summary import compute_metrics as compute_metrics, top_k_accuracy as top_k_accuracy
