@@ -18,7 +18,6 @@ BIN := $(VENV)/bin
 # Tests do not depend on the user's settings; tests/conftest.py hides the rest.
 OURS := env -u PYTHONWARNINGS -u PYTHONIOENCODING -u MPLBACKEND -u MATPLOTLIBRC PYTHONUTF8=1 LC_ALL=C.UTF-8 TZ=UTC OMP_NUM_THREADS=1
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-# Not compiled when installed: what is never imported need not be, and that is most of it.
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "%-9s%s\n", $$1, $$2}' Makefile
@@ -58,6 +57,7 @@ $(VENV)/venv.stamp: $(if $(HERE),,moved) | $(if $(ASKED),same-python)
 	@if [ -e $@ ] || ! $(PIP) --version >/dev/null 2>&1; then $(PYTHON) -m venv --clear $(VENV); fi
 	@pwd -P > $@
 
+# Nothing is compiled when it is installed: most of it is never imported.
 $(VENV)/torch.stamp: $(VENV)/venv.stamp
 	@echo "installing into $(VENV): some minutes the first time, not again"
 	@$(if $(TORCH_INDEX),$(PIP) install --quiet --no-compile --index-url $(TORCH_INDEX) torch torchvision)
