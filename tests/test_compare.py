@@ -145,6 +145,18 @@ def test_runs_that_cannot_be_compared_are_refused_in_one_line(own, capsys, chang
     assert message in err and err.count("\n") == 1 and not (own / "out").exists() and not (own / "out.md").exists()
 
 
+def test_runs_before_and_after_test_images_were_left_out_are_compared_on_those_that_both_have(own, capsys):
+    first, later = evaluated(2.0, 1), evaluated(3.0, 2)
+    write_run(own / "x", measured(later, **{name: getattr(later, name)[7:] for name in ("logits", "targets", "hashes", "units")}))
+    assert main(["compare", str(own / "a"), str(own / "x"), "--shared", "--json", "--markdown", str(own / "out.md")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["n"] == 293 and found["left_out"] == {str(own / "a"): 7, str(own / "x"): 0}
+    assert found["measures"]["accuracy"]["a"] == pytest.approx((first.predicted == first.targets)[7:].mean())
+    assert "Test images that not all of the runs have are left out: 7 of " in (own / "out.md").read_text()
+    assert main(["compare", str(own / "a"), str(own / "x")]) == 3 and "or only the shared ones (--shared)" in capsys.readouterr().err
+    assert compare_runs(own / "a", own / "b", shared=True, draws=50).as_dict() == compare_runs(own / "a", own / "b", draws=50).as_dict()
+
+
 @pytest.mark.parametrize("words, message", [([], "at least two runs, 0 given"), (["a"], "at least two runs, 1 given"), (["a", "b", "a/"], "the same run is named twice")])
 def test_a_comparison_needs_two_runs(own, capsys, monkeypatch, words, message):
     monkeypatch.chdir(own)

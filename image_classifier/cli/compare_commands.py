@@ -49,9 +49,10 @@ def write_comparison(found: Any,  # a RunComparison
 # %% ../../nbs/cli/35_compare_commands.ipynb #8122d160
 @command
 @click.argument("runs", nargs=-1, metavar="RUN RUN...", type=click.Path())
+@click.option("--shared", is_flag=True, help="Leave out the test images that not all of the runs have.")
 @out_option("A folder for the comparison and its figures: training curves and differences.")
 @click.option("--markdown", metavar="FILE", type=click.Path(), help="A Markdown file to write, e.g. for a pull request.")
-def compare_command(runs: tuple[str, ...], out: str | None, markdown: str | None) -> CommandResult:
+def compare_command(runs: tuple[str, ...], shared: bool, out: str | None, markdown: str | None) -> CommandResult:
     """Compare runs on the same test images: is one more accurate, by how much, how sure?
 
     \b
@@ -69,7 +70,7 @@ def compare_command(runs: tuple[str, ...], out: str | None, markdown: str | None
         check_own_folder(folder, "comparison")
     if file:
         check_markdown_target(file)
-    found, written = compare_runs(*runs), ""
+    found, written = compare_runs(*runs, shared=shared), ""
     if folder:
         write_comparison(found, folder)
         written += f"\n\nwritten to {shown_path(folder)}"

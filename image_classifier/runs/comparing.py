@@ -20,7 +20,7 @@ import numpy as np
 from ..config import differences, flat
 from ..core import ArtifactError, ConfigError, DataError, html_table, join_problems, load_tensors, quoted
 from ..metrics import compare_evaluations, Difference, Figure, format_p, holm, join_units, MEASURES
-from ..metrics import plot_curves, plot_differences, verdict
+from ..metrics import plot_curves, plot_differences, shared_images, verdict
 from .run_checks import checked_evaluation
 from .run_folder import resolve_run_dir, Run
 from .seen_images import as_decoded, IMAGES_FILE
@@ -131,6 +131,7 @@ class RunComparison:
     settings: list[tuple[str, list[str]]]  # that differ, with a value for each name
     pairs: tuple[dict[str, Difference], ...]  # for each name but the first
     unchecked: dict[str, str]  # for names: why it is unknown whether the test images have the pixels of the first
+    left_out: dict[str, int]  # for names: how many of its test images not all of the runs have
 
     @property
     def corrected(self) -> list[dict[str, float]]:
@@ -153,7 +154,7 @@ class RunComparison:
                   "measures": {key: pair[key].as_dict() | ({"p_holm": p[key]} if several else {}) for key in MEASURES}}
                  for name, text, pair, p in zip(self.names[1:], self.verdicts, self.pairs, self.corrected)]
         settings = {"settings": {key: values for key, values in self.settings}, "seeds": list(map(len, self.runs)),
-                    "unchecked_pixels": self.unchecked}
+                    "unchecked_pixels": self.unchecked, "left_out": self.left_out}
         return ({"baseline": self.names[0], "n": self.n, "comparisons": found} if several else found[0]) | settings
 
     @property
@@ -180,6 +181,9 @@ class RunComparison:
         if any(len(runs) > 1 for runs in self.runs):
             counts = ", ".join(f"{quoted(name)} {len(runs)}" for name, runs in zip(self.names, self.runs))
             notes.append(f"Number of seeds: {counts}.")
+        if any(self.left_out.values()):
+            counts = ", ".join(f"{count:,} of {quoted(name)}" for name, count in self.left_out.items())
+            notes.append(f"Test images that not all of the runs have are left out: {counts}.")
         notes += [f"It was not checked whether the test images of {quoted(name)} have the same pixels as those of "
                   f"{quoted(self.names[0])}: {why}." for name, why in self.unchecked.items()]
         return notes if self.settings else ["The settings do not differ.", *notes]
@@ -226,6 +230,7 @@ def _aligned(header: list[str], rows: list[list[str]]) -> str:
 def compare_runs(*paths: str | os.PathLike,  # two or more run folders; the first is the baseline
                  seed: int = 0,  # of the bootstrap
                  draws: int = 1000,  # resamples of the bootstrap
+                 shared: bool = False,  # leave out the test images that not all of the runs have
                 ) -> RunComparison:
     "Compare runs with the first of them on the same test images; raise an error for runs that cannot be compared."
     if len(paths) < 2:
@@ -235,7 +240,10 @@ def compare_runs(*paths: str | os.PathLike,  # two or more run folders; the firs
     if twice := next((path for i, path in enumerate(where) if path in where[:i]), None):
         raise ConfigError("the same run is named twice", twice, "name different runs")
     owned = [(name, run) for name, runs in zip(names, sides) for run in runs]
-    joined = iter(join_units([checked_evaluation(run, "test") for _, run in owned], [name for name, _ in owned]))
+    tested = [checked_evaluation(run, "test") for _, run in owned]
+    evaluations = shared_images(tested) if shared else tested
+    left_out = {name: len(one.hashes) - len(kept.hashes) for (name, _), one, kept in zip(owned, tested, evaluations)}
+    joined = iter(join_units(evaluations, [name for name, _ in owned]))
     found, unchecked = [[next(joined) for _ in runs] for runs in sides], {}
     for name, run in owned[1:]:
         count, why = changed_images(sides[0][0], run)
@@ -247,7 +255,7 @@ def compare_runs(*paths: str | os.PathLike,  # two or more run folders; the firs
     pairs = tuple(compare_evaluations(found[0], other, (names[0], name), seed, draws)
                   for name, other in zip(names[1:], found[1:]))
     units = found[0][0].units
-    return RunComparison(names, sides, len(units), len(np.unique(units)), setting_differences(sides), pairs, unchecked)
+    return RunComparison(names, sides, len(units), len(np.unique(units)), setting_differences(sides), pairs, unchecked, left_out)
 
 # %% ../../nbs/runs/55_comparing.ipynb #63efac98
 def run_paths(text: str,  # paths separated by spaces, quoted as in a shell
