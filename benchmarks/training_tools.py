@@ -30,7 +30,8 @@ TECHNIQUES = {
     "MixUp 0.2": "augment.mixup=0.2", "CutMix 1": "augment.cutmix=1", "MixUp and CutMix": "augment.mixup=0.2 augment.cutmix=1",
     "RandAugment 9": "augment.randaugment=9", "TrivialAugment": "augment.trivial=true", "resized crop 0.35": "augment.resized_crop=0.35",
     "erasing 0.25": "augment.erasing=0.25", "EMA 0.99": "hyperparameters.ema_decay=0.99", "SWA 0.75": "hyperparameters.swa_start=0.75",
-    "class weights": "hyperparameters.class_weights=balanced", "balanced sampling": "hyperparameters.balanced_sampling=true"}
+    "class weights": "hyperparameters.class_weights=balanced", "balanced sampling": "hyperparameters.balanced_sampling=true",
+    "hard images 0.7": "hyperparameters.hard_images=0.7"}
 
 
 def some(splits: Splits, train: int, rest: int) -> Splits:

@@ -130,9 +130,11 @@ def test_estimate_looks_at_the_folder_of_the_run_before_it_reads_data(kind, tmp_
 
 def test_estimate_with_a_folder_that_fits_leaves_no_trace(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    for out in ("new/run", "empty"):
-        assert main(["estimate", "epochs=1", "--out", str(tmp_path / out)]) == 0
-    assert "1 epoch of" in capsys.readouterr().out and sorted(tmp_path.rglob("*")) == [tmp_path / "empty"]
+    for out, minutes in (("new/run", "0"), ("empty", "0.0001")):
+        assert main(["estimate", "epochs=1", f"max_minutes={minutes}", "--out", str(tmp_path / out)]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.count("max_minutes=0.0001 is less than one epoch takes") == 1
+    assert "1 epoch of" in printed.out and sorted(tmp_path.rglob("*")) == [tmp_path / "empty"]
 
 
 @pytest.mark.parametrize("content", ['{"format": 99, "expectations": []}', "not json", "folder", "fifo"])

@@ -261,6 +261,19 @@ def test_classifiers_that_agree_on_every_image_are_not_proved_equal():
     one = evaluated(4.0, 1, 20)
     found = compare_evaluations(one, one)["f1_macro"]
     assert found.p_value == 1 and found.difference.low < -0.02 and found.difference.high > 0.02
+    groups = measured(evaluated(9.0, 1, 200), units=np.arange(200) // 10)  # that agree on 20 groups of ten say as much as 20 images
+    widths = [compare_evaluations(one, one)["accuracy"].difference.high for one in (measured(evaluated(9.0, 1, 20)), groups)]
+    assert widths[1] == pytest.approx(widths[0], rel=0.1)
+    pair = [measured(evaluated(9.0, 1, 20), units=np.arange(20) // 10)]  # of two groups there is hardly anything to say
+    assert compare_evaluations(*2 * pair)["accuracy"].difference == (0, -1, 1)
+
+
+def test_a_comparison_of_linear_probes_does_not_blame_the_seed(tmp_path):
+    probe = ["model=resnet18", "model.weights=DEFAULT", "finetune=probe"]
+    for name, words, seed in (("a", probe, 1), ("b", probe, 2), ("c", [], 3)):
+        write_run(tmp_path / name, evaluated(2.0, seed), words)
+    texts = [compare_runs(tmp_path / "a", tmp_path / other, draws=50).verdicts[0] for other in "bc"]
+    assert texts[0].endswith("another seed would not change it.") and texts[1].endswith("another seed may change it.")
 
 
 # ---------------------------------------------------------------- several seeds

@@ -176,8 +176,8 @@ if __name__ == "__main__":
     assert sorted(file.name for file in tmp_path.glob("rank*")) == ["rank0", "rank1"]
 
 
-def test_class_weights_and_balanced_sampling_mean_the_same_in_two_processes(tmp_path):
-    "The mean over a batch divides by the weights of all of its images, whichever process has them."
+def test_class_weights_and_the_choice_of_images_mean_the_same_in_two_processes(tmp_path):
+    "The mean over a batch divides by the weights of all of its images, and hard images are chosen among all, whichever process has them."
     script = tmp_path / "weighted.py"
     script.write_text("""
 import sys
@@ -186,13 +186,15 @@ from torch import nn
 from image_classifier.config import AugmentConfig, Hyperparameters
 from image_classifier.data import load_data
 from image_classifier.training import fit, init_distributed, resolve_compute
-torch.manual_seed(0)
-model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-hyper = Hyperparameters(num_epochs=1, batch_size=200, optimizer="sgd", class_weights=["0:20", "1:0.1"], balanced_sampling=True, gradient_accumulation=2)
-compute = resolve_compute("cpu", "float32")
-fit(model, load_data("digits"), hyper, augment=AugmentConfig(translate=0.2), compute=compute)
+compute, sums = resolve_compute("cpu", "float32"), []
+for chosen in (dict(num_epochs=1, class_weights=["0:20", "1:0.1"], balanced_sampling=True), dict(num_epochs=2, hard_images=0.3)):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    hyper = Hyperparameters(batch_size=200, optimizer="sgd", gradient_accumulation=2, **chosen)
+    fit(model, load_data("digits"), hyper, augment=AugmentConfig(translate=0.2), compute=compute)
+    sums += model[1].weight.detach().double().flatten()[::40].tolist()
 if compute.distributed.is_main:
-    print("sum", *model[1].weight.detach().double().flatten()[::40].tolist())
+    print("sum", *sums)
 """)
     found = [[float(word) for word in ended(launched([str(script)], processes))[0].partition("sum")[2].split()] for processes in (1, 2)]
-    assert len(found[0]) == 16 and np.allclose(*found, atol=1e-5)
+    assert len(found[0]) == 32 and np.allclose(*found, atol=1e-5)

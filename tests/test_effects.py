@@ -277,6 +277,14 @@ def small_classes_are_seen_as_often_as_large_ones(key, folder):
     assert counts == {False: 4, True: 10}
 
 
+@experiment("hyperparameters.hard_images")
+def images_with_a_high_loss_are_seen_more_often(key, folder):
+    found = trained(hard_images=0.5, num_epochs=2, learning_rate=1e-30)
+    first, second = ([image.numpy().tobytes() for inputs in found.train_inputs[start:start + 2] for image in inputs] for start in (0, 2))
+    assert len(set(first)) == 64 and len(second) == 64 and len(set(second)) == 32 and set(second) < set(first)
+    assert found.history[1].train_loss > 1.05 * found.history[0].train_loss and found.history[1].valid_loss == found.history[0].valid_loss
+
+
 def taught(teacher_seed=7, **changes):
     "Return the weights and the first step of a training that learns from a network with random weights."
     with seeded_init(teacher_seed):

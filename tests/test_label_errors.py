@@ -13,7 +13,7 @@ from PIL import Image
 from image_classifier.cli import main
 from image_classifier.config import compose
 from image_classifier.core import ConfigError, DataError
-from image_classifier.data import Dataset, load_data, Preprocess, read_corrections, Splits, statistics, unpack
+from image_classifier.data import Dataset, load_data, Preprocess, read_corrections, read_review_table, Splits, statistics, unpack
 from image_classifier.quality import (all_images, cross_val_probabilities, cross_validation, FOLDS, label_errors, label_issues,
                                       LabelErrors, LabelIssue, likely_label_errors, plan_folds, review_table, save_review)
 
@@ -325,9 +325,14 @@ def test_decisions_of_both_tables_and_own_columns_survive_the_next_review(tmp_pa
     tables = [tmp_path / name for name in ("label_errors.csv", "label_errors_held_out.csv")]
     for number, table in enumerate(tables):
         lines = table.read_text().splitlines()
-        table.write_text("\n".join([lines[0] + ',"note"', lines[1].replace(',""', f',"keep","seen {number}"')]))
+        table.write_text("\n".join([lines[0] + ',"note"', lines[1] + f',"ask {number}"']))
+    save_review(tmp_path, dataset, errors.select(errors.indices == 0), ["test", "train"])  # b.png is not suspicious any more
+    assert [[(one.id, one.decision, one.more) for one in read_review_table(table)] for table in tables] == [
+        [("b.png", "", (("note", "ask 0"),))], [("a.png", "", (("note", "ask 1"),))]]
+    for number, table in enumerate(tables):
+        table.write_text(table.read_text().replace(f',"","ask {number}"', f',"keep","seen {number}"'))
     decided = read_corrections(tables[0])
-    with pytest.raises(ConfigError, match="1 decisions would be lost, such as a.png .*data.corrections=[^ ]*[^v],"):
+    with pytest.raises(ConfigError, match="1 decision would be lost, such as a.png .*data.corrections=[^ ]*[^v],"):
         save_review(tmp_path, dataset, errors, ["test", "train"], decided)
     assert save_review(tmp_path, dataset, errors, ["test", "train"], read_corrections(tmp_path)) == []
     found = [[(one.id, one.decision, one.more) for one in read_corrections(table)] for table in tables]

@@ -63,6 +63,13 @@ def test_a_band_without_errors_is_as_wide_as_that_of_one_accuracy():
     assert wider.high - wider.low > 5 * (found.high - found.low)
 
 
+def test_a_curve_that_starts_with_guesses_is_no_error():
+    "With few images of many classes, the law may expect an error above 1 where it was measured."
+    correct = np.random.default_rng(0).random((4, 1, 500)) >= np.array([1.0, 0.999, 0.995, 0.9])[:, None, None]
+    curve = fit_learning_curve([10, 20, 40, 80], correct)
+    assert curve.law[:2].sum() < 1 < curve.law[0] + curve.law[1] * 8 ** curve.law[2] and curve.accuracy(10).value == 0
+
+
 # runs
 
 
@@ -216,4 +223,4 @@ def test_one_test_image_is_refused_before_any_training(tmp_path, capsys):
     (tmp_path / "pets.csv").write_text("\n".join(["file,label,split", *rows]))
     words = ["data=csv", f"data.root={tmp_path}/pets.csv", "data.split_column=split", "epochs=1", "allow=[empty_class,leaks]", "--shares", "0.25,0.5,0.75,1"]
     assert main(["learning-curve", *words, "--out", str(tmp_path / "curve")]) == 3
-    assert "1 test image; a learning curve needs two or more" in capsys.readouterr().err and not (tmp_path / "curve").exists()
+    assert "a learning curve needs two or more test images" in capsys.readouterr().err and not (tmp_path / "curve").exists()

@@ -626,13 +626,16 @@ def test_every_notebook_is_in_the_sidebar_once():
     assert in_packages == sorted(in_packages, key=lambda name: (PACKAGES.index(name.split("/")[0]), name)), "packages in their order, notebooks by number"
 
 
-# One process, so that torch and the others are imported once; nbdev_docs starts several.
+# One process, so that torch and the others are imported once; nbdev_docs starts several. Its shells, one for each notebook, take a minute to
+# be cleared at the end, which the test does without.
 DOCS = """
+import os
 from nbdev.quarto import refresh_quarto_yml
 from nbdev.serve import proc_nbs
 
 refresh_quarto_yml()
 proc_nbs(n_workers=0)
+os._exit(0)
 """
 
 

@@ -53,6 +53,7 @@ TECHNIQUES = {
     "swa": dict(swa_start=0.4, scheduler_type="none", augment=AugmentConfig(translate=0.1)), "swa, early": dict(swa_start=0.1, optimizer="sgd", warmup_epochs=1.0),
     "policies": dict(augment=AugmentConfig(trivial=True, resized_crop=0.3, erasing=0.5, color_jitter=0.2, rotation=10.0)),
     "randaugment": dict(augment=AugmentConfig(randaugment=15, mixup=0.2), balanced_sampling=True),
+    "hard images": dict(hard_images=0.4, augment=AugmentConfig(translate=0.2), gradient_accumulation=2), "hard, mixed": dict(hard_images=0.8, augment=AugmentConfig(mixup=0.4)),
     "distillation": dict(teacher=network(9), augment=AugmentConfig(mixup=0.4)),
 }
 
@@ -82,7 +83,7 @@ def test_a_checkpoint_from_before_these_settings_still_resumes(tmp_path):
     assert fitted(tmp_path) == expected
 
 
-NEW_KEYS = {"swa_start", "resized_crop", "trivial", "randaugment", "erasing", "mixup", "cutmix", "class_weights", "focal_gamma", "balanced_sampling", "distill_weight", "distill_temperature", "teacher"}
+NEW_KEYS = {"swa_start", "resized_crop", "trivial", "randaugment", "erasing", "mixup", "cutmix", "class_weights", "focal_gamma", "balanced_sampling", "hard_images", "distill_weight", "distill_temperature", "teacher"}
 
 
 @pytest.mark.parametrize("settings, text", [(dict(focal_gamma=1.0), "focal_gamma 0.0 then, 1.0 now"), (dict(augment=AugmentConfig(mixup=0.1)), "augment.mixup 0.0 then, 0.1 now"),
@@ -138,6 +139,7 @@ def test_a_class_without_images_does_not_disturb_balanced_weights():
     ("hyperparameters.class_weights=blanced", "must be balanced, or a list of classes with weights such as .cat:2,dog:1., got 'blanced'"),
     ("hyperparameters.class_weights=[0:-2]", "must be balanced, or a list of classes with weights"),
     ("hyperparameters.class_weights=balanced hyperparameters.balanced_sampling=true", "both make the classes count the same"),
+    ("hyperparameters.hard_images=0.5 hyperparameters.balanced_sampling=true", "both choose which images are visited. use one of them: hyperparameters.hard_images=1 visits all"), ("hyperparameters.hard_images=0", "hard_images must be a finite number > 0 and <= 1"),
     ("hyperparameters.focal_gamma=-1", "focal_gamma must be a finite number >= 0"), ("augment.mixup=nan", "augment.mixup must be a finite number"),
     ("hyperparameters.distill=/nowhere/run", "/nowhere/run"), ("hyperparameters.swa_start=0.5 hyperparameters.ema_decay=0.9", "both average the weights. use one of them"),
     ("hyperparameters.swa_start=1", "swa_start must be a finite number >= 0 and < 1"), ("augment.trivial=true augment.randaugment=9", "both pick operations at random. use one of them"),

@@ -112,15 +112,11 @@ def column_values(config: Any,  # a DataConfig
 def measure_corrupted(classifier: Any,  # a Classifier
                       dataset: Any,  # a Dataset
                      ) -> Any:  # a Robustness
-    "Classify corrupted images, and show on stderr how far that is."
-    from tqdm import tqdm
-
+    "Return the accuracy on corrupted images, and show the progress on stderr."
     from image_classifier.metrics import measure_robustness
-    with tqdm(desc="robustness", disable=None, leave=False) as bar:
-        def _show(done: int, total: int) -> None:
-            bar.total, bar.n = total, done
-            bar.refresh()
-        return measure_robustness(classifier, dataset, progress=_show)
+    from image_classifier.training import show_count
+    with show_count("robustness") as show:
+        return measure_robustness(classifier, dataset, progress=show)
 
 
 def slices_data(slices: dict[str, list],  # by column

@@ -20,7 +20,7 @@ import click
 
 from .common import absolute_path, command, CommandResult, compose_overrides
 from .common import out_option, overrides_argument, shown_path
-from ..core import check_hook, check_own_folder, ConfigError, DataError, quoted, require, suggestion
+from ..core import check_hook, check_own_folder, ConfigError, counted, DataError, quoted, require, suggestion
 
 # %% ../../nbs/cli/50_data_commands.ipynb #9ebff3ff
 @command
@@ -198,8 +198,8 @@ def labels_review_command(overrides: tuple[str, ...], file: str | None, out: str
     result.data["labels"] = review_labels(config, folder)
     suspects = result.data["labels"]["suspects"]
     held_out = sum(one["split"] != "train" for one in suspects)
-    result.text += (f"\n{len(suspects)} labels to review, most suspicious first ({len(suspects) - held_out} of training images, "
-                    f"{held_out} of validation and test images): {shown_path(folder)}")
+    result.text += (f"\n{counted(len(suspects), 'label')} to review, most suspicious first ({len(suspects) - held_out} of "
+                    f"training images, {held_out} of validation and test images): {shown_path(folder)}")
     return result
 
 # %% ../../nbs/cli/50_data_commands.ipynb #1e536c95

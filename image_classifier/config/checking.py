@@ -187,6 +187,9 @@ def _loss_problems(hyper: Hyperparameters) -> Iterator[ConfigError]:
     if hyper.balanced_sampling and "balanced" in words:
         yield ConfigError("hyperparameters.balanced_sampling and class_weights=balanced both make the classes count the same",
                           todo="use one of them")
+    if hyper.balanced_sampling and hyper.hard_images < 1:
+        yield ConfigError("hyperparameters.balanced_sampling and hard_images both choose which images are visited",
+                          todo="use one of them: hyperparameters.hard_images=1 visits all")
 
 
 def _contradictions(config: Config) -> Iterator[ConfigError]:

@@ -222,7 +222,9 @@ def with_recipe(config: Config,
         return build(_presets(f"augment={augment}", f"hyperparameters={name}"))
     default, recipe = _values("default", _AUGMENT), _values(preset, _SPEED_AUGMENT if preset == "speed" else _AUGMENT)
     own, before, after = flat(config), flat(default), flat(recipe)
-    keys = [key for key in own if key.startswith(("hyperparameters.", "augment.")) and own[key] == before[key]]
+    keys = {key for key in own if key.startswith(("hyperparameters.", "augment.")) and own[key] == before[key]}
+    if config.hyperparameters.balanced_sampling:
+        keys.discard("hyperparameters.hard_images")  # which also chooses the images
     return check_config(build({**own, **{key: after[key] for key in keys}}))
 
 # %% ../../nbs/config/30_composing.ipynb #cf996b1b

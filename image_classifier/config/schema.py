@@ -140,6 +140,8 @@ class Hyperparameters:
     class_weights: list[str] = _key([], "weights of classes in the loss; balanced: all count the same", pattern=_WITH_WEIGHT)
     focal_gamma: float = _key(0.0, "focal loss: exponent that reduces the loss of easy images; 0: off", ge=0, le=10)
     balanced_sampling: bool = _key(False, "visit all classes equally often, images of small classes repeatedly")
+    hard_images: float = _key(1.0, "second half of the training: share of the images to visit, those with the highest loss",
+                              gt=0, le=1)
     distill: Optional[str] = _key(None, "run or classifier folder whose predictions the network also learns; null: none")
     distill_weight: float = _key(0.5, "distill: share of the loss that compares with these predictions", gt=0, le=1)
     distill_temperature: float = _key(2.0, "distill: temperature that softens both predictions", gt=0, le=100)
@@ -181,7 +183,7 @@ class Config:
     calibrate: bool = _key(True, "divide logits by a temperature fitted to the validation images, so that confidence is accuracy")
     target_accuracy: float = _key(0.0, "store the lowest confidence from which on predictions are this accurate; 0: none",
                                   ge=0, lt=1)
-    max_minutes: float = _key(0.0, "time budget: train as many epochs as fit, planned again after each; 0: no limit", ge=0)
+    max_minutes: float = _key(0.0, "time for the epochs (not for loading and evaluating): as many as fit; 0: no limit", ge=0)
     early_stopping_patience: int = _key(10, "epochs without a lower valid_loss before stopping; 0: never stop", ge=0)
     resume: str = _key("auto", "auto: continue an unfinished run, reuse a finished one; never: new folder only; or a run folder")
     allow: list[str] = _key([], "leaks: across splits; corrupt: skip; links: lead outside; empty_class: keep; "

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Function', 'DISTRIBUTION', 'quoted', 'escaped', 'ImageClassifierError', 'ConfigError', 'DataError',
            'InvalidValueError', 'ArtifactError', 'DivergedError', 'ResourceError', 'nearest', 'suggestion',
-           'join_problems', 'check_type', 'suggest_keywords', 'plain_warnings', 'require']
+           'join_problems', 'counted', 'check_type', 'suggest_keywords', 'plain_warnings', 'require']
 
 # %% ../../nbs/core/10_errors.ipynb #8ccd22f2
 import difflib
@@ -113,6 +113,13 @@ def join_problems(problems: Sequence[object],  # one text each
     "Return the first `limit` problems on one line, followed by the number of the others."
     shown = "; ".join(quoted(problem, 160) for problem in problems[:limit])
     return shown + (f"; and {len(problems) - limit} more" if len(problems) > limit else "")
+
+# %% ../../nbs/core/10_errors.ipynb #c0a1b2d4
+def counted(count: int,
+            noun: str,  # singular, with a plural in s
+           ) -> str:
+    "Return a number with its noun, e.g. `1 image` or `2,000 images`."
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 # %% ../../nbs/core/10_errors.ipynb #c2ac9cf0
 def check_type(value: object,  # an argument

@@ -5,7 +5,7 @@ from .cached_images import exclusive_entry as exclusive_entry, load_or_decode as
 from .dataset import Dataset as Dataset, IndexedArrayView as IndexedArrayView, Splits as Splits
 from .decoding import decode as decode
 from .download import CIFAR_SETS as CIFAR_SETS, IDX_FILES as IDX_FILES, IDX_SETS as IDX_SETS, RemoteFile as RemoteFile, cache_folder as cache_folder, fetch as fetch
-from .corrections import KEEP as KEEP, LEAVE_OUT as LEAVE_OUT, REVIEW_COLUMNS as REVIEW_COLUMNS, REVIEW_TABLES as REVIEW_TABLES, ReviewedLabel as ReviewedLabel, check_decision_words as check_decision_words, apply_corrections as apply_corrections, read_corrections as read_corrections, spreadsheet_cell as spreadsheet_cell
+from .corrections import KEEP as KEEP, LEAVE_OUT as LEAVE_OUT, REVIEW_COLUMNS as REVIEW_COLUMNS, REVIEW_TABLES as REVIEW_TABLES, ReviewedLabel as ReviewedLabel, check_decision_words as check_decision_words, apply_corrections as apply_corrections, read_corrections as read_corrections, read_review_table as read_review_table, spreadsheet_cell as spreadsheet_cell
 from .exclude_list import load_source as load_source, quote_id as quote_id, read_exclude_list as read_exclude_list
 from .headers import ImageFacts as ImageFacts, header_parts as header_parts, orientation as orientation, read_header as read_header
 from .image_files import SUFFIXES as SUFFIXES, is_hidden as is_hidden, list_files as list_files, report_skipped as report_skipped, suffixes_of as suffixes_of

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KEEP', 'LEAVE_OUT', 'REVIEW_TABLES', 'REVIEW_COLUMNS', 'ReviewedLabel', 'spreadsheet_cell', 'read_corrections',
-           'check_decision_words', 'apply_corrections', 'report_corrections']
+           'read_review_table', 'check_decision_words', 'apply_corrections', 'report_corrections']
 
 # %% ../../nbs/data/53_corrections.ipynb #c88dfa86
 import os
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core import DataError, escaped, join_problems, nearest, quoted, suggestion
+from ..core import DataError, counted, escaped, join_problems, nearest, quoted, suggestion
 from .csv_file import read_csv_rows
 from .source import log, PARTS, Source
 
@@ -52,15 +52,16 @@ def read_corrections(path: str | Path,  # data.corrections: a table, or a review
                     ) -> list[ReviewedLabel]:
     "Return the rows with a decision, or raise a `DataError`."
     if not os.path.isdir(path):
-        return _read_reviewed(path)
+        return [one for one in read_review_table(path) if one.decision]
     tables = [table for name in REVIEW_TABLES if (table := Path(path, name)).is_file()]
     if not tables:
         raise DataError("no review in this folder", path, f"data.corrections names a table, or a folder with {REVIEW_TABLES[0]}")
-    return [one for table in tables for one in _read_reviewed(table)]
+    return [one for table in tables for one in read_review_table(table) if one.decision]
 
 
-def _read_reviewed(path: str | Path) -> list[ReviewedLabel]:
-    "Return the rows of a table with a decision, or raise a `DataError`."
+def read_review_table(path: str | Path,  # one table
+                     ) -> list[ReviewedLabel]:
+    "Return all rows of a table, decided or not, or raise a `DataError`."
     if not os.path.isfile(path):
         what = "the corrections are not a file" if os.path.exists(path) else "no such file of corrections"
         raise DataError(what, path, "correct data.corrections")
@@ -80,7 +81,7 @@ def _read_reviewed(path: str | Path) -> list[ReviewedLabel]:
                         "write a cell for each column, empty ones too")
     further = [name for name in header if name and name not in REVIEW_COLUMNS]
     return [ReviewedLabel(*(row.get(name, "") for name in REVIEW_COLUMNS), tuple((name, row.get(name, "")) for name in further))
-            for row in table.values() if row.get("decision")]
+            for row in table.values()]
 
 # %% ../../nbs/data/53_corrections.ipynb #aec7807f
 def _by_cell(names: Sequence[str]) -> dict[str, int]:
@@ -144,7 +145,7 @@ def apply_corrections(source: Source,
     if not decisions:
         warnings.warn(f"no decision in the corrections yet ({path}). fill the column decision with {KEEP}, {LEAVE_OUT} "
                       "or a class", UserWarning)
-    log.info(f"corrections: {len(decisions):,} decisions read")
+    log.info(f"corrections: {counted(len(decisions), 'decision')} read")
     return replace(source, labels=labels)
 
 # %% ../../nbs/data/53_corrections.ipynb #442dd6db
@@ -155,7 +156,7 @@ def report_corrections(source: Source,  # with labels
     changed, left_out = (source.labels != source.targets) & ~source.left_out, source.left_out
     if not (changed | left_out).any():
         return
-    log.info(f"corrections: {changed.sum():,} labels changed, {left_out.sum():,} images left out")
+    log.info(f"corrections: {counted(changed.sum(), 'label')} changed, {counted(left_out.sum(), 'image')} left out")
     tested = np.flatnonzero((changed | left_out) & (parts == "test"))
     if len(tested):
         names = join_problems([quoted(source.ids[row]) for row in tested], 5)

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 
 from ..config import DataConfig
-from ..core import DataError, quoted, uniform
+from ..core import DataError, counted, quoted, uniform
 from .source import Source
 from .split_checks import check_classes
 
@@ -179,8 +179,8 @@ def _small_classes(source: Source, units: np.ndarray, parts: np.ndarray, missing
         if not n or {"train", *missing} <= set(parts[rows].tolist()):
             continue
         groups = len(np.unique(units[rows])) if source.groups else 3
-        where = f" in {groups} group{'s' if groups > 1 else ''}" if groups < 3 else ""
-        images = f"{n} image{'s' if n > 1 else ''}{where}"
+        where = f" in {counted(groups, 'group')}" if groups < 3 else ""
+        images = f"{counted(n, 'image')}{where}"
         messages.append(f"class {quoted(name)} has {images}, too few for train, {' and '.join(missing[::-1])}")
     return messages
 

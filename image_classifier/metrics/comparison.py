@@ -17,7 +17,7 @@ import numpy as np
 from ..core import DataError, join_problems
 from ..data import connected_groups
 from .classification import cross_entropy_per_image, probabilities
-from .intervals import Interval
+from .intervals import design_effect, Interval
 from .paired_tests import mcnemar
 from .summary import compute_metrics
 from .temperature import scale_logits
@@ -44,7 +44,7 @@ def pair_images(evaluations: Sequence[Any],  # Evaluations
         targets = np.argsort(columns)[one.targets[rows]]
         if wrong := int((targets != first.targets[order]).sum()):
             raise DataError(f"{wrong:,} test images have another label", where, "compare runs with the same test labels")
-        found.append(((one.logits / one.temperature)[rows][:, columns], targets))
+        found.append((scale_logits(one.logits, one.temperature)[rows][:, columns], targets))
         units.append(one.units[rows])
     joined = connected_groups(*units)
     return [(*row, joined) for row in found]
@@ -134,7 +134,7 @@ class Side:
     "What is known about the runs of one side: R seeds of one configuration."
     values: np.ndarray  # (R,6) measures
     drawn: np.ndarray  # (R,draws,6) on resamples, the same for all sides
-    least: np.ndarray  # (R,6) from `effect_of_an_image`
+    least: np.ndarray  # (R,6) effect of one more independent image, from `effect_of_an_image`
 
 
 class Spread(NamedTuple):
@@ -215,11 +215,9 @@ def compare_evaluations(a: Any,  # an Evaluation, or several: one for each seed
     groups = [list(side) if isinstance(side, (list, tuple)) else [side] for side in (a, b)]
     rows = pair_images([*groups[0], *groups[1]], [name for group, name in zip(groups, names) for _ in group])
     paired, units = (rows[:len(groups[0])], rows[len(groups[0]):]), rows[0][2]
-    k, single, count = len(groups[0][0].classes), max(map(len, groups)) == 1, len(np.unique(units))
-    if count < 2:
-        what = "a comparison needs at least two test images" + (" that are not in one group" if len(units) > 1 else "")
-        raise DataError(what, ", ".join(names), "compare runs with more test images")
-    sides = [_side(runs, rows, k, seed, draws) for runs, rows in zip(groups, paired)]
+    k, single, count = len(groups[0][0].classes), max(map(len, groups)) == 1, _count_units(units, "a comparison", names)
+    effect = design_effect(_share_right(paired[1]) - _share_right(paired[0]), units, student=False)
+    sides = [_side(runs, rows, k, seed, draws, effect) for runs, rows in zip(groups, paired)]
     spread, unit = spread_of(sides, count), "images" if count == len(units) else "groups of images"
     change = sides[1].values.mean(0) - sides[0].values.mean(0)
     found = {}
@@ -228,20 +226,37 @@ def compare_evaluations(a: Any,  # an Evaluation, or several: one for each seed
         difference, p = student(change[i], np.sqrt(images + seeds), freedom)
         test = f"paired bootstrap over {unit}" + ("" if single else " and seeds")
         if single and name == "accuracy":
-            p = mcnemar(*(logits.argmax(1) == targets for (logits, targets, _), in paired), units).mid_p
+            p = mcnemar(*map(_share_right, paired), units).mid_p
             difference, test = agree(difference, p), f"McNemar over {unit}, mid-p"
+        if name != "loss":
+            difference = Interval(difference.value, max(difference.low, -1.0), min(difference.high, 1.0))
         a_and_b = [_mean(runs, side, count, i) for runs, side in zip(groups, sides)]
         found[name] = Difference(*a_and_b, difference, p, test, None if single else float(seeds / max(images + seeds, 1e-300)))
     return found
 
 
-def _side(runs: Sequence[Any], rows: Sequence[tuple], k: int, seed: int, draws: int) -> Side:
-    "Return what the evaluations of one side say."
+def _count_units(units: np.ndarray, what: str, names: Sequence[str]) -> int:
+    "Return the number of independent images or groups; raise a `DataError` if there is only one."
+    count = len(np.unique(units))
+    if count < 2:
+        alone = " that are not in one group" if len(units) > 1 else ""
+        raise DataError(f"{what} needs at least two test images{alone}", ", ".join(names), "use more test images")
+    return count
+
+
+def _share_right(rows: Sequence[tuple]) -> np.ndarray:  # (N,)
+    "Return the share of a side's runs that classify each image correctly."
+    return np.mean([logits.argmax(1) == targets for logits, targets, _ in rows], axis=0)
+
+
+def _side(runs: Sequence[Any], rows: Sequence[tuple], k: int, seed: int, draws: int, effect: float) -> Side:
+    "Return what the evaluations of one side say; `effect` images count as one."
     tables = [image_sums(*one) for one in rows]
     totals = np.array([np.asarray(table.sum(0)).ravel() for table in tables])
     values = measures_of(totals, k)
     values[:, MEASURES.index("ece")] = [run.metrics["ece"]["value"] for run in runs]  # without its bias
-    return Side(values, resample(tables, k, seed, draws), np.array([effect_of_an_image(total, k) for total in totals]))
+    least = effect * np.array([effect_of_an_image(total, k) for total in totals])
+    return Side(values, resample(tables, k, seed, draws), least)
 
 
 def _mean(runs: Sequence[Any], side: Side, units: int, i: int) -> Interval:
@@ -268,8 +283,12 @@ def summarize_seeds(evaluations: Sequence[Any],  # one for each seed, of the sam
     "Return the mean over the seeds with its interval, and the spread, of each of the `MEASURES`."
     if len(evaluations) < 2:
         raise DataError("a spread needs at least two seeds", todo="train more seeds")
-    rows = pair_images(evaluations, names or [f"seed {i}" for i in range(len(evaluations))])
-    side, count = _side(evaluations, rows, len(evaluations[0].classes), seed, draws), len(np.unique(rows[0][2]))
+    names = names or [f"seed {i}" for i in range(len(evaluations))]
+    rows = pair_images(evaluations, names)
+    units = rows[0][2]
+    count = _count_units(units, "an interval over seeds", names)
+    effect = design_effect(_share_right(rows), units, student=False)
+    side = _side(evaluations, rows, len(evaluations[0].classes), seed, draws, effect)
     images, seeds, _ = spread_of([side], count)
     spread, share = side.values.std(0, ddof=1), seeds / np.maximum(images + seeds, 1e-300)
     return {name: SeedSummary(_mean(evaluations, side, count, i), float(spread[i]), float(share[i]))
@@ -285,6 +304,7 @@ def format_p(p_value: float,
 def verdict(found: Difference,  # of the accuracy
             names: Sequence[str] = ("a", "b"),
             adjusted: float | None = None,  # the p-value after Holm's correction, if there are several comparisons
+            seeded: bool = True,  # whether the trainings depend on their seeds
            ) -> str:
     "Return in a few sentences whether b is more accurate, by how much and how sure that is."
     (a, b), p = names, found.p_value if adjusted is None else adjusted
@@ -296,7 +316,8 @@ def verdict(found: Difference,  # of the accuracy
     else:
         text = f"no difference in accuracy is shown between {b} ({found.b.value:.3f}) and {a} ({found.a.value:.3f})"
     if found.seed_share is None:
-        return f"{text}, {how_sure}. This is about these trained networks; another seed may change it."
+        change = "another seed may change it" if seeded else "another seed would not change it"
+        return f"{text}, {how_sure}. This is about these trained networks; {change}."
     source = "seeds" if found.seed_share > 0.5 else "test images"
     share = max(found.seed_share, 1 - found.seed_share)
     advice = f"more {source} would narrow it most"

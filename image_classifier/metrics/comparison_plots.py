@@ -14,12 +14,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ..core import quoted
 from .comparison import Difference, MEASURES
-from .figures import Figure, NEUTRAL, plot_style, TRAIN, VALID
+from .figures import Figure, LINE_COLORS, NEUTRAL, plot_style, TRAIN, VALID
 from .learning_curve import LearningCurve
 
 # %% ../../nbs/metrics/95_comparison_plots.ipynb #288a14ad
-_STYLES = [("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"), ("#E69F00", (0, (5, 1, 1, 1, 1, 1))),
-           ("#56B4E9", (0, (1, 3)))]  # colors of Okabe and Ito
+_STYLES = list(zip(LINE_COLORS, ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3))]))
 
 
 @plot_style()

@@ -84,6 +84,7 @@ def mean_interval(values: np.ndarray,  # (N,) finite, non-negative numbers
 # %% ../../nbs/metrics/10_intervals.ipynb #5b1c9c26
 def design_effect(values: np.ndarray,  # (N,) the mean of these is measured
                   units: np.ndarray,  # (N,) equal for images that belong together
+                  student: bool = True,  # allow for Student's quantile; False if the interval uses it anyway
                  ) -> float:  # from 1 to N
     "Return how many images count as one independent image, because images of one unit are alike."
     _, unit, sizes = np.unique(units, return_inverse=True, return_counts=True)
@@ -97,8 +98,8 @@ def design_effect(values: np.ndarray,  # (N,) the mean of these is measured
     between = m / (m - 1) * (np.bincount(unit, change)**2).sum()
     effect = max(1.0, (between + alike * largest) / ((change**2).sum() + largest))
     z, v = Z_95, m - 1
-    student = 1 + (z**2 + 1) / (4 * v) + (5 * z**4 + 16 * z**2 + 3) / (96 * v**2)  # the t quantile / the normal one
-    return min(effect * student**2, float(n))
+    quantile = 1 + (z**2 + 1) / (4 * v) + (5 * z**4 + 16 * z**2 + 3) / (96 * v**2)  # Student's / the normal one
+    return min(effect * (quantile**2 if student else 1), float(n))
 
 # %% ../../nbs/metrics/10_intervals.ipynb #cd423915
 def share_interval(true: np.ndarray,  # (N,) bool

@@ -73,7 +73,7 @@ class LearningCurve:
         if not 0 < n < np.inf:
             raise InvalidValueError(f"a number of images > 0 expected, got {n}")
         runs = self._errors(self.drawn, n) * (1 + self.noise)
-        value, low, high = _interval(1 - self._errors(self.law, n), np.clip(1 - runs, 0, 1))
+        value, low, high = _interval(max(1 - self._errors(self.law, n), 0), np.clip(1 - runs, 0, 1))  # few images: a law above 1
         least = wilson(value * self.tested, self.tested)
         return Interval(value, min(low, float(least.low)), max(high, float(least.high)))
 
@@ -128,7 +128,7 @@ def fit_learning_curve(sizes: Sequence[int],  # (S,) training images, ascending
         raise DataError(f"a learning curve needs at least {MIN_SIZES} ascending sizes, got {sizes.tolist()}",
                         todo="use more shares, or add images")
     if correct.shape[2] < 2:
-        raise DataError(f"{correct.shape[2]} test images; a learning curve needs two or more", todo="add test images")
+        raise DataError("a learning curve needs two or more test images", todo="add test images")
     errors, n = 1 - correct.mean(2), correct.shape[2]
     mean = np.clip(errors.mean(1), 0.5 / n, 1 - 0.5 / n)
     weights = 1 / (mean * (1 - mean) / n + (_EXPECTED_SPREAD * mean)**2)

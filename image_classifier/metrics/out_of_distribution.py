@@ -41,7 +41,7 @@ _FEWEST = math.ceil(KEPT / (1 - KEPT) - 1e-9)  # validation images
 @dataclass(frozen=True, eq=False, repr=False)
 class OODDetector:
     "Tells images that are unlike the training images of a network."
-    whitening: np.ndarray  # (F,F) float32: features of unit length to uncorrelated ones of variance 1
+    whitening: np.ndarray  # (F,F) float32, lower triangular: features of unit length to uncorrelated ones of variance 1
     centers: np.ndarray  # (K,F) float32: whitened mean of each class
     threshold: float  # score above which an image is unlike the training images
 
@@ -69,8 +69,8 @@ class OODDetector:
         return ~(self.scores(features) <= self.threshold)  # a score that is no number is not like them
 
     def arrays(self) -> dict[str, np.ndarray]:
-        "Return the arrays to store; the threshold is stored elsewhere."
-        return {"whitening": self.whitening, "centers": self.centers}
+        "Return the arrays to store, of the whitening its lower triangle (F(F+1)/2,); the threshold is stored elsewhere."
+        return {"whitening": self.whitening[np.tri(len(self.whitening), dtype=bool)], "centers": self.centers}
 
     @classmethod
     def from_arrays(cls,
@@ -83,11 +83,13 @@ class OODDetector:
         shapes = {name: np.shape(one) for name, one in arrays.items()}
         if set(shapes) != {"whitening", "centers"} or len(shapes["centers"]) != 2 or not shapes["centers"][0]:
             raise ArtifactError("not the arrays of an out-of-distribution detector", where)
-        if shapes["whitening"] != (width, width) or shapes["centers"][1] != width:
+        if shapes["whitening"] != (width * (width + 1) // 2,) or shapes["centers"][1] != width:
             raise ArtifactError(f"the out-of-distribution detector is not for a network with {width} features", where)
         if not all(np.isfinite(one).all() for one in arrays.values()):
             raise ArtifactError("the arrays of the out-of-distribution detector are not finite", where)
-        return cls(*(np.asarray(arrays[name], np.float32) for name in ("whitening", "centers")), float(threshold))
+        whitening = np.zeros((width, width), np.float32)
+        whitening[np.tri(width, dtype=bool)] = arrays["whitening"]
+        return cls(whitening, np.asarray(arrays["centers"], np.float32), float(threshold))
 
 # %% ../../nbs/metrics/66_out_of_distribution.ipynb #e38f5d7e
 def fit_ood(features: np.ndarray,  # (N,F) of training images
@@ -105,7 +107,7 @@ def fit_ood(features: np.ndarray,  # (N,F) of training images
         root = np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:
         raise DataError("no class has training images with different features") from None
-    whitening = np.linalg.inv(root)
+    whitening = np.tril(np.linalg.inv(root))  # rounding may leave traces above the diagonal
     known = OODDetector(whitening.astype(np.float32), (means @ whitening.T).astype(np.float32), math.inf)
     place = math.ceil(KEPT * (len(valid_features) + 1) - 1e-9)
     return OODDetector(known.whitening, known.centers, float(np.sort(known.scores(valid_features))[place - 1]))

@@ -19,19 +19,20 @@ from ..data import Dataset, Preprocess, stratified_rows
 from .comparison import agree, format_p, student
 from .corruptions import corrupt, CORRUPTIONS, SEVERITIES
 from .evaluation import align_classes, id_hashes, predict_logits, unit_hashes
-from .figures import Figure, NEUTRAL, plot_style
-from .intervals import Interval, share_interval
+from .figures import Figure, LINE_COLORS, NEUTRAL, plot_style
+from .intervals import design_effect, Interval, share_interval
 from .paired_tests import holm, mcnemar
 
 # %% ../../nbs/metrics/78_robustness.ipynb #0bd0967f
 def mean_by_units(values: np.ndarray,  # (N,)
                   units: np.ndarray,  # (N,) equal for images that belong together
-                  least: float,  # variance that is added, as if one more image were uncertain
+                  uncertain: int,  # independent images that are added, each of which changes the mean by 1 / (N + 1)
                  ) -> Interval:
     "Return the mean with its 95 % interval; groups count as such."
     _, unit = np.unique(units, return_inverse=True)
     n, m, value = len(values), unit.max() + 1, float(np.mean(values))
-    variance = m / (m - 1) * (np.bincount(unit, values - value)**2).sum() / n**2 + least
+    variance = m / (m - 1) * (np.bincount(unit, values - value)**2).sum() / n**2
+    variance += uncertain * (design_effect(values, units, student=False) / (n + 1))**2
     return student(value, np.sqrt(variance), m - 1)[0]
 
 
@@ -41,7 +42,7 @@ def accuracy_change(before: np.ndarray,  # (N,) whether an image is right
                    ) -> tuple[Interval, float]:  # the second: the p-value
     "Return the difference of two accuracies on the same images."
     p = mcnemar(before, after, units).mid_p
-    change = mean_by_units(after.astype(float) - before, units, 2 / (len(before) + 1)**2)
+    change = mean_by_units(after.astype(float) - before, units, 2)
     value, low, high = agree(change, p)
     return Interval(value, max(low, -1.0), min(high, 1.0)), p
 
@@ -86,7 +87,7 @@ def summarize_corrupted(clean: np.ndarray,  # (N,) whether an image is right
     cases = [(name, severity) for name in CORRUPTIONS for severity in SEVERITIES]
     results = [Corrupted(*case, share_interval(one, units), change, p) for case, one, (change, _), p
                in zip(cases, corrupted, changes, holm([p for _, p in changes]))]
-    value, low, high = mean_by_units(corrupted.mean(0), units, 1 / (len(clean) + 1)**2)
+    value, low, high = mean_by_units(corrupted.mean(0), units, 1)
     return Robustness(len(clean), share_interval(clean, units), Interval(value, max(low, 0.0), min(high, 1.0)), tuple(results))
 
 # %% ../../nbs/metrics/78_robustness.ipynb #0f481447
@@ -135,8 +136,7 @@ def measure_robustness(model: Any,  # a network (B,C,H,W) -> (B,K), or a `Classi
     return summarize_corrupted(np.concatenate(clean), np.array([np.concatenate(found) for found in corrupted]), units)
 
 # %% ../../nbs/metrics/78_robustness.ipynb #6ecfdc5a
-_STYLES = {"noise": ("#0072B2", "o"), "blur": ("#D55E00", "s"), "brightness": ("#009E73", "^"), "contrast": ("#CC79A7", "D"),
-           "jpeg": ("#E69F00", "v")}  # colors of Okabe and Ito, markers
+_MARKERS = "os^Dv"  # of the corruptions
 
 
 @plot_style()
@@ -147,7 +147,7 @@ def plot_robustness(found: Robustness,
     figure = Figure(4.4, 2.8, alt=f"Accuracy by severity: {found.clean.value:.3f} as they are; at the highest severity {worst}")
     axes = figure.add_subplot()
     axes.axhspan(found.clean.low, found.clean.high, color=NEUTRAL, alpha=0.2, linewidth=0)
-    for name, (color, marker) in _STYLES.items():
+    for name, color, marker in zip(CORRUPTIONS, LINE_COLORS, _MARKERS):
         values = [found.clean.value, *(one.accuracy.value for one in found.results if one.corruption == name)]
         axes.plot(range(len(values)), values, color=color, marker=marker, label=name)
     axes.set(xlabel="severity; 0: as they are", ylabel="accuracy", ylim=(0, 1.02))

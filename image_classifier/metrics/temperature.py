@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core import InvalidValueError, quoted
 from .classification import check_scores, check_targets, cross_entropy_per_image, log_probabilities
-from .intervals import Interval
+from .intervals import Interval, Z_95
 
 # %% ../../nbs/metrics/32_temperature.ipynb #a11c1fd1
 TEMPERATURES = 1e-3, 1e9  # the least and the greatest
@@ -31,7 +31,7 @@ def inverse_slopes(logits: np.ndarray,  # (N,K)
                    targets: np.ndarray,  # (N,) class indices
                    beta: float,  # inverse temperature
                   ) -> tuple[np.ndarray, np.ndarray]:
-    "Return the derivative of each image's cross-entropy by `beta`, and what it were with the runner-up as true class: (N,) each."
+    "Return the derivative of each image's cross-entropy by `beta`, for its true class and for the runner-up: (N,) each."
     rows, shifted = np.arange(len(logits)), logits - logits.max(1, keepdims=True)
     weights = np.exp(beta * shifted)
     mean = (weights * shifted).sum(1) / weights.sum(1)
@@ -70,7 +70,7 @@ def fit_temperature(logits: np.ndarray,  # (N,K) of validation images
     value = _root(_total)
     losses = [cross_entropy_per_image(scale_logits(logits, found), targets).mean() for found in (value, 1.0)]
     value = value if losses[0] <= losses[1] else 1.0
-    least, most = (_root(lambda beta: _score(logits, targets, units, beta) + side) for side in (-1.96, 1.96))
+    least, most = (_root(lambda beta: _score(logits, targets, units, beta) + side) for side in (-Z_95, Z_95))
     return Interval(value, min(least, value), max(most, value))
 
 # %% ../../nbs/metrics/32_temperature.ipynb #2f430b1c

@@ -18,9 +18,9 @@ from typing import NamedTuple, Optional
 import numpy as np
 from PIL import Image
 
-from ..core import atomic_write, ConfigError, own_folder, quoted
-from ..data import Dataset, KEEP, LEAVE_OUT, read_corrections, REVIEW_TABLES, ReviewedLabel, spreadsheet_cell
-from ..data import REVIEW_COLUMNS
+from ..core import atomic_write, ConfigError, counted, own_folder, quoted
+from ..data import Dataset, KEEP, LEAVE_OUT, read_corrections, read_review_table, REVIEW_COLUMNS, REVIEW_TABLES
+from ..data import ReviewedLabel, spreadsheet_cell
 from .data_docs import html_page
 from .label_errors import LabelErrors
 
@@ -49,11 +49,16 @@ def label_issues(dataset: Dataset,  # whose rows the errors refer to
 # %% ../../nbs/quality/92_label_review.ipynb #e857ee20
 def review_table(issues: Iterable[LabelIssue],
                  decided: Iterable[ReviewedLabel] = (),  # rows with earlier decisions, written first
+                 noted: Iterable[ReviewedLabel] = (),  # rows without a decision whose further columns are kept
                 ) -> str:
-    "Return a CSV table of decided rows, with their further columns, and of issues to decide; safe in a spreadsheet."
-    text = io.StringIO()
+    "Return a CSV table of decided rows and of issues to decide, with their further columns; safe in a spreadsheet."
+    text, notes = io.StringIO(), {spreadsheet_cell(one.id): one for one in noted}
     table = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    rows = [*decided, *(ReviewedLabel(one.id, one.given, one.suggested, f"{one.score:.6f}", one.split, "") for one in issues)]
+    rows = list(decided)
+    for one in issues:
+        note = notes.pop(spreadsheet_cell(one.id).strip(), None)
+        rows.append(ReviewedLabel(one.id, one.given, one.suggested, f"{one.score:.6f}", one.split, "", note.more if note else ()))
+    rows += notes.values()  # of labels that are not suspicious any more
     further = list(dict.fromkeys(name for one in rows for name, _ in one.more))
     table.writerow(map(spreadsheet_cell, [*REVIEW_COLUMNS, *further]))
     for one in rows:
@@ -84,7 +89,7 @@ def check_no_decision_lost(folder: str | Path,  # of a review; it may be absent
         lost = [one for one in found if (spreadsheet_cell(one.id), spreadsheet_cell(one.decision)) not in known]
         if lost:
             todo = f"use them with data.corrections={quoted(folder, 200)}, or choose another folder"
-            raise ConfigError(f"{len(lost)} decisions would be lost, such as {quoted(lost[0].id)}", path, todo)
+            raise ConfigError(f"{counted(len(lost), 'decision')} would be lost, such as {quoted(lost[0].id)}", path, todo)
 
 # %% ../../nbs/quality/92_label_review.ipynb #eb5cd14a
 _SIDE = 192  # pixels of a picture at most
@@ -118,8 +123,8 @@ def review_page(dataset: Dataset,  # whose rows the errors refer to
     words = f"{KEEP} if the label is right, {LEAVE_OUT} to leave the image out, or the class that is right"
     for title, table, held_out in (("Training images", TABLE, False), ("Validation and test images", HELD_OUT_TABLE, True)):
         chosen = [(row, issue) for row, issue in rows if (issue.split != "train") == held_out]
-        body.append(f"<h2>{title}</h2><p>{len(chosen):,} labels to review, the most suspicious first. Write a decision for each "
-                    f"into <code>{table}</code>: {words}.</p>")
+        body.append(f"<h2>{title}</h2><p>{counted(len(chosen), 'label')} to review, the most suspicious first. Write a "
+                    f"decision for each into <code>{table}</code>: {words}.</p>")
         if len(chosen) > MOST_PICTURES:
             body.append(f"<p>The first {MOST_PICTURES:,} are shown; all are in the table.</p>")
         figures = [_figure(np.asarray(dataset.images[row]), issue) for row, issue in chosen[:MOST_PICTURES]]
@@ -136,11 +141,18 @@ def save_review(folder: str | Path,  # created if absent
     "Write the two tables and the page into a folder; earlier decisions stay in the tables."
     check_no_decision_lost(folder, decided)
     errors = undecided(dataset, errors, decided)
-    issues = label_issues(dataset, errors, parts)
-    held_out = [[one for one in rows if one.split in ("valid", "test")] for rows in (issues, decided)]
-    others = [[one for one in rows if one.split not in ("valid", "test")] for rows in (issues, decided)]
+    issues, noted = label_issues(dataset, errors, parts), _noted(folder, decided)
+    held_out = [[one for one in rows if one.split in ("valid", "test")] for rows in (issues, decided, noted)]
+    others = [[one for one in rows if one.split not in ("valid", "test")] for rows in (issues, decided, noted)]
     files = {TABLE: review_table(*others), HELD_OUT_TABLE: review_table(*held_out), PAGE: review_page(dataset, errors, parts)}
     folder = own_folder(folder, "report")
     for name, text in files.items():
         atomic_write(folder / name, text)
     return issues
+
+
+def _noted(folder: str | Path, decided: Iterable[ReviewedLabel]) -> list[ReviewedLabel]:
+    "Return the undecided rows of the tables in a folder that have something in further columns."
+    known = {spreadsheet_cell(one.id) for one in decided}
+    rows = [row for name in REVIEW_TABLES if Path(folder, name).is_file() for row in read_review_table(Path(folder, name))]
+    return [row for row in rows if any(text for _, text in row.more) and spreadsheet_cell(row.id) not in known]

@@ -141,9 +141,10 @@ class RunComparison:
     @property
     def verdicts(self) -> list[str]:
         "Return for each pair in words whether the other run is more accurate, by how much, how sure."
-        several = len(self.pairs) > 1
-        return [verdict(pair["accuracy"], (quoted(self.names[0]), quoted(name)), p["accuracy"] if several else None)
-                for name, pair, p in zip(self.names[1:], self.pairs, self.corrected)]
+        first, several = quoted(self.names[0]), len(self.pairs) > 1
+        seeded = [any(run.config.finetune != "probe" for run in runs) for runs in self.runs]  # a linear probe has no random step
+        return [verdict(pair["accuracy"], (first, quoted(name)), p["accuracy"] if several else None, seeded[0] or other)
+                for name, pair, p, other in zip(self.names[1:], self.pairs, self.corrected, seeded[1:])]
 
     def as_dict(self) -> dict[str, Any]:
         "Return the comparison as plain values: of two runs directly, of more as a list."
@@ -174,7 +175,8 @@ class RunComparison:
         "Return sentences about what the numbers mean."
         images = f"{self.n:,} test images" + (f" in {self.units:,} independent groups" if self.units < self.n else "")
         tests = "; ".join(dict.fromkeys(pair[name].test for pair in self.pairs for name in MEASURES))
-        notes = [f"{images}, the same for all runs. Brackets: 95 % intervals. Tests: {tests}."]
+        alone = ", each as if it were the only comparison" if len(self.pairs) > 1 else ""
+        notes = [f"{images}, the same for all runs. Brackets: 95 % intervals{alone}. Tests: {tests}."]
         if any(len(runs) > 1 for runs in self.runs):
             counts = ", ".join(f"{quoted(name)} {len(runs)}" for name, runs in zip(self.names, self.runs))
             notes.append(f"Number of seeds: {counts}.")

@@ -98,7 +98,7 @@ def train_learning_curve(config: Config,
     check_own_folder(path, "outputs")
     splits, runs = load_data(config.data, allow=config.allow), [[] for _ in shares]
     if len(splits.test) < 2:
-        raise DataError(f"{len(splits.test)} test image; a learning curve needs two or more", todo="add test images")
+        raise DataError("a learning curve needs two or more test images", todo="add test images")
     rows = [curve_shares(splits.train, shares, config.seed + repeat) for repeat in range(repeats)]
     configs = {_folder(path, share, config.seed + repeat): _of_share(config, share, repeat, len(rows[repeat][-1]))
                for share in shares for repeat in range(repeats)}

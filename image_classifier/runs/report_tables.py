@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..config import Config, data_name, describe_augment, describe_keys, flat
-from ..core import escaped, html_table, quoted
+from ..core import counted, escaped, html_table, quoted
 from ..metrics import format_ece, format_interval, metric_notes
 
 # %% ../../nbs/runs/50_report_tables.ipynb #c487eb51
@@ -31,7 +31,7 @@ def describe_classes(metrics: Mapping,  # the content of metrics.json
     common = max(found, key=lambda name: found[name]["support"])
     worst = min(found, key=lambda name: found[name]["recall"]["high"])
     share, row = found[common]["support"] / sum(row["support"] for row in found.values()), found[worst]
-    images = f"{row['support']:,} image{'s' * (row['support'] > 1)}"
+    images = counted(row["support"], "image")
     text = f"Always answering the most frequent class ({quoted(common, 40)}) would reach {share:.3f}."
     if len(found) == 1:
         return text
@@ -44,7 +44,7 @@ def report_headline(metrics: Mapping,  # the content of metrics.json
     "Return the headline, what puts it into perspective, and the warnings of a report as HTML."
     what = f"{quoted(metrics['model']['name'])} on {quoted(data_name(config.data))}: {headline(metrics)}"
     warnings = "".join(f"<li>{html.escape(escaped(one['message']))}</li>" for one in metrics["warnings"])
-    count = f"{len(metrics['warnings'])} warning{'s' if len(metrics['warnings']) > 1 else ''}"
+    count = counted(len(metrics["warnings"]), "warning")
     return (f'<p class="headline"><strong>{html.escape(what)}</strong></p><p>{html.escape(describe_classes(metrics))}</p>'
             + (f'<div class="warnings"><strong>{count}</strong><ul>{warnings}</ul></div>' if warnings else ""))
 

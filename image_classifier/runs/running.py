@@ -127,6 +127,9 @@ def estimate_run(config: Config,
     if config.max_minutes and found.epochs:
         left = max(0.0, config.max_minutes - found.probe_seconds / 60)
         found = replace(found, epochs=epochs_within(found, left, config.hyperparameters.num_epochs))
+        if found.seconds > 60 * config.max_minutes:
+            warnings.warn(f"max_minutes={config.max_minutes:g} is less than one epoch takes: it would be stopped before its end",
+                          UserWarning)
     return found
 
 
@@ -262,9 +265,9 @@ def fit_or_fine_tune(config: Config,
                      cache_limit=config.data.cache_limit)
 
 # %% ../../nbs/runs/30_running.ipynb #dc3f4f0d
-_TECHNIQUES = ("hyperparameters.focal_gamma", "hyperparameters.balanced_sampling", "hyperparameters.label_smoothing",
-               "hyperparameters.distill", "hyperparameters.swa_start", "hyperparameters.ema_decay", "augment.mixup",
-               "augment.cutmix")
+_TECHNIQUES = ("hyperparameters.focal_gamma", "hyperparameters.balanced_sampling", "hyperparameters.hard_images",
+               "hyperparameters.label_smoothing", "hyperparameters.distill", "hyperparameters.swa_start",
+               "hyperparameters.ema_decay", "augment.mixup", "augment.cutmix")
 
 
 def _warn_of_unused(config: Config, about: dict | None) -> None:

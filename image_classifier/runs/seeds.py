@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class SeedRuns:
     path: Path  # the folder that holds them
     runs: tuple[Run, ...]
 
-    @property
+    @cached_property
     def summary(self) -> dict[str, SeedSummary]:
         "Return mean, interval and spread of each measure on the test images."
         return summarize_seeds([run.evaluation("test") for run in self.runs])

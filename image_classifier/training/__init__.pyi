@@ -20,7 +20,7 @@ from .optimizers import OPTIMIZERS as OPTIMIZERS, check_optimizer as check_optim
 from .optimizers import parameter_groups as parameter_groups, register_optimizer as register_optimizer
 from .probe import Probe as Probe, StrengthResult as StrengthResult, choose_neighbors as choose_neighbors, fit_probe as fit_probe, nearest_neighbors as nearest_neighbors, refit as refit, set_head as set_head
 from .progress_bar import BarProgress as BarProgress, CountProgress as CountProgress, LineProgress as LineProgress, NotebookProgress as NotebookProgress
-from .progress_bar import make_progress as make_progress
+from .progress_bar import make_progress as make_progress, show_count as show_count
 from .resuming import CheckpointCallback as CheckpointCallback, check_classes as check_classes, is_longer as is_longer, make_checkpoint as make_checkpoint, resume as resume
 from .schedulers import SCHEDULES as SCHEDULES, Schedule as Schedule, lr_at_step as lr_at_step
 from .setup import epoch_images as epoch_images, epoch_order as epoch_order, shrink_batch_size as shrink_batch_size, setup_training as setup_training, training_arguments as training_arguments

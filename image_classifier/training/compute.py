@@ -15,7 +15,7 @@ import torch
 
 from ..config import Config, Hyperparameters, check_config, convert, settings
 from ..core import available_cores, check_type, choose_device, choose_precision, deterministic, keep_freed_memory
-from ..core import threads
+from ..core import counted, threads
 from ..core import translate_torch_errors
 from .distributed import DistributedContext, init_distributed
 
@@ -59,6 +59,6 @@ def resolve_compute(device: str | torch.device = "auto",  # auto, cpu, cuda, cud
     distributed, found = init_distributed(wanted.device), choose_device(wanted.device)
     precision, cores = choose_precision(wanted.hyperparameters.precision, found), available_cores()
     if (count := wanted.threads * distributed.world_size) > cores and distributed.is_main:
-        warnings.warn(f"{count} threads on {cores} core{'s' * (cores != 1)} make each step slower: use threads="
+        warnings.warn(f"{count} threads on {counted(cores, 'core')} make each step slower: use threads="
                       f"{max(1, cores // distributed.world_size)}", UserWarning)
     return Compute(found, distributed, precision, wanted.compile, wanted.threads, wanted.deterministic)

@@ -150,7 +150,8 @@ def trial_copy(state: TrainState) -> TrainState:
     "Return a copy of a training with its own model and optimizer; the data are shared."
     model, optimizer = copy.deepcopy((state.model, state.optimizer))
     return replace(state, model=model, optimizer=optimizer, compiled_model=wrap_model(model, state.setup.compute), callbacks=[],
-                   ema=make_average(model, state.setup.hyperparameters), running_totals=state.running_totals.clone())
+                   ema=make_average(model, state.setup.hyperparameters), running_totals=state.running_totals.clone(),
+                   image_losses=None)
 
 # %% ../../nbs/training/70_estimation.ipynb #2ca5926f
 def time_training(trial: TrainState,  # changed by the steps: use `trial_copy`

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from ..config import compose, DataConfig, Hyperparameters
 from ..core import ConfigError, DivergedError, load_state, quoted, suggestion
@@ -35,6 +34,7 @@ from .history import EpochResult, History
 from .loop import fit
 from .losses import parse_class_weights
 from .probe import choose_neighbors, fit_probe, Probe, refit, set_head
+from .progress_bar import show_count
 from .setup import check_training_data, shrink_batch_size
 from .state import snapshot, TrainState
 
@@ -100,11 +100,9 @@ class FineTuned(NamedTuple):
 def _features(model: nn.Module, splits: Splits, compute: Compute, cache: tuple[str | None, int]) -> list[np.ndarray]:
     "Return the features of the training and of the validation images."
     key = body_hash(model)
-    with tqdm(desc="features", disable=None, leave=False) as bar:
-        def _show(done: int, total: int) -> None:
-            bar.total, bar.n = total, done
-            bar.refresh()
-        return [extract_features(model, part, splits.preprocess, compute.precision, key, *cache, progress=_show)
+    with show_count("features") as show:
+        progress = show if compute.distributed.is_main else None
+        return [extract_features(model, part, splits.preprocess, compute.precision, key, *cache, progress=progress)
                 for part in (splits.train, splits.valid)]
 
 

@@ -70,7 +70,7 @@ def train_epoch(state: TrainState) -> EpochResult:
     "Train on the rest of the current epoch, validate, and return the result."
     setup, distributed, began = state.setup, state.setup.compute.distributed, time.perf_counter() - state.seconds
     batch_size = setup.hyperparameters.batch_size
-    order = visiting_order(setup.splits, setup.hyperparameters, setup.seed, state.epoch)
+    order = visiting_order(state)
     planned = state.steps_in_epoch
     train_mode(state.model, setup.plan)
     for batch in epoch_batches(state, order[state.steps_done * batch_size:planned * batch_size]):
@@ -87,6 +87,8 @@ def train_epoch(state: TrainState) -> EpochResult:
     valid = validate_epoch(state)
     state.epoch += 1
     state.running_totals, state.seconds = zero_totals(setup.compute.device), 0.0
+    if state.image_losses:
+        state.image_losses.end_epoch(distributed)
     seconds = time.perf_counter() - began
     return EpochResult(state.epoch, state.step, state.lr, totals[0] / seen, totals[1] / seen, *valid, seconds)
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from ..config import AugmentConfig, Hyperparameters, Setting, convert
 from ..core import ConfigError, DivergedError, check_type
@@ -23,6 +22,7 @@ from .augmenting import batch_augment
 from .compute import Compute, resolve_compute
 from .distributed import all_reduce_sum
 from .freezing import FineTuning, train_mode
+from .progress_bar import show_count
 from .setup import check_settings, merge_hyperparameters, setup_training, visiting_order
 from .state import TrainState
 from .step import train_step
@@ -116,7 +116,7 @@ def _endless_batches(trial: TrainState) -> Iterator[Batch]:
     setup, distributed, n = trial.setup, trial.setup.compute.distributed, len(trial.setup.splits.train)
     batch_size, data = setup.hyperparameters.batch_size, setup.splits
     for trial.epoch in itertools.count():
-        rows, _ = distributed.batch_rows(visiting_order(data, setup.hyperparameters, setup.seed, trial.epoch), batch_size)
+        rows, _ = distributed.batch_rows(visiting_order(trial), batch_size)
         yield from batches(data.train, data.preprocess, batch_size // distributed.world_size, rows % n, batch_augment(trial),
                            setup.compute.device, True, rows // n)
 
@@ -162,7 +162,7 @@ def find_lr(model: nn.Module,  # not changed
     compute, ramp = compute or resolve_compute(precision=hyper.precision), Ramp(lowest, highest, steps)
     with compute.active(hyper.batch_size):
         trial = setup_training(copy.deepcopy(model), splits, hyper, augment, seed, compute, plan, teacher)
-        trial = replace(trial, schedule=ramp, ema=None)
+        trial = replace(trial, schedule=ramp, ema=None, image_losses=None)
         losses = _until_exploded(_step_losses(trial, steps), steps)
     if not losses:
         raise DivergedError("the loss is not finite at the first step", "find_lr", "check that images and weights are finite")
@@ -170,13 +170,15 @@ def find_lr(model: nn.Module,  # not changed
 
 
 def _until_exploded(losses: Iterator[float], steps: int) -> list[float]:
-    "Return the losses until their average is far above its lowest value; show a bar on a terminal."
+    "Return the losses until their average is far above its lowest value, and show how many steps are done."
     seen, average, lowest = [], 0.0, math.inf
-    for step, loss in enumerate(tqdm(losses, "learning rates", steps, leave=False, disable=None, unit="step"), 1):
-        seen.append(loss)
-        average = SMOOTHING * average + (1 - SMOOTHING) * loss
-        smooth = average / (1 - SMOOTHING**step)
-        lowest = min(lowest, smooth)
-        if smooth > EXPLODED * lowest:
-            break
+    with show_count("learning rates") as show:
+        for step, loss in enumerate(losses, 1):
+            seen.append(loss)
+            average = SMOOTHING * average + (1 - SMOOTHING) * loss
+            smooth = average / (1 - SMOOTHING**step)
+            lowest = min(lowest, smooth)
+            if smooth > EXPLODED * lowest:
+                break
+            show(step, steps)
     return seen

@@ -212,8 +212,6 @@ class Probe:
     valid_loss: Optional[float]  # None without validation images
     valid_accuracy: Optional[float]
     valid_logits: np.ndarray  # (M,K) float32
-    held_out_logits: np.ndarray  # (H,K) float32, from classifiers that have not seen the image; the last M are `valid_logits`
-    held_out_targets: np.ndarray  # (H,)
 
     def logits(self,
                features: np.ndarray,  # (N,F)
@@ -251,8 +249,8 @@ def _search(paths: dict[int, _Path],  # by the fold that is held out
             fold: np.ndarray,  # (N,) of each image, -1 for never
             targets: np.ndarray,  # (N,)
             weights: np.ndarray,  # (N,) of the images
-           ) -> tuple[list[StrengthResult], np.ndarray, np.ndarray]:
-    "Return the result of each strength tried; for the chosen one, the parameters of path 0 and the held-out logits (H,K)."
+           ) -> tuple[list[StrengthResult], np.ndarray]:
+    "Return the result of each strength tried, and the parameters of path 0 for the chosen one."
     losses, right, found, held = [], [], [], fold >= 0
     weights = weights[held] / weights[held].mean()
     for strength in STRENGTHS:
@@ -262,11 +260,11 @@ def _search(paths: dict[int, _Path],  # by the fold that is held out
             logits[fold == number] = path.logits(path.held_out)
         losses.append(weights * cross_entropy_per_image(logits[held], targets[held]))
         right.append(float((weights * (logits[held].argmax(1) == targets[held])).mean()))
-        found.append((paths[0].parameters, logits[held]))
+        found.append(paths[0].parameters)
         if len(losses) - np.argmin([loss.mean() for loss in losses]) > 2:
             break
     results = _compare(np.array(losses), right)
-    return results, *found[_choose(results)]
+    return results, found[_choose(results)]
 
 # %% ../../nbs/training/84_probe.ipynb #016c49fa
 def _together(features: np.ndarray, targets: np.ndarray, valid_features: np.ndarray, valid_targets: np.ndarray,
@@ -302,31 +300,27 @@ def fit_probe(features: np.ndarray,  # (N,F) of the training images
     numbers = [number for number in range(1, _FOLDS) if enough and (fold == number).any()]
     paths = {number: _Path(images[fold != number], labels[fold != number], weights[fold != number], images[fold == number],
                            len(classes)) for number in (0, *numbers)}
-    main, strength, curve, held_out = paths[0], _DEFAULT_STRENGTH, [], np.empty((len(valid_targets), len(classes)))
+    main, strength, curve = paths[0], _DEFAULT_STRENGTH, []
     if enough:
         few = stratified_rows(targets, _SEARCHED)
         if len(few) < len(targets):
             paths = {0: _Path(features[few], targets[few], weights[few], valid_features, len(classes))}
-        curve, paths[0].parameters, held_out = _search(paths, fold, labels, weights)
+        curve, paths[0].parameters = _search(paths, fold, labels, weights)
         strength = curve[_choose(curve)].strength
         if paths[0] is not main:
             main.start_from(paths[0])
     main.fit(strength, _EXACT)
-    valid_logits = main.logits(main.held_out)
-    held_out[len(held_out) - len(valid_logits):] = valid_logits
-    held_out_targets = labels[fold >= 0] if enough else valid_targets
-    return _describe(main, strength, curve, valid_logits, held_out, held_out_targets, valid_targets)
+    return _describe(main, strength, curve, valid_targets)
 
 # %% ../../nbs/training/84_probe.ipynb #a07a42c5
-def _describe(main: _Path, strength: float, curve: list[StrengthResult], valid_logits: np.ndarray, held_out_logits: np.ndarray,
-              held_out_targets: np.ndarray, valid_targets: np.ndarray) -> Probe:
+def _describe(main: _Path, strength: float, curve: list[StrengthResult], valid_targets: np.ndarray) -> Probe:
     "Return the `Probe` of a path that was fitted to the training images."
     def _means(logits, targets):
         return float(cross_entropy_per_image(logits, targets).mean()), float((logits.argmax(1) == targets).mean())
+    valid_logits = main.logits(main.held_out)
     valid = _means(valid_logits, valid_targets) if len(valid_targets) else (None, None)
     train = _means(main.logits(main.rotated.coordinates), main.targets)
-    return Probe(*main.linear(), strength, tuple(curve), *train, *valid, valid_logits.astype(np.float32),
-                 held_out_logits.astype(np.float32), held_out_targets)
+    return Probe(*main.linear(), strength, tuple(curve), *train, *valid, valid_logits.astype(np.float32))
 
 # %% ../../nbs/training/84_probe.ipynb #42e558b0
 def refit(probe: Probe,  # from `fit_probe`

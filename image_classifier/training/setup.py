@@ -22,12 +22,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..config import AugmentConfig, Config, Hyperparameters, check_config, compose, list_presets
-from ..core import ConfigError, check_type, permutation, quoted, registered_code, translate_torch_errors
+from ..core import ConfigError, check_type, counted, permutation, quoted, registered_code, translate_torch_errors
 from ..data import Splits, batches, to_device
 from .augmenting import check_augment, split_augment
 from .compute import Compute, resolve_compute
 from .distributed import check_batch_divisible, wrap_ddp
 from .freezing import FineTuning, layer_rates, split_rates
+from .hard_images import ImageLosses, hard_order
 from .losses import make_loss
 from .mixing import check_mixing
 from .optimizers import make_optimizer
@@ -96,15 +97,14 @@ def epoch_order(n: int,  # training images
     return permutation(n, seed, epoch)[:epoch_images(n, batch_size)]
 
 
-def visiting_order(splits: Splits,
-                   hyperparameters: Hyperparameters,  # batch_size, balanced_sampling
-                   seed: int,
-                   epoch: int,  # from 0
-                  ) -> np.ndarray:  # int64, row numbers of training images; in a balanced order plus N for each repetition
-    "Return which training images an epoch visits, in order, as configured."
-    n, batch_size = len(splits.train), hyperparameters.batch_size
-    order = epoch_order(n, batch_size, seed, epoch)
-    return balanced_rows(splits.train.targets, seed, epoch)[order] if hyperparameters.balanced_sampling else order
+def visiting_order(state: TrainState) -> np.ndarray:  # int64, row numbers of training images, plus N for each repetition
+    "Return which training images the current epoch visits, in order, as configured."
+    targets, seed, hyperparameters = state.setup.splits.train.targets, state.setup.seed, state.setup.hyperparameters
+    if state.image_losses and state.epoch >= state.schedule.epochs / 2:
+        order = hard_order(state.image_losses.latest.cpu().numpy(), hyperparameters.hard_images, seed, state.epoch)
+        return order[:epoch_images(len(targets), hyperparameters.batch_size)]
+    order = epoch_order(len(targets), hyperparameters.batch_size, seed, state.epoch)
+    return balanced_rows(targets, seed, state.epoch)[order] if hyperparameters.balanced_sampling else order
 
 # %% ../../nbs/training/50_setup.ipynb #e1551825
 def balanced_rows(targets: np.ndarray,  # (N,) class numbers
@@ -276,7 +276,7 @@ def warn_of_small_parts(model: nn.Module,
     batch_norms = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules())
     if batch_norms and parts > 1 and images < SMALL_PART and compute.distributed.is_main:
         most = max(1, batch_size // compute.distributed.world_size // SMALL_PART)
-        warnings.warn(f"batch normalization sees {images} image{'s' * (images != 1)} at a time, because a batch of {batch_size} "
+        warnings.warn(f"batch normalization sees {counted(images, 'image')} at a time, because a batch of {batch_size} "
                       f"is computed in {parts} parts: this costs accuracy; use hyperparameters.gradient_accumulation={most} or "
                       "less", UserWarning)
 
@@ -328,7 +328,8 @@ def setup_training(model: nn.Module,  # moved to the device, in place
                             first_epochs=plan.first_epochs if plan else 0)
         teacher = prepare_teacher(teacher, splits, hyperparameters, device)
         setup = TrainSetup(splits, hyperparameters, augment, seed, compute, steps, function, loss, teacher, plan)
-        state = TrainState(setup, schedule, model, model, optimizer, ema, snapshot(model), running_totals=zero_totals(device),
+        image_losses = ImageLosses(len(splits.train), device) if hyperparameters.hard_images < 1 else None
+        state = TrainState(setup, schedule, model, model, optimizer, ema, snapshot(model), zero_totals(device), image_losses,
                            diverged=torch.tensor(-1, device=device))
         check_outputs(state)
         check_augment(state)

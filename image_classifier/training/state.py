@@ -19,6 +19,7 @@ from ..core import DivergedError
 from ..data import Splits
 from .compute import Compute
 from .freezing import FineTuning
+from .hard_images import ImageLosses
 from .history import History
 from .losses import Loss
 from .schedulers import Schedule
@@ -53,6 +54,7 @@ class TrainState:
     ema: AveragedModel | None  # running average of the weights (`ema_decay`, `swa_start`)
     best: dict[str, torch.Tensor]  # weights and buffers of the best epoch; the initial ones until the first epoch has ended
     running_totals: torch.Tensor  # (2,) on the device: sum of losses and number of correct predictions in the current epoch
+    image_losses: ImageLosses | None  # of each training image, if `hard_images` chooses among them
     diverged: torch.Tensor  # () on the device: see `flag_nonfinite`
     best_step: int = 0  # the step at which the best epoch ended
     epoch: int = 0  # finished epochs

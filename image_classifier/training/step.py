@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['dropout_seed', 'part_count', 'split_batch', 'no_sync', 'batch_weight', 'predict_as_teacher', 'backward',
-           'update_average', 'train_step']
+           'update_average', 'count_batch', 'train_step']
 
 # %% ../../nbs/training/55_step.ipynb #2b897554
 import contextlib
@@ -12,6 +12,7 @@ import math
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from ..core import autocast, hash_parts, registered_code, seeded_rng
 from ..data import Batch
@@ -78,11 +79,11 @@ def predict_as_teacher(state: TrainState,
 
 def backward(state: TrainState,
              batch: Batch,  # rows of this process
-            ) -> tuple[torch.Tensor, torch.Tensor]:  # (), (): mean loss, number of correct predictions
-    "Compute the gradients of a batch, micro-batch by micro-batch, and return its loss and number of correct predictions."
+            ) -> tuple[torch.Tensor, torch.Tensor]:  # (), (B,K) float32: mean loss, logits
+    "Compute the gradients of a batch, micro-batch by micro-batch, and return its loss and what the network gave."
     hyper, compute = state.setup.hyperparameters, state.setup.compute
     rows = hyper.batch_size // compute.distributed.world_size  # of a full batch, in this process
-    losses, hits, parts = [], [], split_batch(batch, part_count(len(batch.targets), rows, hyper.gradient_accumulation))
+    losses, outputs, parts = [], [], split_batch(batch, part_count(len(batch.targets), rows, hyper.gradient_accumulation))
     network, what = state.compiled_model, f"the network cannot take a batch of {len(batch.targets)} images"
     alone = network is state.model  # neither wrapped nor compiled: what fails in it is its own code
     loss_of, whole = state.setup.loss, batch_weight(state, batch.targets)
@@ -90,13 +91,13 @@ def backward(state: TrainState,
         with no_sync(state, number < len(parts)):
             with (dropout_seed(state, number - 1), autocast(compute.precision, compute.device),
                   registered_code(what, type(network).__name__) if alone else contextlib.nullcontext()):
-                logits = network(resize_batch(part.inputs, state.image_size))
-            loss = loss_of(logits.float(), part.targets, predict_as_teacher(state, part.inputs))
+                logits = network(resize_batch(part.inputs, state.image_size)).float()
+            loss = loss_of(logits, part.targets, predict_as_teacher(state, part.inputs))
             loss = loss * (loss_of.weight(part.targets) / whole)
             loss.backward()
         losses.append(loss.detach())
-        hits.append((logits.detach().argmax(1) == target_classes(part.targets)).sum())
-    return sum(losses), sum(hits)
+        outputs.append(logits.detach())
+    return sum(losses), torch.cat(outputs)
 
 # %% ../../nbs/training/55_step.ipynb #b0e744dc
 def update_average(state: TrainState) -> None:  # after the optimizer's step, before it is counted
@@ -105,6 +106,18 @@ def update_average(state: TrainState) -> None:  # after the optimizer's step, be
         if state.setup.hyperparameters.swa_start and state.step <= state.schedule.swa_step:
             state.ema.n_averaged.zero_()  # so far, the average is a copy of the weights
         state.ema.update_parameters(state.model)
+
+
+def count_batch(state: TrainState,
+                batch: Batch,  # rows of this process
+                loss: torch.Tensor,  # (), mean
+                logits: torch.Tensor,  # (B,K) float32
+               ) -> None:
+    "Add a batch to the running totals of the epoch and, if they are kept, to the losses of its images."
+    classes = target_classes(batch.targets)
+    state.running_totals += torch.stack([loss * len(classes), (logits.argmax(1) == classes).sum()])
+    if state.image_losses:
+        state.image_losses.add(batch.indices, F.cross_entropy(logits, classes, reduction="none"))
 
 
 def train_step(state: TrainState,
@@ -116,13 +129,13 @@ def train_step(state: TrainState,
     set_learning_rate(state.optimizer, state.lr)
     state.optimizer.zero_grad()
     batch = mix_batch(batch, state.setup.augment, len(state.setup.splits.classes), state.setup.seed, state.step)
-    loss, hits = backward(state, batch)
+    loss, logits = backward(state, batch)
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), state.setup.hyperparameters.clip_grad_norm or math.inf)
     flag_nonfinite(state, torch.stack([loss, norm]))
     step_optimizer(state.optimizer, skip=state.diverged >= 0)
     sync_batchnorm_stats(state.setup.compute.distributed, state.model)
     if counts:
-        state.running_totals += torch.stack([loss * len(batch.targets), hits])
+        count_batch(state, batch, loss, logits)
     update_average(state)
     state.step += 1
     if state.should_sync:
