@@ -25,7 +25,7 @@ UNUSUAL = ("LC_", "LANG", "JUPYTER", "JPY_", "IPYTHON", "IPYKERNEL", "MPL", "MAT
            "GIT_", "VIRTUAL_ENV", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 # Files of tests that start other processes or train for long: `make quick` leaves them out.
-SLOW = {"test_cache", "test_checks", "test_cli", "test_distributed", "test_effects", "test_expectations", "test_label_errors",
+SLOW = {"test_cache", "test_checks", "test_cli", "test_distributed", "test_effects", "test_expectations", "test_export", "test_label_errors",
         "test_limits", "test_notebooks", "test_other_files", "test_pretrained", "test_reports", "test_resume", "test_run_warnings", "test_runs", "test_same_everywhere", "test_signing"}
 
 

@@ -6,7 +6,7 @@
 __all__ = ['EXPORTERS', 'ExportedForm', 'time_forms', 'generated_images', 'reference_outputs', 'ExportJob', 'register_exporter',
            'export_onnx']
 
-# %% ../../nbs/inference/66_export_formats.ipynb #15ed0653
+# %% ../../nbs/inference/66_export_formats.ipynb #7769314b
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from ..core import ArtifactError, check_type, ConfigError, registration
-from ..data import Dataset, Splits
+from ..data import Dataset, log, Splits
 from .onnx_graph import to_onnx
 from .onnx_model import ONNX_FILE, OnnxModel
 from .parity import check_parity
@@ -93,7 +93,7 @@ def reference_outputs(classifier: Any,  # a Classifier
         features += [one.float().numpy() for one in found[:1]]  # the first view is the image itself
     return np.concatenate(rows), np.concatenate(features) if features else None
 
-# %% ../../nbs/inference/66_export_formats.ipynb #86d2edf4
+# %% ../../nbs/inference/66_export_formats.ipynb #1faeab19
 class ExportJob:
     "A classifier to export, with the images to test, calibrate and choose with."
     def __init__(self,
@@ -147,6 +147,7 @@ class ExportJob:
             ) -> ExportedForm:
         "Return a form; it is made once, and others may start from it."
         if name not in self.made:
+            log.info(f"exporting to {name}, tested on {len(self.images):,} images")
             self.made[name] = EXPORTERS[name](self)
         return self.made[name]
 

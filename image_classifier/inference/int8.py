@@ -134,7 +134,7 @@ def best_trial(model: Path,  # in float32
     variants = replace(best.recipe, per_channel=False), replace(best.recipe, ends=False)
     return max(best, *map(_try, variants), key=_quality)
 
-# %% ../../nbs/inference/67_int8.ipynb #d8184414
+# %% ../../nbs/inference/67_int8.ipynb #13234674
 MOST_LOSS = 0.01  # of accuracy
 _FASTER = 0.95  # at most this share of the time of float32; less is noise
 
@@ -155,7 +155,7 @@ def judge_loss(job: ExportJob,  # with test images
     classes = [quoted(name, 40) for name in job.classifier.classes]
     worst = join_problems([f"{quoted(job.names[image], 60)}: {classes[rows[image].argmax()]} instead of "
                            f"{classes[job.test.targets[image]]}" for image in lost], 3)
-    error = ArtifactError(f"less accurate in 8-bit integers: {said}; lost are {worst}", INT8_FILE, "use the export in float32")
+    error = ArtifactError(f"less accurate in 8-bit integers: {said}; the worst: {worst}", INT8_FILE, "use the export in float32")
     return "refused: less accurate", error
 
 # %% ../../nbs/inference/67_int8.ipynb #f9a1d300

@@ -44,7 +44,7 @@ def onnx_metadata(folder: Path,  # an artifact
     return {"format": str(ONNX_FORMAT), "version": __version__, "source": source_hash(folder), "pixels": pixels,
             "classes": json.dumps(found["classes"], ensure_ascii=False), "preprocess": json.dumps(found["preprocess"])}
 
-# %% ../../nbs/inference/60_onnx_model.ipynb #91a5173d
+# %% ../../nbs/inference/60_onnx_model.ipynb #d72e54dd
 def open_session(data: bytes,  # an ONNX file
                  path: object,  # where it comes from, for messages
                  threads: int | None = None,  # None: as many as there are cores for this process
@@ -54,7 +54,9 @@ def open_session(data: bytes,  # an ONNX file
     options = runtime.SessionOptions()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     options.intra_op_num_threads, options.log_severity_level = threads or cores, 4  # failures are raised, not printed
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads sleep
+    for key, value in {"intra_op.allow_spinning": "0",  # waiting threads sleep
+                       "model_external_initializers_file_folder_path": os.devnull}.items():  # weights are in the file, or nowhere
+        options.add_session_config_entry(f"session.{key}", value)
     try:
         return runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as problem:  # ONNX Runtime's exceptions have no common base
