@@ -97,8 +97,8 @@ def stored(folder, **arrays):
 
 HOSTILE = {
     "file is gone": (lambda folder: (folder / "ood.safetensors").unlink(), "ood.safetensors missing from the manifest"),
-    "other width": (lambda folder: stored(folder, centers=torch.ones(10, 3), whitening=torch.eye(3)), "not for a network with"),
-    "a full matrix": (lambda folder: stored(folder, whitening=torch.ones(256, 256)), "not for a network with"),
+    "other width": (lambda folder: stored(folder, centers=torch.ones(10, 3), whitening=torch.eye(3)), "is of another version, or not for"),
+    "a full matrix": (lambda folder: stored(folder, whitening=torch.ones(256, 256)), "is of another version, or not for"),
     "no centers": (lambda folder: stored(folder, centers=torch.ones(0, 3)), "not the arrays of an out-of-distribution detector"),
     "one more array": (lambda folder: stored(folder, more=torch.ones(1)), "not the arrays of an out-of-distribution detector"),
     "no threshold": (lambda folder: write_json(folder / "classifier.json", read_json(folder / "classifier.json") | {"ood": {}}), "ood must hold a threshold"),

@@ -84,7 +84,8 @@ class OODDetector:
         if set(shapes) != {"whitening", "centers"} or len(shapes["centers"]) != 2 or not shapes["centers"][0]:
             raise ArtifactError("not the arrays of an out-of-distribution detector", where)
         if shapes["whitening"] != (width * (width + 1) // 2,) or shapes["centers"][1] != width:
-            raise ArtifactError(f"the out-of-distribution detector is not for a network with {width} features", where)
+            raise ArtifactError(f"the out-of-distribution detector is of another version, or not for {width} features", where,
+                                "train the classifier again")
         if not all(np.isfinite(one).all() for one in arrays.values()):
             raise ArtifactError("the arrays of the out-of-distribution detector are not finite", where)
         whitening = np.zeros((width, width), np.float32)
