@@ -323,9 +323,8 @@ def setup_training(model: nn.Module,  # moved to the device, in place
         init_from_data(model, splits, seed, device)
         steps = math.ceil(epoch_images(len(splits.train), hyperparameters.batch_size) / hyperparameters.batch_size)
         ema = make_average(model, hyperparameters)
-        auto = hyperparameters.num_epochs == "auto"
-        schedule = Schedule(hyperparameters, steps, 1 if auto else hyperparameters.num_epochs,  # auto: planned by `fit`
-                            first_epochs=plan.first_epochs if plan else 0)
+        epochs = 1 if hyperparameters.num_epochs == "auto" else hyperparameters.num_epochs  # auto: planned by `fit`
+        schedule = Schedule(hyperparameters, steps, epochs, first_epochs=plan.first_epochs if plan else 0)
         teacher = prepare_teacher(teacher, splits, hyperparameters, device)
         setup = TrainSetup(splits, hyperparameters, augment, seed, compute, steps, function, loss, teacher, plan)
         image_losses = ImageLosses(len(splits.train), device) if hyperparameters.hard_images < 1 else None
