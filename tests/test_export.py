@@ -371,6 +371,16 @@ def test_no_file_beside_an_export_is_read(folder, ready, tmp_path, monkeypatch, 
         OnnxModel(tmp_path / "alone.onnx")
 
 
+@pytest.mark.parametrize("name", ["classifier.json", "model.safetensors", "ood.safetensors", "model.onnx"])
+def test_a_file_that_the_manifest_does_not_list_is_not_read(home, folder, name):
+    shutil.copytree(home / "classifier", folder, dirs_exist_ok=True)
+    listed = json.loads((folder / MANIFEST).read_text())
+    del listed["files"][name]
+    (folder / MANIFEST).write_text(json.dumps(listed))
+    with pytest.raises(ArtifactError, match=f"{name} missing from the manifest|no {name} in this classifier"):
+        OnnxModel(folder)
+
+
 @pytest.mark.parametrize("figures", ["[]", '{"format": 1, "forms": {"<b>": 1, "onnx": {"file": "../x"}}}', '{"format": 1, "forms": [{}]}',
                                      '{"format": 1, "forms": {"a": {"file": "gone.onnx", "bytes": 1, "note": "", "accuracy": null, "milliseconds": {"1": 1, "32": 1}}}}'])
 def test_figures_from_elsewhere_do_not_get_into_the_card(folder, digits, ready, figures):

@@ -87,17 +87,19 @@ def quantize(model: Path,  # in float32
     target.write_bytes(quantized.SerializeToString())
     return target
 
-# %% ../../nbs/inference/67_int8.ipynb #c0bbee85
+# %% ../../nbs/inference/67_int8.ipynb #3d26812c
 _METHODS = ("MinMax", "Entropy", "Percentile")
-_PIXELS = 1 << 21  # about; of the images to calibrate and to choose with
+_CALIBRATION = 32, 256, 1 << 20  # images at least and at most, and pixels, about: all that a layer gives for them is in memory
+_CHOICE = 300, 2000, 1 << 22
 
 
 def _some(dataset: Any,  # a Dataset
-          least: int,
-          most: int,
+          least: int,  # images
+          most: int,  # images
+          pixels: int,  # of a channel, in all
          ) -> tuple[np.ndarray, np.ndarray]:  # (n,C,S,S) uint8, (n,)
     "Return some images of all classes and their targets, fewer if they are large."
-    count = max(least, min(most, _PIXELS // dataset.images.shape[-1]**2))
+    count = max(least, min(most, pixels // dataset.images.shape[-1]**2))
     rows = stratified_rows(dataset.targets, count)
     return np.asarray(dataset.images[rows]), dataset.targets[rows]
 
@@ -120,8 +122,8 @@ def best_trial(model: Path,  # in float32
                job: ExportJob,  # with training and validation images
               ) -> Trial:
     "Quantize in several ways, and return the way that is best on validation images."
-    calibration, _ = _some(job.split("train"), 64, 512)
-    images, targets = _some(job.split("valid"), 300, 2000)
+    calibration, _ = _some(job.split("train"), *_CALIBRATION)
+    images, targets = _some(job.split("valid"), *_CHOICE)
     everything, threads = np.arange(len(images)), torch.get_num_threads()
     before = in_batches(OnnxModel(model, threads), images, everything, 32)[0]
 

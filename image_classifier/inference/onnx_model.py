@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ONNX_FILE', 'ONNX_FORMAT', 'source_hash', 'onnx_metadata', 'open_session', 'OnnxModel']
 
-# %% ../../nbs/inference/60_onnx_model.ipynb #9c709118
+# %% ../../nbs/inference/60_onnx_model.ipynb #e106a68b
 import hashlib
 import json
 import os
@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..core import ArtifactError, check_manifest, existing_folder, quoted, read_bytes, read_json
-from ..core import require
+from ..core import ArtifactError, check_manifest, existing_folder, manifest_files, quoted, read_bytes
+from ..core import read_json, require
 from ..data import Preprocess
-from .metadata import check_metadata
+from .metadata import check_metadata, OOD_FILE
 from .prediction import Prediction, predict_images, to_prediction
 from ..metrics import OODDetector
 
@@ -102,7 +102,7 @@ def _check_graph(session: Any, classes: list[str], preprocess: Preprocess, path:
     if isinstance(batch := found["pixels"][1][0], int):
         raise ArtifactError(f"the batch size is frozen at {batch}", path, "export it again")
 
-# %% ../../nbs/inference/60_onnx_model.ipynb #a7485638
+# %% ../../nbs/inference/60_onnx_model.ipynb #2766fcb1
 def _artifact_of(path: Path) -> tuple[Path, Path | None]:
     "Return a model's file, and the folder of the artifact that it is in, verified; None for a file that travels alone."
     inside = existing_folder(path / "classifier")
@@ -110,7 +110,10 @@ def _artifact_of(path: Path) -> tuple[Path, Path | None]:
     file = path / ONNX_FILE if path.is_dir() else path
     if not path.is_dir() and not (path.parent / "classifier.json").is_file():
         return file, None
-    if file.name not in check_manifest(file.parent):
+    listed = check_manifest(file.parent)
+    if missing := {"classifier.json", "model.safetensors"} - set(listed):
+        raise ArtifactError(f"{', '.join(sorted(missing))} missing from the manifest", file.parent)
+    if file.name not in listed:
         raise ArtifactError(f"no {file.name} in this classifier", file.parent, "make it with ic export")
     return file, file.parent
 
@@ -119,7 +122,9 @@ def _read_detector(folder: Path, threshold: float, features: int) -> OODDetector
     "Return the out-of-distribution detector of an artifact."
     from safetensors import SafetensorError
     from safetensors.numpy import load
-    path = folder / "ood.safetensors"
+    path = folder / OOD_FILE
+    if OOD_FILE not in manifest_files(folder):
+        raise ArtifactError(f"{OOD_FILE} missing from the manifest", folder)
     try:
         arrays = load(read_bytes(path, 1 << 30))
     except (SafetensorError, KeyError, ValueError, TypeError) as problem:
