@@ -17,14 +17,17 @@ from ..core import ArtifactError, atomic_folder, atomic_write, check_manifest, C
 from ..core import is_number, MANIFEST, manifest_files, quoted, read_json, SIGNATURE, suggestion, write_json
 from ..core import write_manifest
 from ..data import Dataset, Splits
-from . import int8  # noqa: F401  (it registers its form)
 from .cards import model_card
 from .classifier import Classifier
-from .export_formats import ExportedForm, EXPORTERS, ExportJob
+from .export_formats import ExportedForm, EXPORTERS, ExportJob, register_exporter
+from .int8 import export_int8
 from .onnx_model import onnx_metadata
 from .signing import sign, verify_own
 
 # %% ../../nbs/inference/68_exporting.ipynb #4c226992
+register_exporter("int8")(export_int8)
+
+
 def check_exporters(names: str | Sequence[str],  # e.g. "onnx", "onnx,int8" or a list
                    ) -> list[str]:
     "Return the names as a list without repetitions, or raise a `ConfigError` for one that is not registered."

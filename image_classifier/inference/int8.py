@@ -20,7 +20,7 @@ import torch
 
 from ..core import ArtifactError, join_problems, quoted, require
 from ..data import stratified_rows
-from .export_formats import ExportedForm, ExportJob, register_exporter, time_forms
+from .export_formats import ExportedForm, ExportJob, time_forms
 from .onnx_model import OnnxModel
 from .parity import in_batches
 from ..metrics import loss_bound, mcnemar
@@ -161,7 +161,6 @@ def judge_loss(job: ExportJob,  # with test images
     return "refused: less accurate", error
 
 # %% ../../nbs/inference/67_int8.ipynb #f9a1d300
-@register_exporter("int8")
 def export_int8(job: ExportJob) -> ExportedForm:
     "Export to ONNX in 8-bit integers, if that is faster and loses at most a point of accuracy; else return why it is not kept."
     original = job.form("onnx")
