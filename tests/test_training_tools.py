@@ -63,7 +63,7 @@ def test_a_training_stopped_at_random_steps_ends_with_identical_weights(name, tm
     settings, random_steps = TECHNIQUES[name], random.Random(name)
     expected = fitted(**settings)
     assert expected != fitted(batch_size=settings.get("batch_size", 16))
-    for turn, step in enumerate(random_steps.sample(range(1, 12), 2)):
+    for turn, step in enumerate((random_steps.randint(1, 2), random_steps.randint(4, 11))):  # one in the first epoch
         with pytest.raises(KeyboardInterrupt):
             fitted(tmp_path / str(turn), step, **settings)
         assert fitted(tmp_path / str(turn), **settings) == expected, step

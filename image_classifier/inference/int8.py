@@ -6,11 +6,7 @@
 __all__ = ['INT8_FILE', 'MOST_LOSS', 'Recipe', 'quantize', 'Trial', 'best_trial', 'judge_loss', 'export_int8']
 
 # %% ../../nbs/inference/67_int8.ipynb #17605a6b
-import contextlib
-import io
-import logging
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +17,7 @@ import torch
 from ..core import ArtifactError, join_problems, quoted, require
 from ..data import stratified_rows
 from .export_formats import ExportedForm, ExportJob, time_forms
+from .onnx_graph import quiet
 from .onnx_model import OnnxModel
 from .parity import in_batches
 from ..metrics import loss_bound, mcnemar
@@ -53,18 +50,6 @@ class _Pixels:
         return None if batch is None else {"pixels": batch}
 
 
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    "Keep ONNX Runtime's advice about calibration out of the output."
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)
-
-
 def quantize(model: Path,  # in float32
              target: Path,  # for the file
              recipe: Recipe,
@@ -74,7 +59,7 @@ def quantize(model: Path,  # in float32
     onnx, tools = require("onnx", "export"), require("onnxruntime.quantization", "export")
     from onnxruntime.quantization.shape_inference import quant_pre_process
     notes = {entry.key: entry.value for entry in onnx.load(model).metadata_props}
-    with tempfile.TemporaryDirectory(prefix="ic-") as folder, _silent():
+    with tempfile.TemporaryDirectory(prefix="ic-") as folder, quiet():
         ready = Path(folder) / "ready.onnx"
         quant_pre_process(model, ready, skip_symbolic_shape=True)
         layers = [node.name for node in onnx.load(ready).graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]

@@ -22,7 +22,7 @@ class ImageLosses:
                  n: int,  # training images
                  device: torch.device | str = "cpu",
                 ):
-        self.latest = torch.full((n,), torch.inf, device=device)  # (N,) mean of the last epoch that visited it; inf: none has
+        self.latest = torch.full((n,), -1.0, device=device)  # (N,) mean of the last epoch that visited it; -1: none has
         self.current = torch.zeros(2, n, device=device)  # (2,N) of the current epoch, in this process: sum, number of visits
 
     def add(self,
@@ -39,15 +39,15 @@ class ImageLosses:
         self.current.zero_()
 
 # %% ../../nbs/training/38_hard_images.ipynb #2b14f8a6
-def hard_order(latest: np.ndarray,  # (N,) loss of each training image; inf: unknown
+def hard_order(latest: np.ndarray,  # (N,) loss of each training image; -1: unknown
                share: float,  # of the images
                seed: int,
                epoch: int,  # from 0
               ) -> np.ndarray:  # (N,) int64, row numbers, plus N for each repetition within the epoch
     "Return N visits of the images with the highest losses, each as often as the others or once more."
-    n = len(latest)
-    count = max(math.ceil(share * n), int(np.isinf(latest).sum()))
-    hard = np.sort(np.argsort(-latest, kind="stable")[:count])
+    n, unknown = len(latest), latest < 0
+    count = max(math.ceil(share * n), int(unknown.sum()))
+    hard = np.sort(np.argsort(np.where(unknown, -np.inf, -latest), kind="stable")[:count])
     rounds = math.ceil(n / count)
     orders = [hard[permutation(count, seed, epoch * rounds + one)] + n * one for one in range(rounds)]
     return np.concatenate(orders)[:n]
