@@ -34,6 +34,7 @@ from .explain_commands import explain_command
 from .export_commands import export_command
 from .run_commands import config_command, config_keys_command, doctor_command, estimate_command
 from .run_commands import find_lr_command, models_command, report_command, train_command
+from .serve_commands import serve_command
 from .. import __version__
 from ..core import ConfigError, escaped, FULL_DISK_ERRORS, ImageClassifierError, install_handlers, quoted
 from ..core import ResourceError, Stop, suggestion, Terminated
@@ -43,7 +44,8 @@ COMMANDS = {
     "train": train_command, "estimate": estimate_command, "find-lr": find_lr_command,
     "learning-curve": learning_curve_command,
     "evaluate": evaluate_command, "compare": compare_command, "predict": predict_command,
-    "explain": explain_command, "export": export_command, "report": report_command, "check": check_command,
+    "explain": explain_command, "export": export_command, "serve": serve_command,
+    "report": report_command, "check": check_command,
     "labels review": labels_review_command,
     "cache": cache_command, "cache clear": cache_clear_command,
     "keygen": keygen_command, "sign": sign_command, "verify": verify_command,

@@ -6,7 +6,7 @@
 __all__ = ['FIXED_KEYS', 'TABLE_HEAD', 'password_option', 'find_artifact', 'evaluate_command', 'column_values',
            'measure_corrupted', 'slices_data', 'check_target', 'check_overrides', 'evaluation_config', 'own_splits',
            'evaluation_images', 'images_seen', 'describe_images', 'predict_command', 'check_table_target',
-           'describe_top', 'predictions_table', 'expand_images', 'predict_readable', 'unreadable_error',
+           'describe_top', 'predictions_table', 'expand_images', 'predict_readable', 'unreadable_error', 'read_secret',
            'read_password', 'keygen_command', 'sign_command', 'verify_command']
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #344608c5
@@ -249,12 +249,15 @@ def describe_images(dataset: Any,  # a Dataset
 # %% ../../nbs/cli/40_classifier_commands.ipynb #7c57245a
 @command
 @click.argument("classifier", type=click.Path(), metavar="RUN_OR_CLASSIFIER")
-@click.argument("images", type=click.Path(), nargs=-1, required=True, metavar="IMAGE...")
+@click.argument("images", type=click.Path(), nargs=-1, metavar="IMAGE...")
 @click.option("--top-k", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
               help="Name the N most probable classes.")
 @click.option("--csv", "table", metavar="FILE", type=click.Path(), help="Also write the predictions to a CSV file.")
+@click.option("--server", metavar="URL", help="Ask a server (ic serve) instead of loading a classifier.")
+@click.option("--api-key-env", metavar="NAME", help="The environment variable with the server's API key.")
 @import_option
-def predict_command(classifier: str, images: tuple[str, ...], top_k: int, table: str | None) -> CommandResult:
+def predict_command(classifier: str, images: tuple[str, ...], top_k: int, table: str | None, server: str | None,
+                    api_key_env: str | None) -> CommandResult:
     """Predict the class of images.
 
     \b
@@ -263,14 +266,23 @@ def predict_command(classifier: str, images: tuple[str, ...], top_k: int, table:
       ic predict runs/photos/classifier folder_of_images --json
       ic predict runs/photos new_photos --top-k 3 --csv predictions.csv
       curl -s https://example.org/cat.png | ic predict runs/photos -
+      ic predict --server http://127.0.0.1:8000 cat.png dog.jpg
 
     IMAGE is a file, a folder of images, or - for stdin."""
-    folder, target = find_artifact(classifier), absolute_path(table)
+    images, target = (classifier, *images) if server else images, absolute_path(table)
+    if not images:
+        raise click.UsageError("Missing argument 'IMAGE...'.")
     check_table_target(target)
-    from image_classifier.inference import Classifier
-    found = Classifier.load(folder)
-    named, errors = expand_images(images, found.preprocess.limits)
-    predictions, unread = predict_readable(found, named)
+    if server:
+        from image_classifier.serving import RemoteClassifier
+        found = RemoteClassifier(server, read_secret(api_key_env, "API key"))
+        named, errors = expand_images(images, found.limits)
+        predictions, unread = found.predict_readable(named)
+    else:
+        from image_classifier.inference import Classifier
+        found = Classifier.load(find_artifact(classifier))
+        named, errors = expand_images(images, found.preprocess.limits)
+        predictions, unread = predict_readable(found, named)
     errors += unread
     unsure = {name: prediction.confidence < (found.threshold or 0) for name, prediction in predictions}
     lines = [f"{quoted(name, 1000)}: {describe_top(prediction, top_k)}"
@@ -386,12 +398,19 @@ def unreadable_error(errors: Sequence[tuple[str, str]],  # (name, error)
     return DataError(f"{len(errors)} of {count} images could not be read: {which}", todo="repair, convert or leave out those")
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #cec41682
+def read_secret(variable: str | None,  # the name of an environment variable
+                what: str,  # e.g. "API key"
+               ) -> str:
+    "Return the secret in an environment variable, empty if none is named; raise a `ConfigError` if it is not set."
+    if variable and not os.environ.get(variable):
+        raise ConfigError(f"the environment variable {quoted(variable)} is absent or empty", todo=f"set it to the {what}")
+    return os.environ[variable] if variable else ""
+
+
 def read_password(variable: str | None,  # the name of an environment variable
                  ) -> str:
-    "Return the password in an environment variable, empty if none is named; raise a `ConfigError` if it is not set."
-    if variable and not os.environ.get(variable):
-        raise ConfigError(f"the environment variable {quoted(variable)} is absent or empty", todo="set it to the key's password")
-    return os.environ[variable] if variable else ""
+    "Return the password of a private key, empty if no variable is named."
+    return read_secret(variable, "key's password")
 
 
 password_option = click.option("--password-env", metavar="NAME", help="The environment variable with the private key's password.")

@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..core import ConfigError, quoted, suggestion
 from .prediction import Prediction
-from ..metrics import grad_cam, occlusion, overlay, to_rgb
+from ..metrics import occlusion, overlay, to_rgb
 
 # %% ../../nbs/inference/35_explanation.ipynb #027133ae
 _SMALLEST = 256  # pixels of the side of a picture
@@ -82,6 +82,7 @@ def explain_pixels(classifier: Any,  # a Classifier
     if method == "occlusion":
         maps = occlusion(classifier.probabilities, pixels, targets)
     else:
+        from image_classifier.metrics import grad_cam  # it needs torch, which a server does not have
         maps = grad_cam(classifier.model, classifier.inputs(pixels), targets)
     return [Explanation(prediction, name, method, image, evidence)
             for prediction, name, image, evidence in zip(predictions, names, pixels, maps)]

@@ -178,6 +178,12 @@ class OnnxModel:
                                 "its weights are damaged: export it again")
         return found["probabilities"], found.get("features")
 
+    def probabilities(self,
+                      images: np.ndarray,  # (N,C,S,S) uint8
+                     ) -> np.ndarray:  # (N,K) float32
+        "Return the probability of each class for each image of a batch."
+        return self.outputs(images)[0]
+
     def predict_pixels(self,
                        images: np.ndarray,  # (N,C,S,S) uint8
                       ) -> list[Prediction]:

@@ -63,11 +63,12 @@ def describe_fine_tuning(metrics: Mapping,  # the content of metrics.json
     if "gain" in found:
         gain, error = found["gain"]["mean"], found["gain"]["standard_error"]
         change = f"lowered the validation loss by {gain:.4f}" if gain > 0 else f"raised the validation loss by {-gain:.4f}"
-        text += f" An epoch of all layers {change} (standard error {error:.4f})."
+        trained = "An epoch" if found["mode"] == "auto" else "The best epoch"
+        text += f" {trained} of all layers {change} (standard error {error:.4f})."
     if found["kept"] == "probe":
         return text + (" The probe was kept and fitted once more to training and validation images together; the validation "
                        "numbers are from before that.")
-    return text + (" Training of all layers went on." if "gain" in found else " All layers were trained from there.")
+    return text + (" Training of all layers went on." if found["mode"] == "auto" else " All layers were trained from there.")
 
 # %% ../../nbs/runs/50_report_tables.ipynb #d533e29d
 def describe_model(metrics: Mapping,  # the content of metrics.json

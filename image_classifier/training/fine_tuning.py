@@ -231,6 +231,20 @@ def _try_all_layers(model: nn.Module, splits: Splits, found: _Probed, arguments:
     return history if trial.gain.is_real else None
 
 
+def _train_all_layers(model: nn.Module, splits: Splits, found: _Probed, arguments: dict) -> History | None:
+    "Train all layers, and return None if no epoch has a lower validation loss than the probe."
+    history = fit(model, splits, plan=FineTuning(find_classifier(model), body_rate=BODY_RATE), **arguments)
+    compute, targets = arguments["compute"], splits.valid.targets
+    with compute.active(arguments["hyperparameters"].batch_size):
+        logits = predict_logits(model, splits.valid, splits.preprocess, compute.precision).numpy()
+    gain = paired_gain(cross_entropy_per_image(found.probe.valid_logits, targets), cross_entropy_per_image(logits, targets))
+    found.about["gain"] = gain._asdict()
+    if gain.mean > 0:
+        return history
+    log.info(f"the best epoch of all layers raises the validation loss by {-gain.mean:.4f}: the probe is kept")
+    return None
+
+
 def _fine_tune_probe(model: nn.Module, splits: Splits, mode: str, max_minutes: float,
                      cache: tuple[str | None, int], arguments: dict) -> FineTuned:
     "Fit the probe, train all layers if the mode says so, and return how that went."
@@ -238,10 +252,8 @@ def _fine_tune_probe(model: nn.Module, splits: Splits, mode: str, max_minutes: f
     left, saved = max_minutes - found.seconds / 60, arguments.get("checkpoints")
     if mode != "probe" and (not max_minutes or left > 0 or (saved and saved.latest())):
         arguments["max_minutes"] = max(left, 0.01) if max_minutes else 0.0
-        if mode == "gradual":
-            history = fit(model, splits, plan=FineTuning(find_classifier(model), body_rate=BODY_RATE), **arguments)
-        else:
-            history = _try_all_layers(model, splits, found, arguments)
+        train_layers = _train_all_layers if mode == "gradual" else _try_all_layers
+        history = train_layers(model, splits, found, arguments)
         if history is not None:
             return FineTuned(history, found.about | {"kept": "all layers"})
         load_state(model, initial)

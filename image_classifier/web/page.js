@@ -1,0 +1,414 @@
+// Choose images, ask the server, show its answers. Names of classes and files are untrusted: they are shown as text, never as markup.
+
+const GROUP = {files: 32, bytes: 8 * 2 ** 20};  // of one request
+const FIRST = 10;  // classes shown at first
+const $ = id => document.getElementById(id);
+
+let apiKey = '';  // in memory only
+let current = new AbortController();  // of the request whose answer will be shown; a newer one aborts it
+let urls = [];  // object URLs in use
+let retry = null, clock = null;  // what "Try again" does, and the timer of its label
+
+
+// Small helpers
+
+function make(tag, text = '', className = '') {
+  const element = document.createElement(tag);
+  element.textContent = text;
+  element.className = className;
+  return element;
+}
+
+function percent(share) {
+  if (share > 0 && share < 0.0005) return '< 0.1 %';
+  return share < 1 && share >= 0.9995 ? '> 99.9 %' : `${(100 * share).toFixed(1)} %`;
+}
+
+const count = (number, name) => `${number.toLocaleString('en')} ${name}${number === 1 ? '' : name.endsWith('s') ? 'es' : 's'}`;
+
+function notesOf(result, short = false) {
+  const notes = (result.warnings ?? []).map(String);
+  if (result.out_of_distribution) notes.unshift(short ? 'Unlike the training images.' : 'Unlike the training images: the class may mean nothing.');
+  if (result.below_threshold) notes.unshift(short ? 'Let a person look.' : 'Not sure enough: let a person look.');
+  return notes;
+}
+
+// Screen readers speak the text; it is also seen, unless the page shows the same elsewhere.
+function say(text, look = 'unseen') {
+  $('status').textContent = text;
+  $('status').className = look;
+}
+
+
+// Requests
+
+class Problem extends Error {
+  constructor(title, detail = '', {status = 0, seconds = 0, again = false} = {}) {
+    super(title);
+    Object.assign(this, {title, detail, status, seconds, again});
+  }
+}
+
+// Retry-After holds seconds or a date.
+function secondsToWait(header) {
+  const seconds = /^\d+$/.test(header) ? Number(header) : (Date.parse(header) - Date.now()) / 1000;
+  return seconds > 0 ? Math.ceil(seconds) : 0;
+}
+
+async function ask(path, signal, body) {
+  let response, answer;
+  try {
+    response = await fetch(path, {method: body ? 'POST' : 'GET', body, signal, headers: apiKey ? {'x-api-key': apiKey} : {}});
+    answer = await response.json().catch(() => null);  // a proxy may answer with a page of its own
+  } catch {
+    signal.throwIfAborted();
+    throw new Problem('The server does not answer.', 'Check the connection, then try again.', {again: true});
+  }
+  signal.throwIfAborted();
+  if (response.ok && answer) return answer;
+  const {status} = response, title = answer?.title ?? (status < 400 ? 'The answer cannot be read' : `Error ${status}`);
+  const trace = status === 500 && answer?.request_id ? ` (request ${answer.request_id})` : '';
+  throw new Problem(`${title}.`, `${answer?.detail ?? ''}${trace}`, {
+    status, again: status < 400 || status >= 500 || status === 429, seconds: secondsToWait(response.headers.get('retry-after'))});
+}
+
+function send(path, field, picks, signal) {
+  const form = new FormData();
+  for (const {file, name} of picks) form.append(field, file, name);
+  return ask(path, signal, form);
+}
+
+// A file that was moved or changed since it was chosen makes its whole request fail: it is found before.
+// Its first byte is enough, except that a slice of a file that seems empty always succeeds.
+const isReadable = ({file}) => (file.size ? file.slice(0, 1) : file).arrayBuffer().then(() => true, () => false);
+const GONE = 'The file cannot be read any more. Choose it again.';
+
+// Run an action whose answer is shown; a newer one aborts it, so that no stale answer appears.
+async function attempt(action) {
+  current.abort();
+  current = new AbortController();
+  const {signal} = current;
+  clearProblem();
+  try {
+    await action(signal);
+  } catch (problem) {
+    if (!signal.aborted) showProblem(problem, () => attempt(action));
+  }
+}
+
+
+// Problems
+
+function clearProblem() {
+  clearInterval(clock);
+  $('problem').classList.remove('shown');
+  $('problem-text').textContent = '';
+  $('again').hidden = $('key-form').hidden = true;
+}
+
+function showProblem(problem, action) {
+  clearProblem();
+  say('');
+  if (!(problem instanceof Problem)) console.error(problem);
+  const parts = [problem.title ?? 'This page failed.', problem.detail ?? String(problem)];
+  if (problem.seconds) parts.push(`Try again in ${count(problem.seconds, 'second')}.`);
+  $('problem-text').replaceChildren(make('strong', parts[0]), ` ${parts.slice(1).join(' ')}`);
+  $('problem').classList.add('shown');
+  retry = action;
+  if (problem.status === 401) {
+    $('key-form').hidden = false;
+    $('key').focus();
+  } else if (problem.again) {
+    offerAgain(Date.now() + 1000 * problem.seconds);
+  }
+}
+
+function offerAgain(time) {
+  const show = () => {
+    const left = Math.ceil((time - Date.now()) / 1000);
+    $('again').disabled = left > 0;
+    $('again').textContent = left > 0 ? `Try again in ${left} s` : 'Try again';
+    if (left <= 0) clearInterval(clock);
+  };
+  $('again').hidden = false;
+  clock = setInterval(show, 250);
+  show();
+}
+
+$('again').addEventListener('click', () => retry());
+$('key-form').addEventListener('submit', event => {
+  event.preventDefault();
+  apiKey = $('key').value.trim();
+  $('key').value = '';
+  retry();
+});
+
+
+// One image
+
+function reset() {
+  urls.forEach(URL.revokeObjectURL);
+  urls = [];
+  $('single').hidden = $('several').hidden = $('answer').hidden = $('heat-map').hidden = true;
+  $('several').querySelector('tbody').replaceChildren();
+  $('ranking').replaceChildren();
+}
+
+function objectURL(blob) {
+  urls.push(URL.createObjectURL(blob));
+  return urls.at(-1);
+}
+
+function classifyOne(pick) {
+  $('preview').hidden = false;
+  $('preview').src = objectURL(pick.file);
+  $('preview-name').textContent = pick.name;
+  $('single').hidden = false;
+  $('explain').onclick = () => attempt(signal => explain(pick, signal));
+  return attempt(async signal => {
+    say(`Classifying ${pick.name} …`, 'busy');
+    if (!await isReadable(pick)) throw new Problem(GONE);
+    showAnswer(await send('predict', 'file', [pick], signal));
+  });
+}
+
+function showAnswer(answer) {
+  const ranked = answer.all_probabilities;
+  if (!Array.isArray(ranked)) throw new Problem('The answer lacks probabilities.', 'Is this page of the same version as the server?');
+  const best = `${answer.predicted_class}, ${percent(answer.confidence)}`, notes = notesOf(answer);
+  $('best').textContent = best;
+  $('notes').replaceChildren(...notes.map(note => make('li', note)));
+  $('notes').hidden = !notes.length;
+  $('origin').textContent = `Model ${answer.model_version}, request ${answer.request_id}`;
+  $('ranking').replaceChildren(...ranked.slice(0, FIRST).map(rankedClass));
+  $('show-all').hidden = ranked.length <= FIRST;
+  $('show-all').textContent = `Show all ${count(ranked.length, 'class')}`;
+  $('show-all').onclick = () => {
+    $('ranking').append(...ranked.slice(FIRST).map(rankedClass));
+    $('show-all').hidden = true;
+    $('ranking').children[FIRST].tabIndex = -1;  // the button that had the focus is gone
+    $('ranking').children[FIRST].focus();
+  };
+  $('explain').hidden = false;
+  $('answer').hidden = false;
+  say([`${best}.`, ...notes].join(' '));
+}
+
+function rankedClass(entry) {
+  const row = make('li'), bar = make('span', '', 'bar');
+  bar.style.setProperty('--share', entry.probability);
+  row.append(make('span', entry.class, 'name'), ' ', make('span', percent(entry.probability), 'number'), bar);
+  return row;
+}
+
+async function explain(pick, signal) {
+  say('Drawing the heat map …', 'busy');
+  const answer = await send('predict?explain=true', 'file', [pick], signal);
+  if (!String(answer.heat_map).startsWith('data:image/')) throw new Problem('No heat map.', 'The server offers none for this model.');
+  const [picture, caption] = $('heat-map').children;
+  picture.src = answer.heat_map;
+  caption.textContent = answer.heat_map_text ?? '';
+  $('heat-map').hidden = false;
+  $('explain').hidden = true;
+  say(`Heat map: ${caption.textContent}`);
+}
+
+$('preview').addEventListener('error', () => {
+  $('preview').hidden = true;  // the server may read formats that the browser does not
+});
+
+
+// Several images
+
+function groupsOf(rows) {
+  const groups = [];
+  let bytes = 0;
+  for (const row of rows) {
+    const group = groups.at(-1);
+    bytes += row.file.size;
+    if (group && group.length < GROUP.files && bytes <= GROUP.bytes) {
+      group.push(row);
+    } else {
+      groups.push([row]);
+      bytes = row.file.size;
+    }
+  }
+  return groups;
+}
+
+function classifySeveral(picks) {
+  const rows = picks.map(pick => ({...pick, result: null, line: make('tr')}));
+  rows.forEach(row => {
+    const name = make('th', row.name);
+    name.scope = 'row';
+    row.line.append(name, make('td'), make('td', '', 'number'), make('td', 'waiting', 'muted'));
+  });
+  $('several').querySelector('tbody').replaceChildren(...rows.map(row => row.line));
+  $('several-title').textContent = count(rows.length, 'image');
+  $('several').hidden = false;
+  $('download').onclick = () => download(rows);
+  showProgress(rows);
+  return attempt(signal => classifyRows(rows, signal));
+}
+
+// An attempt after a failure goes on with the rows that have no result yet.
+async function classifyRows(rows, signal) {
+  const groups = groupsOf(rows.filter(row => !row.result));
+  while (groups.length) {
+    showProgress(rows);
+    const all = groups.shift(), readable = await Promise.all(all.map(isReadable));
+    const group = all.filter((_, i) => readable[i]);
+    all.filter((_, i) => !readable[i]).forEach(row => fill(row, {error: GONE}));
+    if (!group.length) continue;
+    let results;
+    try {
+      ({results} = await send('predict_batch', 'files', group, signal));
+    } catch (problem) {
+      if (signal.aborted || problem.again || problem.status === 401) throw problem;
+      if (group.length > 1) {  // refused as a whole: one by one, the good ones get their answers
+        groups.unshift(...group.map(row => [row]));
+        continue;
+      }
+      results = [{error: `${problem.title} ${problem.detail}`.trim()}];
+    }
+    if (results?.length !== group.length) throw new Problem('The answer does not match the request.', `${count(group.length, 'image')} went out.`);
+    group.forEach((row, i) => fill(row, results[i]));
+  }
+  showProgress(rows);
+}
+
+function fill(row, result) {
+  row.result = result;
+  const [, name, confidence, note] = row.line.children;
+  name.textContent = result.predicted_class ?? '';
+  confidence.textContent = result.error ? '' : percent(result.confidence);
+  note.textContent = result.error ?? notesOf(result, true).join(' ');
+  note.className = result.error ? 'error' : '';
+}
+
+function showProgress(rows) {
+  const done = rows.filter(row => row.result), failed = done.filter(row => row.result.error).length;
+  Object.assign($('progress'), {max: rows.length, value: done.length, hidden: done.length === rows.length});
+  $('download').disabled = !done.length;
+  const errors = failed ? `, ${count(failed, 'error')}` : '';
+  say(`${done.length.toLocaleString('en')} of ${count(rows.length, 'image')} done${errors}`, done.length < rows.length ? 'busy' : '');
+}
+
+// RFC 4180. A spreadsheet runs a cell that begins like a formula: an apostrophe makes it text.
+function csvCell(value) {
+  const text = typeof value === 'string' && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value ?? '');
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+function download(rows) {
+  const keys = ['predicted_class', 'confidence', 'below_threshold', 'out_of_distribution', 'error'];
+  const lines = [['file', ...keys], ...rows.map(({name, result}) => [name, ...keys.map(key => (result ?? {error: 'no answer yet'})[key])])];
+  const text = lines.map(line => line.map(csvCell).join(',')).join('\r\n');
+  const link = make('a');
+  link.href = URL.createObjectURL(new Blob(['\ufeff', text, '\r\n'], {type: 'text/csv'}));  // Excel knows UTF-8 by the mark in front
+  link.download = 'predictions.csv';
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);  // the browser reads it after the click
+}
+
+
+// Choosing images: files, a drop, the clipboard, the camera
+
+function choose(picks) {
+  if (!picks.length) return showProblem(new Problem('No image file was given.', 'Links and text are not fetched: save the image, then choose its file.'));
+  reset();
+  return picks.length === 1 ? classifyOne(picks[0]) : classifySeveral(picks);
+}
+
+const picksOf = files => [...files].map(file => ({file, name: file.name}));
+
+// The files of a dropped folder, with their paths; hidden ones are left out.
+async function picksIn(entry) {
+  const call = (object, method) => new Promise((done, fail) => object[method](done, fail));
+  if (entry.isFile) return [{file: await call(entry, 'file'), name: entry.fullPath.slice(1)}];
+  const reader = entry.createReader(), found = [];
+  for (let some; (some = await call(reader, 'readEntries')).length;) found.push(...some);  // 100 at a time
+  const shown = found.filter(one => !one.name.startsWith('.')).sort((a, b) => a.name.localeCompare(b.name, 'en', {numeric: true}));
+  return (await Promise.all(shown.map(picksIn))).flat();
+}
+
+$('drop').addEventListener('click', () => $('files').click());
+for (const input of [$('files'), $('phone')]) {
+  input.addEventListener('change', () => {
+    choose(picksOf(input.files));
+    input.value = '';  // the same file can be chosen again
+  });
+}
+
+for (const type of ['dragenter', 'dragover', 'dragleave', 'drop']) {
+  document.addEventListener(type, event => {
+    event.preventDefault();  // the browser would leave the page to show the file
+    $('drop').classList.toggle('over', type === 'dragenter' || type === 'dragover');
+  });
+}
+document.addEventListener('drop', async event => {
+  const entries = [...event.dataTransfer.items].map(item => item.webkitGetAsEntry?.()).filter(Boolean);
+  if (!entries.some(entry => entry.isDirectory)) return choose(picksOf(event.dataTransfer.files));
+  const before = current;
+  say('Reading the folder …', 'busy');
+  try {
+    const picks = (await Promise.all(entries.map(picksIn))).flat();
+    if (current === before) choose(picks);  // else something newer was chosen
+  } catch (problem) {
+    showProblem(new Problem('The folder cannot be read.', problem.message));
+  }
+});
+
+document.addEventListener('paste', event => {
+  if (event.target === $('key')) return;
+  event.preventDefault();
+  choose(picksOf(event.clipboardData.files));
+});
+
+// Phones have a camera app of their own; elsewhere the page asks the browser, which needs https or localhost.
+const phone = matchMedia('(pointer: coarse)').matches;
+const dialog = $('camera-dialog'), video = dialog.querySelector('video');
+$('camera').hidden = !phone && !navigator.mediaDevices;
+$('camera').addEventListener('click', async () => {
+  if (phone) return $('phone').click();
+  dialog.showModal();
+  try {
+    const stream = await navigator.mediaDevices.getUserMedia({video: {facingMode: 'environment', width: {ideal: 1280}}});
+    if (!dialog.open) return stop(stream);  // closed while the browser asked
+    video.srcObject = stream;
+    await video.play();
+    $('take').disabled = false;
+    $('take').focus();
+  } catch (problem) {
+    if (dialog.open) showProblem(new Problem('The camera cannot be used.', problem.message));
+    dialog.close();
+  }
+});
+
+const stop = stream => stream?.getTracks().forEach(track => track.stop());
+dialog.addEventListener('close', () => {
+  stop(video.srcObject);
+  video.srcObject = null;
+  $('take').disabled = true;
+});
+$('camera-close').addEventListener('click', () => dialog.close());
+$('take').addEventListener('click', () => {
+  const canvas = make('canvas');
+  [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+  canvas.getContext('2d').drawImage(video, 0, 0);
+  dialog.close();
+  canvas.toBlob(blob => choose([{file: blob, name: 'camera.jpg'}]), 'image/jpeg', 0.95);
+});
+
+async function listClasses() {
+  const list = $('classes').querySelector('ul');
+  if (!$('classes').open || list.children.length) return;
+  try {
+    const {classes} = await ask('classes', new AbortController().signal);
+    if (retry === listClasses) clearProblem();
+    list.replaceChildren(...classes.map(name => make('li', name)));
+  } catch (problem) {
+    showProblem(problem, listClasses);
+  }
+}
+$('classes').addEventListener('toggle', listClasses);
