@@ -66,6 +66,17 @@ def test_slower_features_do_not_end_a_training_that_has_begun(tmp_path, monkeypa
     assert tuned(mode, tmp_path / "cache", max_minutes=1.0)[1].about["kept"] == "probe"  # no time for a first step
 
 
+def test_gradual_fine_tuning_never_ends_worse_than_its_probe(tmp_path):
+    "With steps this large every epoch has a higher validation loss, so the probe is kept, and the body is what it was."
+    network = build_model("simple_cnn", classes=10, channels=1, size=8, seed=3)
+    before, head = {name: tensor.clone() for name, tensor in network.state_dict().items()}, find_classifier(network)
+    result = fine_tune(network, digits(), "gradual", hyperparameters=Hyperparameters(optimizer="sgd", learning_rate=0.5, num_epochs=1, batch_size=16),
+                       cache_dir=str(tmp_path))
+    assert result.about["kept"] == "probe" and result.about["gain"]["mean"] < 0 and len(result.history) == 1
+    assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in before.items() if not name.startswith(head))
+    assert not torch.equal(network.state_dict()[f"{head}.weight"], before[f"{head}.weight"])
+
+
 def test_statistics_of_frozen_layers_do_not_move_even_with_an_average_of_the_weights(tmp_path):
     network = build_model("simple_cnn", classes=10, channels=1, size=8, seed=3)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

@@ -87,7 +87,7 @@ COMMANDS = {
     "cache clear after use": "check data={pets} data.cache_dir=. data.memory_limit=0; cache clear data.cache_dir=.",
     "keygen": "keygen --out .", "keygen into a folder": "keygen --out elsewhere", "keygen on a file": "keygen --out private.pem",
     "sign": "keygen --out {tmp}/keys; sign . --key {tmp}/keys/private.pem", "verify": "verify . --key public.pem",
-    "export": "export .", "export a classifier": "export classifier",
+    "export": "export .", "export a classifier": "export classifier", "serve": "serve . --port 0",
     "explain": "explain {run} {pets} --out .", "explain into a folder": "explain {run} {pets} --out predictions",
     "learning-curve": "learning-curve data={pets} epochs=1 batch_size=8 device=cpu --out .",
     "find-lr": "find-lr data={pets} data.cache_dir=. batch_size=8 device=cpu --out confusion_matrix.png",
