@@ -149,6 +149,7 @@ def window(stub):
         opened.on("pageerror", lambda error: errors.append(str(error)))
         opened.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
         opened.on("request", lambda request: urls.append(request.url))
+        opened.on("filechooser", lambda _: None)  # else Playwright begins to listen for one while the key is already pressed
         yield opened, errors, urls
         running.close()
 
