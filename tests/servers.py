@@ -1,6 +1,7 @@
 "A server in a thread or a process of its own, and requests to it, in process or over a socket."
 import asyncio
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -33,6 +34,9 @@ def form(*parts, field="file", boundary=b"x1"):
     return b"".join(lines) + b"--" + boundary + b"--\r\n", f"multipart/form-data; boundary={boundary.decode()}"
 
 
+application = functools.cache(create_app)
+
+
 def ask(service, method, path, body=b"", kind="", chunks=None, **headers):
     "Send a request to the application without a network, and return the reply."
     path, _, query = path.partition("?")
@@ -48,8 +52,7 @@ def ask(service, method, path, body=b"", kind="", chunks=None, **headers):
 
     async def send(message):
         found.append(message)
-    app = create_app(service)
-    asyncio.run(app(scope, receive, send))
+    asyncio.run(application(service)(scope, receive, send))
     return Reply(found[0]["status"], {name.decode(): value.decode() for name, value in found[0]["headers"]}, b"".join(one.get("body", b"") for one in found[1:]))
 
 
@@ -92,7 +95,7 @@ def process(*words, port=0):
     "Run `ic serve` and yield the process and its port."
     command = [sys.executable, "-m", "image_classifier.cli", "serve", *map(str, words), "--port", str(port)]
     started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    late = threading.Timer(60, lambda: os.killpg(started.pid, signal.SIGKILL))
+    late = threading.Timer(120, lambda: os.killpg(started.pid, signal.SIGKILL))
     late.start()
     try:
         lines = []
