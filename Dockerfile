@@ -1,6 +1,36 @@
 # docker build -t image_classifier .
 # docker run --rm -v "$PWD/runs:/app/runs" image_classifier train data=digits epochs=3
 # docker run --rm -v "$PWD/runs:/app/runs" --entrypoint papermill image_classifier nbs/train.ipynb runs/train.ipynb -p epochs 3
+#
+# A server for a classifier that ic export has exported; no torch, no root, nothing written:
+# docker build --target serve -t image_classifier_serve .
+# docker run --rm --read-only -p 8000:8000 -v "$PWD/runs/first/classifier:/model:ro" image_classifier_serve
+FROM python:3.12-slim AS serve-build
+
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+RUN python -m venv /opt/image_classifier
+ENV PATH=/opt/image_classifier/bin:$PATH
+WORKDIR /build
+COPY requirements/serve.txt requirements/serve.txt
+RUN pip install --require-hashes -r requirements/serve.txt
+COPY . .
+RUN pip install --no-deps . && pip uninstall --yes pip
+
+FROM python:3.12-slim AS serve
+
+LABEL org.opencontainers.image.title="image_classifier server" \
+      org.opencontainers.image.source="https://github.com/image-classifier/image_classifier" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=serve-build /opt/image_classifier /opt/image_classifier
+RUN useradd --uid 1000 --no-create-home --home-dir /tmp user
+ENV PATH=/opt/image_classifier/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER 1000
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+ENTRYPOINT ["ic", "serve"]
+CMD ["/model", "--host", "0.0.0.0"]
+
 FROM python:3.12-slim AS build
 
 # Where torch comes from; empty for PyPI's build with CUDA: --build-arg TORCH_INDEX=

@@ -36,8 +36,8 @@ from .run_commands import config_command, config_keys_command, doctor_command, e
 from .run_commands import find_lr_command, models_command, report_command, train_command
 from .serve_commands import serve_command
 from .. import __version__
-from ..core import ConfigError, escaped, FULL_DISK_ERRORS, ImageClassifierError, install_handlers, quoted
-from ..core import ResourceError, Stop, suggestion, Terminated
+from ..core import ConfigError, DISTRIBUTION, escaped, FULL_DISK_ERRORS, ImageClassifierError, install_handlers
+from ..core import quoted, ResourceError, Stop, suggestion, Terminated
 
 # %% ../../nbs/cli/60_app.ipynb #d713a2d5
 COMMANDS = {
@@ -143,6 +143,9 @@ for _name, _command in COMMANDS.items():
     ic.add_command(_command, _name)
 
 # %% ../../nbs/cli/60_app.ipynb #9f44a085
+_REQUIRED = {"torch", "torchvision", "hydra", "omegaconf", "sklearn", "matplotlib", "pooch", "tqdm"}  # not for a server
+
+
 def to_library_error(problem: BaseException,  # raised by a command or by click
                      words: Sequence[str] = ("train",),  # as typed
                     ) -> ImageClassifierError:
@@ -157,6 +160,9 @@ def to_library_error(problem: BaseException,  # raised by a command or by click
     if getattr(problem, "errno", None) in FULL_DISK_ERRORS:
         where = getattr(problem, "filename", None) or ""
         return ResourceError(FULL_DISK_ERRORS[problem.errno], where, "free some space and run the same command again")
+    if isinstance(problem, ModuleNotFoundError) and (problem.name or "").partition(".")[0] in _REQUIRED:
+        return ConfigError(f"{problem.name} is not installed, so this installation can only serve and predict",
+                           todo=f"pip install {DISTRIBUTION}")
     from image_classifier.core import code_place
     if place := code_place(problem):
         return ConfigError(f"{type(problem).__name__}: {quoted(problem, 300)}", place, "correct it; --debug shows the traceback")

@@ -6,12 +6,13 @@
 __all__ = ['FIXED_KEYS', 'TABLE_HEAD', 'password_option', 'find_artifact', 'evaluate_command', 'column_values',
            'measure_corrupted', 'slices_data', 'check_target', 'check_overrides', 'evaluation_config', 'own_splits',
            'evaluation_images', 'images_seen', 'describe_images', 'predict_command', 'check_table_target',
-           'describe_top', 'predictions_table', 'expand_images', 'predict_readable', 'unreadable_error', 'read_secret',
-           'read_password', 'keygen_command', 'sign_command', 'verify_command']
+           'describe_top', 'predictions_table', 'expand_images', 'load_predictor', 'predict_readable',
+           'unreadable_error', 'read_secret', 'read_password', 'keygen_command', 'sign_command', 'verify_command']
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #344608c5
 import contextlib
 import csv
+import importlib.util
 import io
 import os
 import sys
@@ -279,8 +280,7 @@ def predict_command(classifier: str, images: tuple[str, ...], top_k: int, table:
         named, errors = expand_images(images, found.limits)
         predictions, unread = found.predict_readable(named)
     else:
-        from image_classifier.inference import Classifier
-        found = Classifier.load(find_artifact(classifier))
+        found = load_predictor(find_artifact(classifier))
         named, errors = expand_images(images, found.preprocess.limits)
         predictions, unread = predict_readable(found, named)
     errors += unread
@@ -366,6 +366,16 @@ def expand_images(images: Sequence[str],  # paths; "-" is stdin
     return named, errors
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #c63de218
+def load_predictor(folder: Path,  # a classifier's
+                  ) -> Any:  # a Classifier; an OnnxModel where torch is not installed
+    "Return what predicts in this installation."
+    if importlib.util.find_spec("torch") is None:
+        from image_classifier.inference import OnnxModel
+        return OnnxModel(folder)
+    from image_classifier.inference import Classifier
+    return Classifier.load(folder)
+
+
 def predict_readable(classifier: Any,  # a Classifier
                      named: Sequence[tuple[str, str | bytes]],  # (name, path or bytes)
                     ) -> tuple[list[tuple[str, Any]], list[tuple[str, str]]]:  # (name, Prediction), (name, error)
