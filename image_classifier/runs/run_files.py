@@ -7,7 +7,6 @@ __all__ = ['stored_choice', 'write_setup', 'history_lines', 'HistoryWriter', 'Ti
            'write_figures', 'temperature_of', 'describe_calibration', 'describe_abstention', 'write_results']
 
 # %% ../../nbs/runs/28_run_files.ipynb #3b4e74e0
-import io
 import json
 import math
 import time
@@ -162,8 +161,7 @@ def write_figures(run_dir: Path,
     figures = {"training_history": plot_history(history), "confusion_matrix": plot_confusion(test.confusion, test.classes),
                "reliability": plot_reliability(test.probabilities, test.targets, test.units)}
     for name, figure in figures.items():
-        figure.savefig(png := io.BytesIO(), format="png")
-        atomic_write(run_dir / f"{name}.png", png.getvalue())
+        atomic_write(run_dir / f"{name}.png", figure.png())
 
 # %% ../../nbs/runs/28_run_files.ipynb #d8acd3a1
 def temperature_of(valid: Evaluation,  # of the validation images
