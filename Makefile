@@ -15,15 +15,16 @@ OVERRIDES ?=
 ARGS ?=
 
 BIN := $(VENV)/bin
-# Tests do not depend on the user's settings; tests/conftest.py hides the rest.
-OURS := env -u PYTHONWARNINGS -u PYTHONIOENCODING -u MPLBACKEND -u MATPLOTLIBRC PYTHONUTF8=1 LC_ALL=C.UTF-8 TZ=UTC OMP_NUM_THREADS=1
+# Tests do not depend on the user's settings; tests/conftest.py hides the rest. A hundred of them start a Python: without the compiled
+# files that the first one writes, each would compile torch again.
+OURS := env -u PYTHONDONTWRITEBYTECODE -u PYTHONWARNINGS -u PYTHONIOENCODING -u MPLBACKEND -u MATPLOTLIBRC PYTHONUTF8=1 LC_ALL=C.UTF-8 TZ=UTC OMP_NUM_THREADS=1
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "%-9s%s\n", $$1, $$2}' Makefile
 
 report: $(VENV)/report.stamp  ## install, train on the embedded digits, write an HTML report (OVERRIDES="epochs=3" changes the run)
-	@$(BIN)/ic report $(OVERRIDES)
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/ic report $(OVERRIDES)
 
 test: $(VENV)/dev.stamp  ## install, then run what CI runs: notebooks, tests, export without a diff, coverage (ARGS="-k resume" selects)
 	$(if $(ARGS),,home=$$(mktemp -d) && $(OURS) HOME=$$home XDG_CACHE_HOME=$$home XDG_CONFIG_HOME=$$home $(BIN)/nbdev_test --n_workers 2; \

@@ -28,6 +28,12 @@ UNUSUAL = ("LC_", "LANG", "JUPYTER", "JPY_", "IPYTHON", "IPYKERNEL", "MPL", "MAT
 SLOW = {"test_cache", "test_checks", "test_cli", "test_distributed", "test_effects", "test_expectations", "test_export", "test_label_errors",
         "test_limits", "test_notebooks", "test_other_files", "test_page", "test_pretrained", "test_reports", "test_resume", "test_run_warnings", "test_runs", "test_same_everywhere", "test_serving", "test_signing"}
 
+# Files that train many times and look at no figure, on data whose names are plain: drawing takes a third of such a training.
+UNDRAWN = {"test_augment", "test_checks", "test_corrections", "test_effects", "test_fine_tuning", "test_other_files", "test_own_code", "test_pretrained",
+           "test_resume", "test_run_warnings", "test_runs", "test_training_tools"}
+DOT = bytes.fromhex("89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a49444154789c63600000000200"
+                    "0148afa4710000000049454e44ae426082")  # a PNG file of one pixel
+
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: starts other processes or trains for long")
@@ -85,6 +91,18 @@ def own_working_folder(pytestconfig):
     os.chdir(pytestconfig.session_home / "work")
     yield
     os.chdir(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def undrawn(request):
+    "In the files of `UNDRAWN` figures are made but not drawn; the tests of figures, commands, reports and notebooks draw them."
+    if request.path.stem not in UNDRAWN:
+        yield
+        return
+    from image_classifier.metrics import Figure
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "png", lambda self: DOT)
+        yield
 
 
 @pytest.fixture(scope="session")

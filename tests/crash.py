@@ -3,9 +3,11 @@
     python tests/crash.py kills RUNS [KILLS]   kill trainings at KILLS random moments each and resume them; print how many ended equal
     python tests/crash.py saves                kill a save, then let it fail, at each of its file operations
 
-Torch is imported once and each training is a fork, which is cheap, and safe while there is one thread."""
+Torch and what else a training imports are imported once and each training is a fork, which is cheap, and safe while there is one thread."""
+import contextlib
 import errno
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -85,10 +87,23 @@ def trained(folder, splits):
     return forked(lambda: train(CONFIG, folder, callbacks=[OptimizerHash(folder.parent / f"{folder.name}.optimizer")], splits=splits) and 0)
 
 
+def import_as_training(place, splits):
+    "Import what a training imports on its way (matplotlib, torch's tracer), so that it is not imported in each fork."
+    def report():
+        train(CONFIG, place / "first", splits=splits)
+        (place / "modules.json").write_text(json.dumps(sorted(sys.modules)))
+    assert ended(forked(report)) == 0
+    for name in json.loads((place / "modules.json").read_text()):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    assert len(os.listdir("/proc/self/task")) == 1
+
+
 def kills(runs, most=1):
     "Kill each of `runs` trainings at random moments, at most `most` times, and return how many ended equal."
     place, draw, splits = Path(tempfile.mkdtemp()), random.Random(42), small()
     try:
+        import_as_training(place, splits)
         begun = time.monotonic()
         assert ended(trained(place / "whole", splits)) == 0
         whole, length = outcome(place / "whole"), time.monotonic() - begun

@@ -7,7 +7,6 @@ __all__ = ['check_markdown_target', 'write_comparison', 'compare_command']
 
 # %% ../../nbs/cli/35_compare_commands.ipynb #1ba4c8e4
 import contextlib
-import io
 import os
 from pathlib import Path
 from typing import Any
@@ -43,8 +42,7 @@ def write_comparison(found: Any,  # a RunComparison
     atomic_write(folder / "comparison.md", found.markdown)
     write_json(folder / "comparison.json", found.as_dict())
     for name, figure in (("curves", found.plot_curves()), ("differences", found.plot_differences())):
-        figure.savefig(png := io.BytesIO(), format="png")
-        atomic_write(folder / f"{name}.png", png.getvalue())
+        atomic_write(folder / f"{name}.png", figure.png())
 
 # %% ../../nbs/cli/35_compare_commands.ipynb #8122d160
 @command

@@ -9,7 +9,6 @@ __all__ = ['config_command', 'config_keys_command', 'describe_key', 'models_comm
 
 # %% ../../nbs/cli/30_run_commands.ipynb #fcdc1859
 import contextlib
-import io
 import json
 import os
 from collections.abc import Sequence
@@ -147,8 +146,7 @@ def find_lr_command(overrides: tuple[str, ...], file: str | None, out: str | Non
         return CommandResult(data=None)
     if target:
         from image_classifier.metrics import plot_lr_finder
-        plot_lr_finder(found).savefig(png := io.BytesIO(), format="png")
-        atomic_write(target, png.getvalue())
+        atomic_write(target, plot_lr_finder(found).png())
     return CommandResult(str(found) + (f"\nwritten to {shown_path(target)}" if target else ""), found.as_dict())
 
 

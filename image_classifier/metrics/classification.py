@@ -93,17 +93,16 @@ def class_scores(confusion: np.ndarray,  # (K,K) counts, rows are targets
     return ClassScores(*(Interval(one.value, *two[1:]) for one, two in zip(values, wider)), support)
 
 # %% ../../nbs/metrics/20_classification.ipynb #5f363d00
-def macro_averages(tp: np.ndarray,  # (K,) correct predictions of each class
-                   support: np.ndarray,  # (K,) images of each class
-                   predicted: np.ndarray,  # (K,) predictions of each class
+def macro_averages(tp: np.ndarray,  # (...,K) correct predictions of each class
+                   support: np.ndarray,  # (...,K) images of each class
+                   predicted: np.ndarray,  # (...,K) predictions of each class
                   ) -> np.ndarray:
-    "Return macro precision, recall and F1 over the classes with support: (3,), NaN if there are none."
+    "Return macro precision, recall and F1 over the classes with support: (...,3), NaN if there are none."
     present = support > 0
-    if not present.any():
-        return np.full(3, np.nan)
-    tp, support, predicted = tp[present], support[present], predicted[present]
-    precision = tp / np.where(predicted > 0, predicted, 1)
-    return np.array([precision.mean(), (tp / support).mean(), (2 * tp / (support + predicted)).mean()])
+    scores = (tp / np.where(predicted > 0, predicted, 1), tp / np.where(present, support, 1),
+              2 * tp / np.where(present, support + predicted, 1))
+    with np.errstate(invalid="ignore"):  # no class is present: 0 / 0
+        return np.stack([score.sum(-1) / present.sum(-1) for score in scores], -1)  # those of absent classes are 0
 
 # %% ../../nbs/metrics/20_classification.ipynb #961aa888
 def add_pseudocounts(confusion: np.ndarray,  # (K,K) counts, rows are targets
@@ -128,15 +127,20 @@ def bootstrap_macro(confusion: np.ndarray,  # (K,K) counts, rows are targets
     target, predicted, weight = add_pseudocounts(confusion)
     correct, seen = np.where(target == predicted, target, k), confusion.sum(0) > 0
 
-    def _scores(counts: np.ndarray) -> np.ndarray:
-        totals = np.bincount(target, counts, k), np.bincount(predicted, counts, k)
-        tp = np.bincount(correct, counts, k + 1)[:k]
+    def _sums(counts: np.ndarray, classes: np.ndarray) -> np.ndarray:  # (D,cells) and (cells,): (D,K)
+        places = np.arange(len(counts))[:, None] * (k + 1) + classes
+        return np.bincount(places.ravel(), counts.ravel(), len(counts) * (k + 1)).reshape(-1, k + 1)[:, :k]
+
+    def _scores(counts: np.ndarray) -> np.ndarray:  # (D,cells): (D,3)
+        tp, *totals = (_sums(counts, classes) for classes in (correct, target, predicted))
         scores = macro_averages(tp, *totals)
-        scores[0] = scores[0] if seen.all() else macro_averages(tp * seen, *totals)[0]
+        scores[:, 0] = macro_averages(tp * seen, *totals)[:, 0]
         return scores
 
-    drawn = np.array([_scores(rng.multinomial(confusion.sum(), weight / weight.sum())) for _ in range(draws)])
-    return drawn, drawn.mean(0) - _scores(weight)
+    most = max(1, 10**6 // len(weight))  # resamples at a time: 8 MB
+    sizes = [min(most, draws - first) for first in range(0, draws, most)]
+    drawn = np.concatenate([_scores(rng.multinomial(confusion.sum(), weight / weight.sum(), size)) for size in sizes])
+    return drawn, drawn.mean(0) - _scores(weight[None])[0]
 
 # %% ../../nbs/metrics/20_classification.ipynb #466a27d8
 def macro_intervals(confusion: np.ndarray,  # (K,K) counts, rows are targets

@@ -17,6 +17,7 @@ from typing import Any
 import matplotlib.figure
 import numpy as np
 from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from ..core import DataError, counted, quoted
@@ -65,10 +66,18 @@ class Figure(matplotlib.figure.Figure):
             warnings.filterwarnings("ignore", "Glyph .* missing from font")
             super().savefig(*args, **kwargs)
 
+    @plot_style()
+    def png(self) -> bytes:
+        "Return the figure as a PNG file, as `savefig` would write it."
+        canvas, buffer = FigureCanvasAgg(self), io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
+            canvas.draw()
+        Image.fromarray(np.asarray(canvas.buffer_rgba())).save(buffer, "png", dpi=(self.dpi, self.dpi))
+        return buffer.getvalue()
+
     def _repr_png_(self) -> tuple[bytes, dict]:
-        buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=self.dpi)
-        return shrink_image(buffer.getvalue()), {"alt": self.alt} if self.alt else {}
+        return shrink_image(self.png()), {"alt": self.alt} if self.alt else {}
 
 # %% ../../nbs/metrics/80_figures.ipynb #357228c3
 @plot_style()

@@ -44,7 +44,8 @@ def _write_cells(axes: Axes,
     for (row, column), value in np.ndenumerate(cells):
         color = NEUTRAL if value == 0 else "white" if image.norm(value) > 0.6 else "black"
         label = f"{value:d}" if np.issubdtype(cells.dtype, np.integer) else f"{value:.2f}"
-        axes.text(column, row, label, ha="center", va="center", color=color, fontsize=9 if len(cells) <= 10 else 7)
+        axes.text(column, row, label, ha="center", va="center", color=color, fontsize=9 if len(cells) <= 10 else 7,
+                  in_layout=False)  # a number never leaves the matrix, and measuring each one takes a third of the drawing
 
 # %% ../../nbs/metrics/90_plots.ipynb #4cca8882
 def _describe_confusion(confusion: np.ndarray,  # (K,K) counts
@@ -154,12 +155,13 @@ def plot_lr_finder(finder: Any,  # with .rates, .losses, .smoothed and .suggesti
 def plot_reliability(probabilities: np.ndarray,  # (N,K), each row adds up to 1
                      targets: Sequence[int],  # (N,) class indices
                      units: np.ndarray | None = None,  # (N,) equal for images that belong together; None: independent images
+                     error: dict | None = None,  # the calibration error, if it is known: value, low and high
                     ) -> Figure:
     "Return accuracy against confidence, with intervals, above a histogram of the confidences."
     table = reliability(probabilities, targets, units=units)
     if not len(table.count):
         return plot_message("no images")
-    error = f"calibration error {format_ece(calibration_error(probabilities, targets, units=units).as_dict())}"
+    error = f"calibration error {format_ece(error or calibration_error(probabilities, targets, units=units).as_dict())}"
     bins = f"{len(table.count)} bins of {table.count.sum():,} images"
     figure = Figure(3.8, 4.4, alt=f"Accuracy against confidence in {bins}; {error}")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))

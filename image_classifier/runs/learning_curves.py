@@ -6,7 +6,6 @@
 __all__ = ['SHARES', 'MIN_PER_CLASS', 'check_shares', 'curve_shares', 'CurveRuns', 'train_learning_curve', 'write_learning_curve']
 
 # %% ../../nbs/runs/58_learning_curves.ipynb #a190f0cc
-import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -163,5 +162,4 @@ def _fit(runs: Sequence[Sequence[Run]],  # by share
 def write_learning_curve(found: CurveRuns) -> None:
     "Write learning_curve.json and learning_curve.png beside the runs."
     write_json(found.path / "learning_curve.json", {"format": 1, **found.as_dict()})
-    plot_learning_curve(found.curve).savefig(png := io.BytesIO(), format="png")
-    atomic_write(found.path / "learning_curve.png", png.getvalue())
+    atomic_write(found.path / "learning_curve.png", plot_learning_curve(found.curve).png())

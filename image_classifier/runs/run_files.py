@@ -7,7 +7,6 @@ __all__ = ['stored_choice', 'write_setup', 'history_lines', 'HistoryWriter', 'Ti
            'write_figures', 'temperature_of', 'describe_calibration', 'describe_abstention', 'write_results']
 
 # %% ../../nbs/runs/28_run_files.ipynb #3b4e74e0
-import io
 import json
 import math
 import time
@@ -160,10 +159,9 @@ def write_figures(run_dir: Path,
     "Write the classification report, training curves, confusion matrix and reliability diagram."
     atomic_write(run_dir / "classification_report.txt", classification_report(test.metrics))
     figures = {"training_history": plot_history(history), "confusion_matrix": plot_confusion(test.confusion, test.classes),
-               "reliability": plot_reliability(test.probabilities, test.targets, test.units)}
+               "reliability": plot_reliability(test.probabilities, test.targets, test.units, test.metrics["ece"])}
     for name, figure in figures.items():
-        figure.savefig(png := io.BytesIO(), format="png")
-        atomic_write(run_dir / f"{name}.png", png.getvalue())
+        atomic_write(run_dir / f"{name}.png", figure.png())
 
 # %% ../../nbs/runs/28_run_files.ipynb #d8acd3a1
 def temperature_of(valid: Evaluation,  # of the validation images
@@ -178,6 +176,8 @@ def describe_calibration(temperature: Interval | None,  # from `temperature_of`
                         ) -> dict:
     "Return what metrics.json says about the calibration: the temperature, and the calibration errors without it."
     def _before(one: Evaluation) -> dict | None:
+        if one.temperature == 1:
+            return one.metrics["ece"]
         units = one.units if len(np.unique(one.units)) < len(one.units) else None
         return calibration_error(probabilities(one.logits), one.targets, units=units).as_dict()
 
@@ -209,7 +209,7 @@ def write_results(run_dir: Path,
     with deterministic(config.deterministic):
         valid = (evaluate(model, splits.valid, preprocess, tta) if trained.valid_logits is None
                  else evaluate_logits(trained.valid_logits, splits.valid))
-        fitted = temperature_of(valid) if config.calibrate else None
+        plain, fitted = valid, temperature_of(valid) if config.calibrate else None
         temperature = fitted.value if fitted else 1.0
         if fitted:
             valid = evaluate_logits(valid.logits, splits.valid, temperature)
@@ -219,7 +219,7 @@ def write_results(run_dir: Path,
     writable_folder(run_dir / "predictions")
     for name, evaluation in (("valid", valid), ("test", test)):
         save_predictions(run_dir / "predictions" / f"{name}.safetensors", evaluation)
-    calibration = describe_calibration(fitted, valid, test) if config.calibrate else None
+    calibration = describe_calibration(fitted, plain, test) if config.calibrate else None
     abstention = describe_abstention(config.target_accuracy, valid, test) if config.target_accuracy else None
     metrics = run_metrics(config, history, model, splits, valid, test, report, seconds, choice,
                           fine_tuning=trained.about, calibration=calibration, abstention=abstention, ood=ood)
