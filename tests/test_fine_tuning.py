@@ -277,9 +277,9 @@ def test_a_learning_rate_is_searched_for_the_layers_that_the_fine_tuning_trains(
         find_lr_run(compose(["data=digits", "model=resnet18", "model.weights=DEFAULT", f"finetune={mode}", "batch_size=16"]), digits())
     assert seen == [(factors, {mode == "all"}, 2 if trained == "head" else len(list(network.parameters())))]
 def test_settings_that_a_kept_probe_does_not_use_are_named(tmp_path):
-    "With this learning rate an epoch of all layers changes nothing, so the probe is kept."
+    "With this learning rate an epoch of all layers raises the loss, so the probe is kept."
     save_tensors(tmp_path / "a.safetensors", build_model("simple_cnn", classes=10, channels=1, size=8, seed=3).state_dict())
-    words = ["model=simple_cnn", f"model.weights={tmp_path / 'a.safetensors'}", "lr=1e-30", "epochs=1", "batch_size=16", "allow=[leaks]"]
+    words = ["model=simple_cnn", f"model.weights={tmp_path / 'a.safetensors'}", "lr=0.01", "epochs=1", "batch_size=16", "allow=[leaks]"]
     with pytest.warns(UserWarning, match=r"^hyperparameters.swa_start, augment.mixup had no effect, because the linear probe is kept"):
         run = train(compose([*words, "augment.mixup=0.2", "hyperparameters.swa_start=0.5"]), tmp_path / "run", splits=digits())
     assert run.metrics["fine_tuning"]["kept"] == "probe"

@@ -380,11 +380,16 @@ def test_the_command_answers_drains_and_ends_with_zero(artifact):
     with process(artifact) as (server, port, lines):
         page, reply = get(port, "/"), get(port, "/predict", "POST", IMAGE, **{"content-type": "image/png"})
         assert page.status == 200 and reply.status == 200
-        with ThreadPoolExecutor(8) as pool:
-            waiting = [pool.submit(get, port, "/predict?explain=true", "POST", IMAGE, **{"content-type": "image/png"}) for _ in range(8)]
-            time.sleep(0.05)
-            server.send_signal(signal.SIGTERM)
-            assert all(one.result().status == 200 for one in waiting)
+        head = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: %d\r\n\r\n" % len(IMAGE)
+        running = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(50)]
+        for one in running:
+            one.sendall(head + IMAGE[:10])
+        assert get(port, "/livez").status == 200  # accepted after the others
+        server.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        for one in running:
+            one.sendall(IMAGE[10:])
+        assert [one.recv(4000).split()[1] for one in running] == [b"200"] * 50
         assert server.wait(20) == 0
         with pytest.raises(OSError):
             get(port, "/livez")
