@@ -7,6 +7,7 @@ __all__ = ['PTE_FILE', 'LARGEST_BATCH', 'to_pte', 'PteModel', 'export_pte']
 
 # %% ../../nbs/inference/67_pte_model.ipynb #ca6e3c0c
 import contextlib
+import copy
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,7 +35,8 @@ def to_pte(classifier: Any,  # a Classifier, on the CPU
     p, batch = classifier.preprocess, torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     example = torch.zeros(LARGEST_BATCH, p.channels, p.size, p.size, dtype=torch.uint8)
     with converting(classifier, "ExecuTorch"):
-        program = torch.export.export(ClassifierGraph(classifier).eval(), (example,), dynamic_shapes=({0: batch},))
+        graph = copy.deepcopy(ClassifierGraph(classifier)).eval().to(memory_format=torch.contiguous_format)  # fit leaves channels_last
+        program = torch.export.export(graph, (example,), dynamic_shapes=({0: batch},))
         lowered = exir.to_edge_transform_and_lower(program, partitioner=[xnnpack.XnnpackPartitioner()])
         return lowered.to_executorch().buffer
 
