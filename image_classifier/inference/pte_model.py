@@ -35,7 +35,8 @@ def to_pte(classifier: Any,  # a Classifier, on the CPU
     p, batch = classifier.preprocess, torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     example = torch.zeros(LARGEST_BATCH, p.channels, p.size, p.size, dtype=torch.uint8)
     with converting(classifier, "ExecuTorch"):
-        graph = copy.deepcopy(ClassifierGraph(classifier)).eval().to(memory_format=torch.contiguous_format)  # fit leaves channels_last
+        graph = copy.deepcopy(ClassifierGraph(classifier)).eval()
+        graph.to(memory_format=torch.contiguous_format)  # `fit` leaves channels_last, which the lowering refuses
         program = torch.export.export(graph, (example,), dynamic_shapes=({0: batch},))
         lowered = exir.to_edge_transform_and_lower(program, partitioner=[xnnpack.XnnpackPartitioner()])
         return lowered.to_executorch().buffer
