@@ -33,10 +33,12 @@ class Recipe:
     method: str = "MinMax"  # for the numbers between layers: MinMax, Entropy or Percentile
     per_channel: bool = True  # of the weights
     ends: bool = True  # whether the first and the last layer are quantized too
+    seven_bits: bool = False  # of the weights, which leaves a bit for sums
 
     def __str__(self) -> str:
-        ends = "" if self.ends else ", first and last layer in float32"
-        return f"{self.method}, {'per channel' if self.per_channel else 'per tensor'}{ends}"
+        more = "" if self.ends else ", first and last layer in float32"
+        more += ", weights of 7 bits" if self.seven_bits else ""
+        return f"{self.method}, {'per channel' if self.per_channel else 'per tensor'}{more}"
 
 
 class _Pixels:
@@ -64,7 +66,7 @@ def quantize(model: Path,  # in float32
         ready = Path(folder) / "ready.onnx"
         quant_pre_process(model, ready, skip_symbolic_shape=True)
         layers = [node.name for node in onnx.load(ready).graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
-        tools.quantize_static(ready, target, _Pixels(images), per_channel=recipe.per_channel,
+        tools.quantize_static(ready, target, _Pixels(images), per_channel=recipe.per_channel, reduce_range=recipe.seven_bits,
                               calibrate_method=getattr(tools.CalibrationMethod, recipe.method),
                               activation_type=tools.QuantType.QUInt8, weight_type=tools.QuantType.QInt8,
                               nodes_to_exclude=[] if recipe.ends else [layers[0], layers[-1]])
@@ -114,12 +116,12 @@ def best_trial(model: Path,  # in float32
     before = in_batches(OnnxModel(model, threads), images, everything, 32)[0]
 
     def _try(recipe: Recipe) -> Trial:
-        file = quantize(model, job.folder / f"{recipe.method}-{recipe.per_channel}-{recipe.ends}.onnx", recipe, calibration)
+        file = quantize(model, job.folder / f"{recipe}.onnx", recipe, calibration)
         rows = in_batches(OnnxModel(file, threads), images, everything, 32)[0]
         return Trial(float((rows.argmax(1) == targets).mean()), -float(abs(rows - before).mean()), recipe, file, len(images))
 
     best = max((_try(Recipe(method)) for method in _METHODS), key=_quality)
-    variants = replace(best.recipe, per_channel=False), replace(best.recipe, ends=False)
+    variants = replace(best.recipe, per_channel=False), replace(best.recipe, ends=False), replace(best.recipe, seven_bits=True)
     return max(best, *map(_try, variants), key=_quality)
 
 # %% ../../nbs/inference/67_int8.ipynb #13234674
