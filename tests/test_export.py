@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from image_classifier.cli import main
 from image_classifier.config import Hyperparameters
 from image_classifier.core import ArtifactError, check_manifest, ConfigError, MANIFEST, write_manifest
 from image_classifier.data import load_data
-from image_classifier.inference import Classifier, export_artifact, export_formats, exporting, int8, OnnxModel, register_exporter, sign
+from image_classifier.inference import Classifier, export_artifact, export_formats, exporting, int8, OnnxModel, openvino_model, pte_model, register_exporter, sign
 from image_classifier.inference.export_formats import ExportedForm, EXPORTERS
 from image_classifier.inference.onnx_model import onnx_metadata
 from image_classifier.inference.signing import generate_keys
@@ -230,8 +231,8 @@ def test_json_has_the_figures_of_each_form(folder, ready, capfd):
 
 @pytest.fixture(scope="module")
 def small(home, digits, tmp_path_factory):
-    "The export in 8-bit integers."
-    return int8.quantize(home / "classifier" / "model.onnx", tmp_path_factory.mktemp("small") / "small.onnx", int8.Recipe(), digits.train.images[:64])
+    "The export in 8-bit integers, with weights that no processor's sums overflow with: the same on all machines."
+    return int8.quantize(home / "classifier" / "model.onnx", tmp_path_factory.mktemp("small") / "small.onnx", int8.Recipe(seven_bits=True), digits.train.images[:64])
 
 
 @pytest.fixture(scope="module")
@@ -302,6 +303,87 @@ def test_the_test_images_choose_nothing(home, digits, tmp_path):
             return {"train": digits.train.select(range(64)), "valid": digits.valid.select(range(32))}[name]
     trial = int8.best_trial(home / "classifier" / "model.onnx", Job())
     assert trial.images == 32 and trial.accuracy > 0.5 and OnnxModel(trial.file).classes == list(digits.classes)
+
+
+# other runtimes
+
+
+def needs(form):
+    "Skip a test where the extra of a form is not installed."
+    module, extra = {"pte": ("executorch", "executorch"), "openvino": ("openvino", "openvino"), "openvino-int8": ("nncf", "openvino")}[form]
+    pytest.importorskip(module, reason=f"the extra {extra} is not installed")
+
+
+def model_of(form, file, classes):
+    return {"pte": pte_model.PteModel, "openvino": openvino_model.OpenvinoModel}[form](file, classes)
+
+
+FILES = {"pte": {"model.pte"}, "openvino": {"model.onnx", "model.openvino.xml", "model.openvino.bin"}}
+
+
+@pytest.mark.parametrize("form", FILES)
+def test_other_runtimes_answer_as_the_classifier_in_batches_of_any_size(home, folder, digits, ready, form):
+    needs(form)
+    made = export_artifact(folder, form, digits)[-1]
+    assert set(check_manifest(folder)) == {*check_manifest(home / "plain"), "exports.json", *FILES[form]}
+    model, expected = model_of(form, made.file, digits.classes), Classifier.load(folder).probabilities(digits.test.images[:32])
+    for batch in (1, 2, 7, 32):
+        rows = np.concatenate([model.outputs(digits.test.images[i:min(i + batch, 32)])[0] for i in range(0, 32, batch)])
+        assert abs(rows - expected).max() < 1e-5
+    stored, notes = json.loads((folder / "exports.json").read_text()), onnx_metadata(folder)
+    assert stored["classifier"]["source"] == notes["source"] and stored["classifier"]["classes"] == list(digits.classes)
+    assert stored["classifier"]["preprocess"] == json.loads(notes["preprocess"])
+    assert stored["forms"][form]["bytes"] == sum((folder / name).stat().st_size for name in FILES[form] - {"model.onnx"})
+    assert stored["forms"][form]["largest_batch"] == (32 if form == "pte" else None)
+    assert all(name in (folder / "README.md").read_text() for name in FILES[form])
+
+
+@pytest.mark.parametrize("form", FILES)
+def test_another_runtime_that_answers_otherwise_is_refused_and_nothing_is_kept(folder, digits, ready, monkeypatch, form):
+    needs(form)
+    module, name = {"pte": (pte_model, "PteModel"), "openvino": (openvino_model, "OpenvinoModel")}[form]
+    outputs = getattr(module, name).outputs
+    monkeypatch.setattr(getattr(module, name), "outputs", lambda self, images: (np.roll(outputs(self, images)[0], 1, 1), outputs(self, images)[1]))
+    before = content(folder)
+    with pytest.raises(ArtifactError, match="answers differ"):
+        export_artifact(folder, form, digits)
+    assert content(folder) == before and [path.name for path in folder.parent.iterdir()] == ["classifier"]
+
+
+@pytest.mark.parametrize("form, module", [("pte", pte_model), ("openvino", openvino_model)])
+def test_a_converter_that_fails_is_one_line_with_exit_code_4(folder, ready, monkeypatch, capfd, form, module):
+    "Without the extras: the converter is a stand-in that fails in several lines."
+    def fail(*arguments, **keywords):
+        raise NotImplementedError("no such operator\nand forty lines more")
+    before, tool = content(folder), SimpleNamespace(to_edge_transform_and_lower=fail, XnnpackPartitioner=object, Core=fail)
+    monkeypatch.setattr(module, "require", lambda *names: tool)
+    assert main(["export", str(folder), "data=digits", "--to", form]) == 4
+    lines = complaints(capfd.readouterr().err)
+    assert len(lines) == 1 and "the network cannot be converted to" in lines[0] and "NotImplementedError: no such operator" in lines[0]
+    assert content(folder) == before
+
+
+@pytest.mark.parametrize("form, module, extra", [("pte", "executorch", "executorch"), ("openvino", "openvino", "openvino"), ("openvino-int8", "nncf", "openvino")])
+def test_a_missing_runtime_is_answered_with_what_to_install(folder, ready, monkeypatch, capfd, form, module, extra):
+    before = content(folder)
+    for name in [name for name in sys.modules if name.partition(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    assert main(["export", str(folder), "data=digits", "--to", form]) == 2
+    assert f"{module} is not installed. pip install 'literate-image-classifier[{extra}]'" in capfd.readouterr().err and content(folder) == before
+
+
+def test_eight_bits_of_openvino_pass_the_gate_of_eight_bits(folder, many, ready, monkeypatch):
+    needs("openvino-int8")
+    monkeypatch.setattr(int8, "time_forms", lambda *arguments: {"openvino": {1: 1.0}, "openvino-int8": {1: 0.5}})
+    monkeypatch.setattr(int8, "MOST_LOSS", 1.0)
+    form = export_artifact(folder, "openvino-int8", many)[-1]
+    assert {"model.openvino-int8.xml", "model.openvino-int8.bin"} <= set(check_manifest(folder)) and form.accuracy.value > 0.7
+    assert form.size < 0.4 * (folder / "model.openvino.bin").stat().st_size and sys.modules.get("openvino_telemetry") is None
+    monkeypatch.setattr(int8, "MOST_LOSS", 0.01)
+    monkeypatch.setattr(openvino_model.OpenvinoModel, "outputs", lambda self, images: (np.eye(10)[np.zeros(len(images), int)], None))
+    assert int8.judge_form(export_formats.ExportJob(Classifier.load(folder), {}, folder, many), "openvino-int8", openvino_model.OpenvinoModel(
+        folder / "model.openvino-int8.xml", many.classes), form, "x").error.exit_code == 4
 
 
 # what is kept, and what an export must not break
@@ -382,6 +464,7 @@ def test_a_file_that_the_manifest_does_not_list_is_not_read(home, folder, name):
 
 
 @pytest.mark.parametrize("figures", ["[]", '{"format": 1, "forms": {"<b>": 1, "onnx": {"file": "../x"}}}', '{"format": 1, "forms": [{}]}',
+                                     '{"format": 1, "forms": {"a": {"file": null, "beside": ["../x"], "bytes": 1, "note": "", "accuracy": null, "milliseconds": null}}}',
                                      '{"format": 1, "forms": {"a": {"file": "gone.onnx", "bytes": 1, "note": "", "accuracy": null, "milliseconds": {"1": 1, "32": 1}}}}'])
 def test_figures_from_elsewhere_do_not_get_into_the_card(folder, digits, ready, figures):
     (folder / "exports.json").write_text(figures)

@@ -49,6 +49,8 @@ def export_command(classifier: str, overrides: tuple[str, ...], to: str, resign:
     Examples:
       ic export runs/photos                              model.onnx in the classifier's folder
       ic export runs/photos --to int8                    also model.int8.onnx, in 8-bit integers, if it is faster
+      ic export runs/photos --to pte                     model.pte, for Android and iOS
+      ic export runs/photos --to openvino,openvino-int8  for Intel processors
       ic export runs/photos/classifier data=./photos     tested on other images
       ic export runs/photos --resign keys/private.pem    a signed classifier is signed again
 
@@ -59,7 +61,7 @@ def export_command(classifier: str, overrides: tuple[str, ...], to: str, resign:
     folder, password, names = find_artifact(classifier), read_password(password_env), check_exporters(to)
     data = export_data(Classifier.load(folder), folder, overrides)
     forms = export_artifact(folder, names, data, absolute_path(resign), password)
-    lines = [forms_table(forms), *(f"written to {shown_path(form.file)}" for form in forms if form.file)]
+    lines = [forms_table(forms), *(f"written to {shown_path(file)}" for form in forms for file in form.files)]
     figures = {form.name: form.as_dict() for form in forms}
     error = next((form.error for form in forms if form.error), None)
     return CommandResult("\n".join(lines), {"classifier": str(folder), "forms": figures}, error)

@@ -81,7 +81,8 @@ def _exports(forms: Mapping[str, dict]) -> list[str]:
         return []
     lines = ["## Exported forms", "", "| form | file | size | 1 image | 32 images | accuracy |", "|---|---|---|---|---|---|"]
     for name, one in forms.items():
-        file, size = (_code(one["file"]), f"{one['bytes'] / 1e6:.2f} MB") if one["file"] else ("", "")
+        names = [one["file"], *one.get("beside", [])] if one["file"] else []
+        file, size = ", ".join(map(_code, names)), f"{one['bytes'] / 1e6:.2f} MB" if names else ""
         times = [f"{one['milliseconds'][batch]:.2f} ms" if one["milliseconds"] else "–" for batch in ("1", "32")]
         lines.append(f"| {' | '.join([_code(name), file, size, *times, format_interval(one['accuracy'])])} |")
     notes = [f"- {_code(name)}: {_code(one['note'], 300)}" for name, one in forms.items() if one["note"]]

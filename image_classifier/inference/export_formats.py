@@ -36,11 +36,23 @@ class ExportedForm:
     note: str = ""  # for people: what was measured, or why the form is not kept
     error: ArtifactError | None = None  # it is measurably worse than the original
     answer: Callable[[np.ndarray], Any] | None = None  # predicts a batch of images
+    beside: tuple[Path, ...] = ()  # files that belong to `file` and must lie in its folder
+    largest_batch: int | None = None  # images that it takes at once; None: any number
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        "All files of the form."
+        return (self.file, *self.beside) if self.file else ()
+
+    @property
+    def size(self) -> int | None:  # bytes; None without a file
+        "The size of its files together."
+        return sum(file.stat().st_size for file in self.files) if self.file else None
 
     def as_dict(self) -> dict[str, Any]:
         "Return the figures as JSON can hold them."
-        return {"file": self.file and self.file.name, "bytes": self.file and self.file.stat().st_size,
-                "accuracy": self.accuracy and self.accuracy.as_dict(), "note": self.note,
+        return {"file": self.file and self.file.name, "beside": [file.name for file in self.beside], "bytes": self.size,
+                "largest_batch": self.largest_batch, "accuracy": self.accuracy and self.accuracy.as_dict(), "note": self.note,
                 "milliseconds": self.milliseconds and {str(size): round(time, 3) for size, time in self.milliseconds.items()}}
 
 # %% ../../nbs/inference/66_export_formats.ipynb #95e07188
@@ -142,6 +154,14 @@ class ExportJob:
         "Return the accuracy of these answers, None without test images."
         return None if self.test is None else share_interval(rows.argmax(1) == self.test.targets, self.units)
 
+    def equality(self,
+                 rows: np.ndarray,  # (N,K) probabilities that passed the parity gate
+                 largest: float,  # difference of a probability
+                ) -> str:
+        "Return what the parity gate has shown, for people."
+        kind = "generated" if self.test is None else "test"
+        return f"same class for all {len(rows):,} {kind} images, probabilities within {largest:.0e}"
+
     def form(self,
              name: str,  # one of `EXPORTERS`
             ) -> ExportedForm:
@@ -183,6 +203,4 @@ def export_onnx(job: ExportJob) -> ExportedForm:
     file.write_bytes(to_onnx(job.classifier, job.notes))
     model = OnnxModel(file, torch.get_num_threads())
     rows, largest = check_parity(model, job.images, *job.expected, job.names)
-    kind = "generated" if job.test is None else "test"
-    note = f"same class for all {len(rows):,} {kind} images, probabilities within {largest:.0e}"
-    return ExportedForm("onnx", file, job.accuracy(rows), note=note, answer=model.outputs)
+    return ExportedForm("onnx", file, job.accuracy(rows), note=job.equality(rows, largest), answer=model.outputs)
