@@ -24,7 +24,6 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
@@ -272,6 +271,7 @@ class Guard:
                  service: Service,
                 ):
         self.app, self.service = app, service
+        self._direct = {"/predict": service.predict, "/predict_batch": service.predict_batch}
         self._prefix, self._count = secrets.token_hex(4), itertools.count(1)
 
     def _request_id(self, headers: dict[bytes, bytes]) -> str:
@@ -307,7 +307,9 @@ class Guard:
             await send(message)
         try:
             self._check_key(scope)
-            await self.app(scope, receive, _send)
+            endpoint = self._direct.get(scope["path"]) if scope["method"] == "POST" else None
+            response = await endpoint(Request(scope, receive, _send)) if endpoint else self.app
+            await response(scope, receive, _send)
         except ClientGone:
             status = 499
         except Exception as error:
@@ -332,16 +334,6 @@ class Guard:
                      images=scope["state"].get("images", 0))
 
 # %% ../../nbs/serving/50_app.ipynb #1b4ef2c8
-class _DirectRoute(APIRoute):
-    "A route whose endpoint gets the request and returns the response, without FastAPI's conversion of either."
-    def __init__(self, path: str, endpoint: Callable, **more: Any):
-        super().__init__(path, endpoint, **more)
-        async def _app(scope: dict, receive: Callable, send: Callable) -> None:
-            response = await endpoint(Request(scope, receive, send))
-            await response(scope, receive, send)
-        self.app = _app
-
-
 _REFUSALS = {400: "malformed request", 401: "no valid API key", 408: "the body did not arrive in time", 413: "too large",
              415: "not a supported image or body", 422: "not an image that can be read, or a wrong option", 500: "internal error",
              503: "overloaded or not ready", 504: "no answer in time"}
@@ -404,19 +396,19 @@ def create_app(service: Service,
     app.add_middleware(Guard, service=service)
     app.add_exception_handler(HTTPException, _refuse)
     classes, most = len(service.model.classes), service.settings.max_images
-    shared = {"methods": ["POST"], "route_class_override": _DirectRoute, "response_model_exclude_none": True}
+    shared = {"methods": ["POST"], "response_model_exclude_none": True}
     refused = _refusals(*_REFUSALS)
-    app.router.add_api_route("/predict", service.predict, response_model=ImageAnswer, responses=refused,
-                             openapi_extra=_takes_images("file", 1, classes), **shared)
-    app.router.add_api_route("/predict_batch", service.predict_batch, response_model=BatchAnswer, responses=refused,
-                             openapi_extra=_takes_images("files", most, classes), **shared)
+    app.add_api_route("/predict", service.predict, response_model=ImageAnswer, responses=refused,
+                      openapi_extra=_takes_images("file", 1, classes), **shared)
+    app.add_api_route("/predict_batch", service.predict_batch, response_model=BatchAnswer, responses=refused,
+                      openapi_extra=_takes_images("files", most, classes), **shared)
     app.add_api_route("/health", service.health, response_model=Health)
     app.add_api_route("/classes", service.classes, response_model=Classes, responses=_refusals(401))
     for path, endpoint, statuses in (("/livez", service.livez, ()), ("/readyz", service.readyz, (503,)),
                                      ("/metrics", service.prometheus, (401,))):
         app.add_api_route(path, endpoint, response_class=Response, responses=_refusals(*statuses))
     for path in PAGES:
-        app.router.add_api_route(path, _page, methods=["GET"], route_class_override=_DirectRoute, include_in_schema=False)
+        app.add_api_route(path, _page, include_in_schema=False)
     _describe_problems(app)
     return app
 
