@@ -216,6 +216,7 @@ def test_bad_input_gets_one_clear_problem(service, case):
 
 
 def test_unknown_paths_and_methods_are_refused_without_repeating_them(service):
+    assert ask(service, "POST", "/predict/").status == 404, "no redirect, which would repeat the header Host"
     reply = ask(service, "GET", "/wp-admin/<script>")
     problem(reply, 404, "the API is described at /docs")
     assert b"script" not in reply.content

@@ -392,7 +392,7 @@ def create_app(service: Service,
     text = ("Classifies images. Errors are problem documents (RFC 9457). Every answer has the header X-Request-ID, which the "
             "server's log has as well.")
     app = FastAPI(title="image_classifier", version=__version__, description=text, docs_url=None, redoc_url=None,
-                  lifespan=_lifespan)
+                  redirect_slashes=False, lifespan=_lifespan)
     app.add_middleware(Guard, service=service)
     app.add_exception_handler(HTTPException, _refuse)
     classes, most = len(service.model.classes), service.settings.max_images
