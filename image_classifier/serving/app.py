@@ -178,6 +178,7 @@ class Service:
         "Make the model ready."
         self.engine.start()
         self.ready = True
+        log_line("ready", version=self.version)
 
     async def _classify(self, request: Request, field: str, most: int, known: Sequence[str]) -> tuple[list, list, int]:
         "Return the uploads of a request, an `Answer` or a `Problem` for each, and how many classes are wanted."
@@ -185,7 +186,7 @@ class Service:
             raise Problem(503, "the model is not ready yet", {"retry-after": "1"})
         scope, headers = request.scope, dict(request.scope["headers"])
         top_k, explain = read_options(scope["query_string"], len(self.model.classes), known)
-        self.engine.check_room()
+        self.engine.check_queue()
         deadline = asyncio.get_running_loop().time() + self.settings.timeout
         uploads = await read_uploads(request.receive, headers, field, self.settings, deadline, most)
         futures = self.engine.submit([upload.data for upload in uploads], deadline, explain)
@@ -377,13 +378,19 @@ async def _refuse(request: Request, error: Exception) -> Response:
     raise Problem(error.status_code, _GENERIC.get(error.status_code, "malformed request"), error.headers)
 
 
+def _log_failure(starting: asyncio.Future) -> None:
+    "Log why the model does not get ready."
+    if not starting.cancelled() and (problem := starting.exception()):
+        log_line("error", what=f"the model does not get ready: {problem}")
+
+
 def create_app(service: Service,
               ) -> FastAPI:  # an ASGI application
     "Return the application that answers with a service."
     @asynccontextmanager
     async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         starting = asyncio.get_running_loop().run_in_executor(None, service.start)
-        starting.add_done_callback(lambda _: log_line("ready", version=service.version))
+        starting.add_done_callback(_log_failure)
         yield
         service.ready = False
         await starting

@@ -114,7 +114,7 @@ class _Server(uvicorn.Server):
     "A server that ends in order at a signal."
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        "Handle signals during the block; in another thread than the main one, they are somebody else's."
+        "Handle signals during the block; only the main thread can."
         if threading.current_thread() is not threading.main_thread():
             yield
             return
