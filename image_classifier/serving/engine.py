@@ -114,6 +114,11 @@ class Engine:
             if thread.is_alive():
                 thread.join()
 
+    @property
+    def full(self) -> bool:
+        "Whether no image finds room."
+        return self.inside >= self.settings.queue
+
     def check_queue(self,
                    images: int = 1,
                   ) -> None:

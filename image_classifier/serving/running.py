@@ -13,9 +13,11 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from http import HTTPStatus
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import uvicorn
@@ -23,13 +25,31 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
 from ..core import ConfigError, ImageClassifierError
-from .app import create_app, load_service
+from .app import create_app, HEADERS, load_service
 from .observing import log_line
+from .problems import Problem
 from .settings import ServerSettings, settings_from_text, settings_to_text
 
 # %% ../../nbs/serving/80_running.ipynb #cb17338b
 _HEAD_BYTES, _HEAD_SECONDS = 64 << 10, 15.0
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_ANSWERED = SimpleNamespace(response_complete=True, message_event=SimpleNamespace(set=lambda: None))  # as much of a uvicorn cycle as is read
+
+
+def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"".join(b"%b: %b\r\n" % pair for pair in headers)
+
+
+_COMMON = _lines([(b"content-type", b"application/problem+json"), *HEADERS])
+
+
+def _refusal(problem: Problem, request_id: str, keep: bool) -> bytes:
+    "Return a problem as a whole answer, without a date."
+    body = problem.body(request_id)
+    own = "".join(f"{name}: {value}\r\n" for name, value in problem.headers.items())
+    close = "" if keep else "connection: close\r\n"
+    head = f"x-request-id: {request_id}\r\ncontent-length: {len(body)}\r\n{own}{close}\r\n"
+    return b"HTTP/1.1 %d %b\r\n" % (problem.status, HTTPStatus(problem.status).phrase.encode()) + _COMMON + head.encode() + body
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -70,7 +90,25 @@ class BoundedProtocol(HttpToolsProtocol):
         "Stop the clock, and start to answer."
         self._stop_clock()
         self._head_bytes = 0
-        super().on_headers_complete()
+        if not self._refuse():
+            super().on_headers_complete()
+
+    def _refuse(self) -> bool:
+        "Answer an image request if the queue is full; return whether that was done."
+        service, parser = self.app_state["service"], self.parser
+        if not service.engine.full or parser.should_upgrade() or not (self.cycle is None or self.cycle.response_complete):
+            return False
+        found = service.find_overload(parser.get_method().decode(), self.url.partition(b"?")[0].decode("latin-1"), self.headers)
+        if found is None:
+            return False
+        keep = parser.get_http_version() != "1.0" and parser.should_keep_alive()
+        self.cycle = _ANSWERED
+        self.transport.write(_refusal(*found, keep))
+        if keep:
+            self.on_response_complete()
+        else:
+            self.transport.close()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         "Stop the clock."
