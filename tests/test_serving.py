@@ -1,5 +1,6 @@
 "A server answers as the classifier does, refuses what it must in one line, stays alive under load, and ends in order."
 import asyncio
+import http.client
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ from literate import ROOT
 from onnx import helper, numpy_helper
 from PIL import Image
 from pictures import drawn, exif_with, png, saved, translucent
-from servers import ask, form, get, live, process, wait_for
+from servers import ask, form, get, live, process, Reply, wait_for
 from test_hostile import hand_made, mutations
 from torch import nn
 
@@ -329,6 +330,33 @@ def test_an_overloaded_server_refuses_at_once_and_says_when_to_come_back(artifac
     assert sum(counts.values()) == 64 and min(counts.values()) > 0 and health == [200, 200]
     assert all(int(reply.headers["retry-after"]) >= 1 for reply in replies if reply.status == 503)
     assert service.engine.inside == 0
+
+
+def test_an_early_refusal_is_like_a_late_one_and_keeps_the_connection(artifact):
+    service = load_service(artifact, ServerSettings(queue=1, api_key="a key of 16 signs", access_log=False))
+    late = ask(service, "POST", "/predict", IMAGE, content_type="image/png", x_api_key="a key of 16 signs")
+    with live(service) as port:
+        service.engine.inside = 1
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        def send(path, **headers):
+            connection.request("POST", path, IMAGE * 50, {"content-type": "image/png", **headers})
+            answer = connection.getresponse()
+            return Reply(answer.status, dict(answer.headers), answer.read())
+        key = {"x-api-key": "a key of 16 signs", "x-request-id": "mine"}
+        busy, nobody, health = send("/predict?top_k=1", **key), send("/predict"), get(port, "/health")
+        service.engine.inside = 0
+        after = send("/predict_batch", **key)
+        service.engine.inside = 1
+        closed = send("/predict", connection="close", **key)
+        service.engine.inside = 0
+        connection.close()
+    problem(busy, 503, "the server is overloaded: 1 image in its queue")
+    assert busy.json()["request_id"] == busy.headers["x-request-id"] == "mine" and busy.headers["retry-after"] == "1"
+    assert {name.lower() for name in busy.headers} == {name.lower() for name in late.headers} | {"date", "server"}
+    problem(nobody, 401, "send the API key")
+    assert health.status == 200 and after.status == 415 and closed.status == 503 and closed.headers["connection"] == "close"
+    counted = service.metrics.text(0)[0].decode()
+    assert 'requests_total{path="/predict",status="503"} 3.0' in counted.replace("image_classifier_", "")
 
 
 def test_a_deadline_is_kept_and_nothing_is_computed_after_it(artifact):

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import DataError
+from ..core import counted, DataError
 from ..data import read_header
 from ..inference import explain_pixels, Explanation, Prediction, read_pixels
 from .problems import Problem, to_problem
@@ -125,7 +125,7 @@ class Engine:
         "Raise a `Problem` if the queue is too full for so many images."
         if self.inside + images > self.settings.queue:
             wait = math.ceil(self.inside * self.seconds_per_image / self.settings.threads) or 1
-            raise Problem(503, f"{self.inside} images are waiting: the server is overloaded", {"retry-after": str(wait)})
+            raise Problem(503, f"the server is overloaded: {counted(self.inside, 'image')} in its queue", {"retry-after": str(wait)})
 
     def submit(self,
                images: Sequence[bytes],  # image files

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from ..core import require
@@ -33,6 +34,7 @@ class Metrics:
             return kind(f"image_classifier_{name}", text, labels, registry=self.registry, **more)
         self._requests = _new(client.Counter, "requests_total", "HTTP requests.", ("path", "status"))
         self._seconds = _new(client.Histogram, "request_seconds", "Time of HTTP requests.", ("path",), buckets=_SECONDS)
+        self._labeled = cache(lambda path, status: (self._requests.labels(path, status), self._seconds.labels(path)))
         self._images = _new(client.Counter, "images_total", "Images that were classified or refused.", ("outcome",))
         self._predictions = _new(client.Counter, "predictions_total", "Predictions of each class.", ("class",))
         self._marked = _new(client.Counter, "marked_total", "Predictions that a person should look at.", ("mark",))
@@ -48,8 +50,9 @@ class Metrics:
                      ) -> None:
         "Count a request."
         path = path if path in self.paths else "other"
-        self._requests.labels(path, status).inc()
-        self._seconds.labels(path).observe(seconds)
+        requests, times = self._labeled(path, status)
+        requests.inc()
+        times.observe(seconds)
 
     def count_batch(self,
                     images: int,

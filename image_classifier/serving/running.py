@@ -43,13 +43,14 @@ def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 _COMMON = _lines([(b"content-type", b"application/problem+json"), *HEADERS])
 
 
-def _refusal(problem: Problem, request_id: str, keep: bool) -> bytes:
-    "Return a problem as a whole answer, without a date."
+def _refusal(problem: Problem, request_id: str, date: Iterable[tuple[bytes, bytes]], keep: bool) -> bytes:
+    "Return a problem as a whole answer."
     body = problem.body(request_id)
     own = "".join(f"{name}: {value}\r\n" for name, value in problem.headers.items())
     close = "" if keep else "connection: close\r\n"
     head = f"x-request-id: {request_id}\r\ncontent-length: {len(body)}\r\n{own}{close}\r\n"
-    return b"HTTP/1.1 %d %b\r\n" % (problem.status, HTTPStatus(problem.status).phrase.encode()) + _COMMON + head.encode() + body
+    status = b"HTTP/1.1 %d %b\r\n" % (problem.status, HTTPStatus(problem.status).phrase.encode())
+    return b"".join((status, _COMMON, _lines(date), head.encode(), body))
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -103,7 +104,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return False
         keep = parser.get_http_version() != "1.0" and parser.should_keep_alive()
         self.cycle = _ANSWERED
-        self.transport.write(_refusal(*found, keep))
+        self.transport.write(_refusal(*found, self.server_state.default_headers, keep))
         if keep:
             self.on_response_complete()
         else:
