@@ -5,5 +5,6 @@ from .engine import Answer as Answer, Engine as Engine
 from .observing import Metrics as Metrics, log_line as log_line
 from .page import PAGES as PAGES, read_page as read_page
 from .problems import Problem as Problem, to_problem as to_problem
+from .requests import Requests as Requests
 from .running import bind as bind, serve as serve
 from .settings import ServerSettings as ServerSettings
