@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from image_classifier.core import MARKER
+from image_classifier.core import limits, MARKER
 from image_classifier.runs import Run
 from image_classifier.training import Checkpoints
 
@@ -60,3 +60,10 @@ def test_out_of_memory_suggests_a_batch_and_costs_nothing(tmp_path):
     done = ic("train", *WORDS, "--out", str(tmp_path / "cut"), "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["resumed"] == 1
+
+
+def test_the_limits_of_a_container_count(monkeypatch):
+    monkeypatch.setattr(limits, "_cgroup", lambda name: {"cpu.max": ["100000", "100000"], "memory.max": ["1000000"]}[name])
+    assert (limits.available_cores(), limits.host_memory()) == (1, 1_000_000)
+    monkeypatch.setattr(limits, "_cgroup", lambda name: ["max"])
+    assert limits.host_memory() > 1_000_000

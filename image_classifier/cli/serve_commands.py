@@ -6,13 +6,11 @@
 __all__ = ['server_model', 'split_cores', 'serve_command']
 
 # %% ../../nbs/cli/48_serve_commands.ipynb #db4b88a2
-import os
-
 import click
 
 from .classifier_commands import find_artifact, read_secret
 from .common import command, CommandResult
-from ..core import ArtifactError, require
+from ..core import ArtifactError, available_cores, require
 
 # %% ../../nbs/cli/48_serve_commands.ipynb #f5da10f9
 def server_model(path: str,  # a run's folder, a classifier's, or an .onnx file
@@ -29,8 +27,7 @@ def server_model(path: str,  # a run's folder, a classifier's, or an .onnx file
 def split_cores(workers: int,  # processes
                ) -> int:
     "Return how many threads each process gets."
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // workers)
+    return max(1, available_cores() // workers)
 
 # %% ../../nbs/cli/48_serve_commands.ipynb #06c9ddca
 @command

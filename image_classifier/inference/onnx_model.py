@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..core import ArtifactError, check_manifest, existing_folder, manifest_files, quoted, read_bytes
-from ..core import read_json, require
+from ..core import ArtifactError, available_cores, check_manifest, existing_folder, manifest_files, quoted
+from ..core import read_bytes, read_json, require
 from ..data import Preprocess
 from .metadata import check_metadata, OOD_FILE
 from .prediction import Prediction, predict_images, to_prediction
@@ -52,8 +52,7 @@ def open_session(data: bytes,  # an ONNX file
     "Return ONNX Runtime's session for a model, or raise an `ArtifactError`."
     runtime = require("onnxruntime", "export")
     options = runtime.SessionOptions()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    options.intra_op_num_threads, options.log_severity_level = threads or cores, 4  # failures are raised, not printed
+    options.intra_op_num_threads, options.log_severity_level = threads or available_cores(), 4  # failures are raised, not printed
     for key, value in {"intra_op.allow_spinning": "0",  # waiting threads sleep
                        "model_external_initializers_file_folder_path": os.devnull}.items():  # weights are in the file, or nowhere
         options.add_session_config_entry(f"session.{key}", value)
