@@ -10,6 +10,7 @@ import tarfile
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from folders import every_id, folder, pets, picture, refused, save, warned  # no
 
 from image_classifier.config import compose, DataConfig, list_presets, settings
 from image_classifier.core import ConfigError, DataError
-from image_classifier.data import check_reader, CIFAR_SETS, list_files, load_data, read_source, READERS, register_reader, Source
+from image_classifier.data import check_reader, CIFAR_SETS, digits, list_files, load_data, read_source, READERS, register_reader, Source
 from image_classifier.data import suffixes_of
 
 
@@ -711,3 +712,10 @@ def test_allowed_links_in_a_table_are_followed_to_the_same_file(pets, tmp_path):
     (pets / "out").symlink_to(tmp_path / "private")
     (pets / "table.csv").write_text("file,label\nx/../out/1.png,cat\ncat/1.png,cat\ndog/1.png,dog\n")
     assert read_source(DataConfig("csv", str(pets / "table.csv")), ["links"]).ids == ["cat/1.png", "dog/1.png", "out/1.png"]
+
+
+def test_digits_are_the_same_where_scikit_learn_keeps_them_elsewhere(tmp_path, monkeypatch):
+    usual = digits.read_digits(DataConfig())
+    monkeypatch.setattr(digits, "find_spec", lambda name: SimpleNamespace(origin=str(tmp_path / "__init__.py")))
+    other = digits.read_digits(DataConfig())
+    assert np.array_equal(usual.images, other.images) and np.array_equal(usual.targets, other.targets)

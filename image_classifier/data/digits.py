@@ -19,7 +19,13 @@ def read_digits(config: DataConfig,  # not used
                ) -> Source:
     "Return scikit-learn's digits, their gray values 0..16 stretched to 0..255."
     package = Path(find_spec("sklearn").origin).parent  # found without being imported
-    rows = np.loadtxt(package / "datasets" / "data" / "digits.csv.gz", delimiter=",", encoding="utf-8")
-    images = np.round(rows[:, :-1].reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
+    file = package / "datasets" / "data" / "digits.csv.gz"
+    if file.is_file():
+        rows = np.loadtxt(file, delimiter=",", encoding="utf-8")
+        pixels, targets = rows[:, :-1], rows[:, -1]
+    else:  # a version that keeps it elsewhere
+        from sklearn.datasets import load_digits
+        pixels, targets = load_digits(return_X_y=True)
+    images = np.round(pixels.reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
     ids = [f"{i:04d}" for i in range(len(images))]
-    return Source(tuple("0123456789"), ids, rows[:, -1].astype(np.int64), ["train"] * len(ids), images, where="digits")
+    return Source(tuple("0123456789"), ids, targets.astype(np.int64), ["train"] * len(ids), images, where="digits")
