@@ -1,12 +1,12 @@
 """How many requests a second does `ic serve` answer on one core, next to a plain FastAPI and torch application with the same model?
 
-    python benchmarks/serving.py [--seconds 4] [--model simple_cnn --size 32] [--litserve] [--workers]
+    python benchmarks/serving.py [--seconds 4] [--model simple_cnn --size 32] [--int8] [--litserve] [--workers]
 
 The server is pinned to the first core, the client to the second. Requests are JPEG files, as a form and as a raw body, from 1, 8 and 64 connections that
 stay open. The plain application does what tutorials do: Pillow, torchvision's transforms, a forward pass, softmax, a dictionary. The limit is a loop on
 the server's core that decodes the same files and runs ONNX Runtime on them one by one, without HTTP. Weights are random: they do not change the speed.
-Photos of 224 px: --model efficientnet_lite0 --size 224. Needs the extras export and serve, and two cores. The last line is one JSON object; the exit
-code is 1 where a bar is missed."""
+Photos of 224 px: --model efficientnet_lite0 --size 224; with --int8 our server and the limit compute in 8-bit integers, the plain application as
+before. Needs the extras export and serve, and two cores. The last line is one JSON object; the exit code is 1 where a bar is missed."""
 import argparse
 import asyncio
 import io
@@ -50,6 +50,17 @@ def make_artifact(folder: str, model: str, side: int) -> str:
         warnings.simplefilter("ignore")
         export_artifact(classifier.save(f"{folder}/classifier"), "onnx", None)
     return f"{folder}/classifier"
+
+
+def make_int8(artifact: str, files: list[bytes]) -> str:
+    "Write an artifact's model in 8-bit integers, and return the file."
+    import numpy as np
+
+    from image_classifier.inference import OnnxModel
+    from image_classifier.inference.int8 import quantize, Recipe
+    from image_classifier.inference.prediction import read_pixels
+    pixels = np.stack([read_pixels(OnnxModel(artifact).preprocess, data) for data in files])
+    return str(quantize(Path(artifact, "model.onnx"), Path(artifact).parent / "int8.onnx", Recipe(), pixels))
 
 
 # The servers, each in a process of its own
@@ -190,6 +201,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default="simple_cnn")
     parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--int8", action="store_true", help="Let our server compute in 8-bit integers.")
     parser.add_argument("--litserve", action="store_true", help="Also compare LitServe on the same ONNX file, if it is installed.")
     parser.add_argument("--workers", action="store_true", help="Also compare two processes on both cores, which the client uses as well.")
     parser.add_argument("--limit", metavar="ARTIFACT", help=argparse.SUPPRESS)
@@ -207,7 +219,8 @@ def main() -> None:
         artifact = make_artifact(folder, words.model, words.size)
         for name, code in (("plain", PLAIN), ("litserve", LITSERVE)):
             Path(folder, f"{name}.py").write_text(code)
-        ours = [sys.executable, "-m", "image_classifier.cli", "serve", artifact, "--no-access-log", "--port"]
+        served = make_int8(artifact, files) if words.int8 else artifact
+        ours = [sys.executable, "-m", "image_classifier.cli", "serve", served, "--no-access-log", "--port"]
         plain, lit = ([sys.executable, f"{folder}/{name}.py", artifact] for name in ("plain", "litserve"))
         servers = {"ours": start([*ours, "8301"], 8301), "plain": start([*plain, "8302"], 8302)}
         ports = {"ours": 8301, "plain": 8302}
@@ -220,7 +233,7 @@ def main() -> None:
             for _ in range(words.rounds):
                 for name, form, count in cases:
                     found[name, form, count].append(load(ports[name], files, form, count, words.seconds))
-                command = ["taskset", "-c", "0", sys.executable, __file__, "--limit", artifact, "--seconds", str(words.seconds), "--size", str(words.size)]
+                command = ["taskset", "-c", "0", sys.executable, __file__, "--limit", served, "--seconds", str(words.seconds), "--size", str(words.size)]
                 shown = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}).stdout
                 bare.append(float(shown))
         finally:
@@ -231,7 +244,7 @@ def main() -> None:
             results["two workers"] = workers(ours, files, words, median(one for one, _ in found["ours", False, 64]))
     rate = {case: median(one for one, _ in values) for case, values in found.items()}
     tail = {case: median(one for _, one in values) for case, values in found.items()}
-    print(f"{words.model} at {words.size} px; limit {median(bare):.0f} images a second on one core\n")
+    print(f"{words.model} at {words.size} px{' in 8-bit integers' if words.int8 else ''}; limit {median(bare):.0f} images a second on one core\n")
     print(f"{'':10}{'body':6}{'connections':>12}{'answers/s':>11}{'p99 ms':>9}{'to plain':>10}{'of limit':>10}")
     good = True
     for name, form, count in cases:
@@ -245,7 +258,7 @@ def main() -> None:
         print(f"two workers on both cores: {results['two workers']:.2f} times one")
         good &= results["two workers"] >= TWO_WORKERS
     from checkpoints import machine
-    print(json.dumps({"benchmark": "serving", "good": bool(good), "model": words.model, "limit": median(bare), "results": results, "machine": machine()}))
+    print(json.dumps({"benchmark": "serving", "good": bool(good), "model": words.model, "int8": words.int8, "limit": median(bare), "results": results, "machine": machine()}))
     sys.exit(not good)
 
 
