@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -407,6 +408,9 @@ def test_a_worker_that_dies_is_replaced(artifact):
     with process(artifact, "--workers", 2) as (server, port, lines):
         found = subprocess.run(["pgrep", "-P", str(server.pid), "-f", "spawn_main"], capture_output=True, text=True).stdout.split()
         assert len(found) == 2
+        place = dict(line.partition("=")[::2] for line in Path(f"/proc/{found[0]}/environ").read_text().split("\0"))["PROMETHEUS_MULTIPROC_DIR"]
+        gauges = [Path(place, f"gauge_livesum_{number}.db") for number in found]
+        wait_for(lambda: all(file.exists() for file in gauges))
         os.kill(int(found[0]), signal.SIGKILL)
         end = time.monotonic() + 20
         while time.monotonic() < end:
@@ -416,6 +420,8 @@ def test_a_worker_that_dies_is_replaced(artifact):
             time.sleep(0.1)
         assert len(now) == 2 and get(port, "/readyz").status == 200
         assert b"image_classifier_requests_total" in get(port, "/metrics").content
+        wait_for(lambda: not gauges[0].exists())  # or the images in a process that died would be counted for ever
+        assert gauges[1].exists()
         server.send_signal(signal.SIGTERM)
         assert server.wait(30) == 0
 

@@ -14,7 +14,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from uvicorn.supervisors import Multiprocess
 
 from ..core import ConfigError, ImageClassifierError
 from .app import create_app, load_service
-from .observing import log_line
+from .observing import forget_process, log_line
 from .settings import ServerSettings, settings_from_text, settings_to_text
 
 # %% ../../nbs/serving/80_running.ipynb #cb17338b
@@ -125,18 +124,36 @@ class _Server(uvicorn.Server):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-
+# %% ../../nbs/serving/80_running.ipynb #4db01172
 @contextlib.contextmanager
 def _shared_metrics(workers: int) -> Iterator[None]:
     "Let several processes count together in files of a temporary folder."
     if workers == 1:
         yield
         return
-    with tempfile.TemporaryDirectory() as folder:
+    try:
+        place = tempfile.TemporaryDirectory()
+    except OSError as problem:
+        todo = "mount one, e.g. docker run --tmpfs /tmp, or use one process"
+        raise ConfigError("several processes need a temporary folder, and none can be written to", "workers", todo) from problem
+    with place as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         yield
 
 
+class _Supervisor(Multiprocess):
+    "Keeps several processes running, and forgets the gauges of those that have ended."
+    _known: frozenset[int] = frozenset()
+
+    def keep_subprocess_alive(self) -> None:
+        "Start a process again that has died."
+        super().keep_subprocess_alive()
+        running = frozenset(process.pid for process in self.processes)
+        for process in self._known - running:
+            forget_process(process)
+        self._known = running
+
+# %% ../../nbs/serving/80_running.ipynb #a1012d62
 def serve(model: str | Path,  # an artifact or run that holds model.onnx, or an .onnx file
           host: str = "127.0.0.1",
           port: int = 8000,  # 0: any that is free
@@ -157,5 +174,5 @@ def serve(model: str | Path,  # an artifact or run that holds model.onnx, or an 
             _Server(uvicorn.Config(create_app(service), **shared)).run([listener])
         else:
             config = uvicorn.Config("image_classifier.serving.running:make_app", factory=True, workers=workers, **shared)
-            Multiprocess(config, sockets=[listener]).run()
+            _Supervisor(config, sockets=[listener]).run()
         log_line("end", address=address)
