@@ -9,7 +9,9 @@ import sys
 import threading
 import time
 import warnings
+import zlib
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ from hypothesis import given, settings, strategies as st
 from literate import ROOT
 from onnx import helper, numpy_helper
 from PIL import Image
-from pictures import drawn, exif_with, png, saved, translucent
+from pictures import chunk, drawn, exif_with, ihdr, png, saved, SIGNATURE, translucent
 from servers import ask, form, get, live, process, wait_for
 from test_hostile import hand_made, mutations
 from torch import nn
@@ -219,6 +221,34 @@ REFUSED = {
 def test_bad_input_gets_one_clear_problem(service, case):
     path, body, kind, status, words = REFUSED[case]
     problem(ask(service, "POST", path, body, kind), status, words)
+
+
+def black(side):
+    "A PNG of side x side black pixels, made without them: a compressed block of 20 rows, again and again, and the checksum of zeros."
+    rows = side * (3 * side + 1)
+    packer = zlib.compressobj(9, wbits=-15)
+    block = packer.compress(bytes(rows // side * 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    packed = b"\x78\xda" + block * (side // 20) + b"\x03\x00" + (rows % 65521 << 16 | 1).to_bytes(4, "big")
+    return SIGNATURE + ihdr(side, side) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+
+
+def test_images_of_400_megapixels_cost_no_memory(artifact):
+    "A complete one, one whose header lies about a short file, and one with far more pixels than its header admits."
+    assert Image.open(BytesIO(black(200))).convert("L").getextrema() == (0, 0)
+    whole = black(20_000)
+    small = whole.replace(ihdr(20_000, 20_000), ihdr(64, 64))
+    cases = {"whole": (whole, 413), "lying": (png(20_000, 20_000, bytes(100)), 413), "small": (small, 200)}
+    with process(artifact) as (server, port, lines):
+        def peak():
+            return next(int(line.split()[1]) for line in Path(f"/proc/{server.pid}/status").read_text().splitlines() if line.startswith("VmHWM")) / 1000
+        assert get(port, "/predict", "POST", IMAGE, **{"content-type": "image/png"}).status == 200
+        before = peak()
+        for name, (data, status) in cases.items():
+            for body, kind in ((data, "image/png"), form((name, data))):
+                reply = get(port, "/predict", "POST", body, **{"content-type": kind})
+                assert reply.status == status, (name, reply.content)
+        problem(get(port, "/predict", "POST", whole, **{"content-type": "image/png"}), 413, "400 Mpx exceeds the classifier's limit of 50 Mpx")
+        assert peak() - before <= 64
 
 
 def test_unknown_paths_and_methods_are_refused_without_repeating_them(service):
