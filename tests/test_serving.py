@@ -37,6 +37,7 @@ from image_classifier.inference import Classifier
 from image_classifier.inference.onnx_model import ONNX_FILE, onnx_metadata
 from image_classifier.models import Architecture, build_model, MODELS, register_model
 from image_classifier.serving import load_service, running, ServerSettings
+from image_classifier.serving.app import PATHS
 
 CLASSES = ("cat", "<script>alert(1)</script>", "dog\n\"'")
 KEY = "0123456789abcdef-secret"
@@ -326,6 +327,15 @@ def test_answers_are_as_described(service):
     check("/classes", "get", ask(service, "GET", "/classes"))
     for path, body, kind, *_ in REFUSED.values():
         check(path.partition("?")[0], "post", ask(service, "POST", path, body, kind))
+
+
+def test_the_description_says_where_a_key_is_needed(artifact, service):
+    def secured(service):
+        described = ask(service, "GET", "/openapi.json").json()
+        return {path for path, operations in described["paths"].items() for one in operations.values() if "security" in one}
+    keyed = load_service(artifact, ServerSettings(api_key=KEY, access_log=False))
+    assert secured(service) == set() and secured(keyed) == {"/predict", "/predict_batch", "/classes", "/metrics"}
+    assert all((ask(keyed, "GET", path).status == 401) == (path in secured(keyed)) for path in PATHS)
 
 
 @settings(max_examples=150, deadline=None)

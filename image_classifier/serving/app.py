@@ -416,16 +416,24 @@ def create_app(service: Service,
         app.add_api_route(path, endpoint, response_class=Response, responses=_refusals(*statuses))
     for path in PAGES:
         app.add_api_route(path, _page, include_in_schema=False)
-    _describe_problems(app)
+    _complete_description(app, bool(service.settings.api_key))
     return app
 
 
-def _describe_problems(app: FastAPI) -> None:
-    "Add the schema of a problem to the API description, to which the refusals refer."
+_KEYS = {"bearer": {"type": "http", "scheme": "bearer"}, "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}
+
+
+def _complete_description(app: FastAPI, needs_key: bool) -> None:
+    "Add to the API description the schema of a problem, to which the refusals refer, and where the key is sent."
     describe = app.openapi
     def _openapi() -> dict:
         found = describe()
         found["components"]["schemas"].setdefault("ProblemDocument", ProblemDocument.model_json_schema())
+        if needs_key:
+            found["components"]["securitySchemes"] = _KEYS
+            for path in found["paths"].keys() - _PUBLIC:
+                for operation in found["paths"][path].values():
+                    operation["security"] = [{name: []} for name in _KEYS]
         return found
     app.openapi = _openapi  # type: ignore[method-assign]
 
