@@ -426,6 +426,7 @@ def test_slow_and_endless_headers_are_cut_off(artifact, monkeypatch):
 
 
 def test_the_command_answers_drains_and_ends_with_zero(artifact):
+    "And every line of its log is JSON, whatever is sent to it."
     with process(artifact) as (server, port, lines):
         page, reply = get(port, "/"), get(port, "/predict", "POST", IMAGE, **{"content-type": "image/png"})
         assert page.status == 200 and reply.status == 200
@@ -433,6 +434,11 @@ def test_the_command_answers_drains_and_ends_with_zero(artifact):
         running = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(50)]
         for one in running:
             one.sendall(head + IMAGE[:10])
+        with socket.create_connection(("127.0.0.1", port)) as other:
+            other.sendall(b"\x16\x03\x01 TLS, or anything else\r\n\r\n")
+            assert other.recv(100).startswith(b"HTTP/1.1 400")
+        malformed = form(("a", IMAGE))[0].replace(b"form-data", b"form\rdata")
+        assert get(port, "/predict", "POST", malformed, **{"content-type": "multipart/form-data; boundary=x1"}).status == 400
         assert get(port, "/livez").status == 200  # accepted after the others
         server.send_signal(signal.SIGTERM)
         time.sleep(0.3)
@@ -442,6 +448,8 @@ def test_the_command_answers_drains_and_ends_with_zero(artifact):
         assert server.wait(20) == 0
         with pytest.raises(OSError):
             get(port, "/livez")
+        events = [json.loads(line)["event"] for line in (*lines, *server.stderr)]
+        assert events[:2] == ["start", "ready"] and events[-1] == "end" and set(events[2:-1]) == {"request", "warning"}
 
 
 def test_a_worker_that_dies_is_replaced(artifact):

@@ -23,7 +23,7 @@ from uvicorn.supervisors import Multiprocess
 
 from ..core import ConfigError, ImageClassifierError
 from .app import create_app, load_service
-from .observing import forget_process, log_line
+from .observing import forget_process, log_as_lines, log_line
 from .settings import ServerSettings, settings_from_text, settings_to_text
 
 # %% ../../nbs/serving/80_running.ipynb #cb17338b
@@ -102,6 +102,7 @@ _MODEL, _SETTINGS = "IMAGE_CLASSIFIER_MODEL", "IMAGE_CLASSIFIER_SERVER"
 
 def make_app() -> Any:  # an ASGI application
     "Return the application that the environment describes, for a process of uvicorn's."
+    log_as_lines()
     try:
         return create_app(load_service(os.environ[_MODEL], settings_from_text(os.environ[_SETTINGS])))
     except ImageClassifierError as problem:
@@ -163,13 +164,14 @@ def serve(model: str | Path,  # an artifact or run that holds model.onnx, or an 
     "Answer requests until a signal ends it; raise an error if the port cannot be used or the model not be loaded."
     if workers < 1:
         raise ConfigError(f"{workers} processes cannot answer", "workers", "at least 1")
+    log_as_lines()
     with bind(host, port) as listener, _shared_metrics(workers):
         service = load_service(model, settings)  # also where other processes answer: a model that is refused ends the command
         address = f"http://{host}:{listener.getsockname()[1]}"
         log_line("start", address=address, model=str(model), version=service.version, workers=workers, threads=settings.threads)
         os.environ[_MODEL], os.environ[_SETTINGS] = str(Path(model).absolute()), settings_to_text(settings)
-        shared = {"http": BoundedProtocol, "ws": "none", "access_log": False, "server_header": False, "log_level": "warning",
-                  "timeout_graceful_shutdown": max(1, round(settings.drain))}
+        shared = {"http": BoundedProtocol, "ws": "none", "access_log": False, "server_header": False, "log_config": None,
+                  "log_level": "warning", "timeout_graceful_shutdown": max(1, round(settings.drain))}
         if workers == 1:
             _Server(uvicorn.Config(create_app(service), **shared)).run([listener])
         else:
