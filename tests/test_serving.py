@@ -398,6 +398,7 @@ def test_a_client_that_has_gone_costs_nothing_more(artifact):
         for one in sockets:
             one.sendall(head + IMAGE)
         wait_for(lambda: service.engine.inside == 20 and len(jobs) == 19)
+        wait_for(lambda: service.metrics.registry.get_sample_value("image_classifier_inside") == 20)
         waiting = [job.future for job in jobs]
         for one in sockets:
             one.close()
@@ -450,6 +451,17 @@ def test_the_command_answers_drains_and_ends_with_zero(artifact):
             get(port, "/livez")
         events = [json.loads(line)["event"] for line in (*lines, *server.stderr)]
         assert events[:2] == ["start", "ready"] and events[-1] == "end" and set(events[2:-1]) == {"request", "warning"}
+
+
+def test_a_server_that_says_it_starts_can_be_connected_to(artifact, monkeypatch):
+    connected = []
+
+    def run(server, sockets):
+        with socket.create_connection(sockets[0].getsockname(), timeout=5) as one:
+            connected.append(one.getpeername())
+    monkeypatch.setattr(running._Server, "run", run)
+    running.serve(artifact, port=0)
+    assert connected
 
 
 def test_a_worker_that_dies_is_replaced(artifact):

@@ -384,6 +384,13 @@ def _log_failure(starting: asyncio.Future) -> None:
         log_line("error", what=f"the model does not get ready: {problem}")
 
 
+async def _set_gauge(service: Service) -> None:
+    "Tell the metrics each second how many images are inside."
+    while True:
+        service.metrics.set_inside(service.engine.inside)
+        await asyncio.sleep(1)
+
+
 def create_app(service: Service,
               ) -> FastAPI:  # an ASGI application
     "Return the application that answers with a service."
@@ -391,7 +398,9 @@ def create_app(service: Service,
     async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         starting = asyncio.get_running_loop().run_in_executor(None, service.start)
         starting.add_done_callback(_log_failure)
+        gauge = asyncio.create_task(_set_gauge(service))
         yield
+        gauge.cancel()
         service.ready = False
         await starting
         await asyncio.get_running_loop().run_in_executor(None, service.engine.close)

@@ -74,12 +74,18 @@ class Metrics:
             if fields.get(mark):
                 self._marked.labels(mark).inc()
 
+    def set_inside(self,
+                   images: int,  # that wait or are computed
+                  ) -> None:
+        "Set the gauge."
+        self._inside.set(images)
+
     def text(self,
              inside: int,  # images that wait or are computed
             ) -> tuple[bytes, str]:  # content, content type
         "Return the metrics of this process; those of all processes, if several answer at one port."
         client = require("prometheus_client", "serve")
-        self._inside.set(inside)
+        self.set_inside(inside)
         registry = self.registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             registry = client.CollectorRegistry()

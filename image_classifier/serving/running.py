@@ -168,6 +168,7 @@ def serve(model: str | Path,  # an artifact or run that holds model.onnx, or an 
     with bind(host, port) as listener, _shared_metrics(workers):
         service = load_service(model, settings)  # also where other processes answer: a model that is refused ends the command
         address = f"http://{host}:{listener.getsockname()[1]}"
+        listener.listen(2048)  # before the log says so: a small model can be ready before uvicorn listens
         log_line("start", address=address, model=str(model), version=service.version, workers=workers, threads=settings.threads)
         os.environ[_MODEL], os.environ[_SETTINGS] = str(Path(model).absolute()), settings_to_text(settings)
         shared = {"http": BoundedProtocol, "ws": "none", "access_log": False, "server_header": False, "log_config": None,
