@@ -34,9 +34,9 @@ class Running(NamedTuple):
         return sum(1 for _ in Path(f"/proc/{self.process}/fd").iterdir())
 
     def statuses(self) -> Counter:
-        "Return how many requests it has answered, by status; 499 counts clients that went."
+        "Return how many requests it has answered, by status, probes aside; 499 counts clients that went."
         found: Counter = Counter()
-        for status, count in re.findall(r'requests_total\{.*status="(\d+)"\} ([\d.e+]+)', self.get("/metrics")[1].decode()):
+        for status, count in re.findall(r'requests_total\{path="(?!/livez|/readyz).*status="(\d+)"\} ([\d.e+]+)', self.get("/metrics")[1].decode()):
             found[status] += int(float(count))
         return found
 
