@@ -74,11 +74,10 @@ class Neighbors:
         failed = [one for one in await asyncio.gather(*tasks, return_exceptions=True) if not isinstance(one, asyncio.CancelledError)]
         self.statuses["lost"] += len(failed)
 
-    async def p99(self, seconds: float) -> float:
-        "Return the 99th percentile of their latency in milliseconds, when nothing else happens."
+    async def work(self, seconds: float) -> None:
+        "Let them work for a while, when nothing else happens."
         async with self.working():
             await asyncio.sleep(seconds)
-        return percentile(self.seconds)
 
 
 async def vanish(data: bytes, number: int) -> None:
@@ -196,16 +195,16 @@ class Raw:
     async def run(self, server: Running, mutations: int) -> list[float]:
         "Send everything over 32 connections at a time, and return the memory meanwhile."
         image, draws, memory = photos(32, 1)[0], random.Random(0), []
-        for path in PATHS:
-            for method in METHODS:
-                bases = [raw_request(method, path, image), raw_request(method, path, *form([image], "file")), raw_request(method, path, *form([image] * 2, "files"))]
-                todo = [draws.choice(MUTATIONS)(draws.choice(bases), draws) for _ in range(max(0, mutations - 8))] + large(path, method)[:mutations]
-                todo = iter(todo)
-                async def _work() -> None:
-                    for data in todo:
-                        await self.send(data)
-                await asyncio.gather(*(_work() for _ in range(32)))
-                memory.append(server.megabytes())
+        targets = [(path, method) for path in PATHS for method in METHODS]
+        draws.shuffle(targets)
+        for path, method in targets:
+            bases = [raw_request(method, path, image), raw_request(method, path, *form([image], "file")), raw_request(method, path, *form([image] * 2, "files"))]
+            todo = iter([draws.choice(MUTATIONS)(draws.choice(bases), draws) for _ in range(max(0, mutations - 8))] + large(path, method)[:mutations])
+            async def _work() -> None:
+                for data in todo:
+                    await self.send(data)
+            await asyncio.gather(*(_work() for _ in range(32)))
+            memory.append(server.megabytes())
         return memory
 
 
@@ -223,33 +222,38 @@ async def attack(server: Running, words: argparse.Namespace, capacity: float) ->
     await asyncio.sleep(1)
     idle, found = server.descriptors(), {}
     probes = {name: Probe(PORT) for name in ("gone", "slow", "raw", "overload")}
-    calm = await Neighbors(data).p99(10)
+    calm = Neighbors(data)  # before, between and after
+    await calm.work(5)
 
     neighbors = Neighbors(data)
-    async with probes["gone"].asking(), neighbors.working():
-        for number in range(0, words.gone, 25):
-            await asyncio.gather(*(vanish(data[one % len(data)], one) for one in range(number, min(number + 25, words.gone))))
-            await asyncio.sleep(0.2)
+    with probes["gone"].asking():
+        async with neighbors.working():
+            for number in range(0, words.gone, 25):
+                await asyncio.gather(*(vanish(data[one % len(data)], one) for one in range(number, min(number + 25, words.gone))))
+                await asyncio.sleep(0.2)
     found["gone"] = {"freed_s": await freed(server, idle), "others_p99_ms": percentile(neighbors.seconds), "others": dict(neighbors.statuses)}
 
+    await calm.work(5)
     neighbors = Neighbors(data)
-    async with probes["slow"].asking(), neighbors.working():
-        lasted = await asyncio.gather(*(dribble(data[one % len(data)], one) for one in range(words.slow)))
+    with probes["slow"].asking():
+        async with neighbors.working():
+            lasted = await asyncio.gather(*(dribble(data[one % len(data)], one) for one in range(words.slow)))
     found["slow"] = {"freed_s": max(lasted) + await freed(server, idle), "others_p99_ms": percentile(neighbors.seconds), "others": dict(neighbors.statuses)}
 
+    await calm.work(5)
     raw = Raw()
-    async with probes["raw"].asking():
+    with probes["raw"].asking():
         memory = await raw.run(server, words.mutations)
     tenth = max(1, len(memory) // 10)
     found["raw"] = {"statuses": dict(raw.statuses), "failures": raw.failures[:5], "freed_s": await freed(server, idle), "memory_mb": memory[::16],
                     "change": sum(memory[-tenth:]) / sum(memory[tenth:2 * tenth]) - 1}
 
-    async with probes["overload"].asking():
+    with probes["overload"].asking():
         statuses, _, seconds = await overload(data, 2 * capacity, words.overload)
     found["overload"] = {"statuses": dict(statuses), "of_capacity": statuses["200"] / seconds / capacity}
     for name, probe in probes.items():
-        found[name] |= {"probes": len(probe.seconds), "probes_failed": probe.failed, "probes_p99_ms": probe.p99()}
-    return found | {"calm_p99_ms": calm}
+        found[name] |= {"probes": len(probe.seconds), "probes_failed": probe.failed, "probes_p99_ms": percentile(probe.seconds)}
+    return found | {"calm_p99_ms": percentile(calm.seconds)}
 
 
 def judge(found: dict, inside: float, errors: list[str]) -> list[str]:

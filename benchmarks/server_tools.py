@@ -4,12 +4,11 @@ import contextlib
 import http.client
 import json
 import re
+import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,45 +75,36 @@ def running_server(port: int, *words: str) -> Iterator[Running]:
             sys.exit(f"the server ended with {code}")
 
 
-@dataclass
+_PROBE = '''
+import http.client, json, select, sys, time
+seconds, failed = [], 0
+while not select.select([sys.stdin], [], [], 0.05)[0]:
+    for path in ("/livez", "/readyz"):
+        began, connection = time.perf_counter(), http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=5)
+        try:
+            connection.request("GET", path)
+            failed += connection.getresponse().status != 200
+        except (OSError, http.client.HTTPException):
+            failed += 1
+        seconds.append(time.perf_counter() - began)
+        connection.close()
+print(json.dumps([seconds, failed]))
+'''
+
+
 class Probe:
     "Asks for /livez and /readyz again and again, as an orchestrator does, over connections of its own."
-    port: int
-    every: float = 0.05  # seconds
-    seconds: list[float] = field(default_factory=list)  # of each answer
-    failed: int = 0
+    def __init__(self, port: int):
+        self.port, self.seconds, self.failed = port, [0.0], 0
 
-    async def _ask(self, path: str) -> None:
-        began = time.perf_counter()
-        try:
-            async with asyncio.timeout(5):
-                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-                good = (await reader.read()).startswith(b"HTTP/1.1 200")
-                writer.close()
-        except (OSError, TimeoutError):
-            good = False
-        self.failed += not good
-        self.seconds.append(time.perf_counter() - began)
-
-    @contextlib.asynccontextmanager
-    async def asking(self) -> AsyncIterator[None]:
-        "Ask during the block."
-        async def _ask_on() -> None:
-            while True:
-                for path in ("/livez", "/readyz"):
-                    await self._ask(path)
-                await asyncio.sleep(self.every)
-        task = asyncio.create_task(_ask_on())
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        "Ask during the block, from a process of its own: this one may be busy."
+        child = subprocess.Popen([sys.executable, "-c", _PROBE, str(self.port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-    def p99(self) -> float:
-        "Return the 99th percentile in milliseconds."
-        return percentile(self.seconds)
+            self.seconds, self.failed = json.loads(child.communicate("stop\n")[0])
 
 
 def percentile(seconds: list[float], share: float = 0.99) -> float:
