@@ -5,6 +5,7 @@
 # A server for a classifier that ic export has exported; no torch, no root, nothing written:
 # docker build --target serve -t image_classifier_serve .
 # docker run --rm --read-only -p 8000:8000 -v "$PWD/runs/first/classifier:/model:ro" image_classifier_serve
+# With --workers, add --tmpfs /tmp: the processes count requests in files there.
 FROM python:3.12-slim AS serve-build
 
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore

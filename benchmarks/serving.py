@@ -110,11 +110,11 @@ litserve.LitServer(Api(api_path="/predict"), accelerator="cpu", workers_per_devi
 '''
 
 
-def start(command: list[str], port: int, cores: str = "0", ready: str = "/livez") -> subprocess.Popen:
+def start(command: list[str], port: int, cores: str = "0", ready: str = "/livez", log: str | Path = os.devnull) -> subprocess.Popen:
     "Start a server on these cores and wait until it answers."
     import http.client
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    server = subprocess.Popen(["taskset", "-c", cores, *command], env=os.environ | {"OMP_NUM_THREADS": "1"}, **quiet)
+    with open(log, "w") as errors:
+        server = subprocess.Popen(["taskset", "-c", cores, *command], env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=errors)
     for _ in range(600):
         try:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)

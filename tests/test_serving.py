@@ -10,7 +10,10 @@ import sys
 import threading
 import time
 import warnings
+import zlib
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +26,7 @@ from hypothesis import given, settings, strategies as st
 from literate import ROOT
 from onnx import helper, numpy_helper
 from PIL import Image
-from pictures import drawn, exif_with, png, saved, translucent
+from pictures import chunk, drawn, exif_with, ihdr, png, saved, SIGNATURE, translucent
 from servers import ask, form, get, live, process, Reply, wait_for
 from test_hostile import hand_made, mutations
 from torch import nn
@@ -35,6 +38,7 @@ from image_classifier.inference import Classifier
 from image_classifier.inference.onnx_model import ONNX_FILE, onnx_metadata
 from image_classifier.models import Architecture, build_model, MODELS, register_model
 from image_classifier.serving import load_service, running, ServerSettings
+from image_classifier.serving.app import PATHS
 
 CLASSES = ("cat", "<script>alert(1)</script>", "dog\n\"'")
 KEY = "0123456789abcdef-secret"
@@ -156,14 +160,18 @@ def test_a_heat_map_is_a_picture_with_words(service):
     assert len(found["all_probabilities"]) == 1
 
 
-def test_a_server_never_imports_torch(artifact):
+def test_a_server_never_imports_torch_and_leaves_nothing_at_home(artifact, tmp_path):
     code = ("import sys, io; sys.path.insert(0, sys.argv[2]); from image_classifier.serving import load_service; from servers import ask; from PIL import Image\n"
             "service = load_service(sys.argv[1]); service.start(); Image.new('RGB', (9, 9)).save(file := io.BytesIO(), 'png')\n"
             "assert ask(service, 'POST', '/predict?explain=true', file.getvalue(), 'image/png').status == 200\n"
             "assert ask(service, 'GET', '/metrics').status == 200\n"
             "print(*sorted({'torch', 'torchvision', 'onnx', 'sklearn', 'matplotlib', 'scipy', 'pandas'} & set(sys.modules)))")
-    done = subprocess.run([sys.executable, "-c", code, str(artifact), str(ROOT / "tests")], capture_output=True, text=True, cwd=ROOT)
+    home = tmp_path / "home"
+    home.mkdir()
+    plain = {name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "CI", "TMPDIR") and not name.startswith("XDG_")}
+    done = subprocess.run([sys.executable, "-c", code, str(artifact), str(ROOT / "tests")], capture_output=True, text=True, cwd=ROOT, env=plain | {"HOME": str(home)})
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+    assert not list(home.rglob("*")), "ONNX Runtime keeps reports of its use in the cache folder, unless it is told not to"
 
 
 # Requests that are refused
@@ -215,6 +223,34 @@ REFUSED = {
 def test_bad_input_gets_one_clear_problem(service, case):
     path, body, kind, status, words = REFUSED[case]
     problem(ask(service, "POST", path, body, kind), status, words)
+
+
+def black(side):
+    "A PNG of side x side black pixels, made without them: a compressed block of 20 rows, again and again, and the checksum of zeros."
+    rows = side * (3 * side + 1)
+    packer = zlib.compressobj(9, wbits=-15)
+    block = packer.compress(bytes(rows // side * 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    packed = b"\x78\xda" + block * (side // 20) + b"\x03\x00" + (rows % 65521 << 16 | 1).to_bytes(4, "big")
+    return SIGNATURE + ihdr(side, side) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+
+
+def test_images_of_400_megapixels_cost_no_memory(artifact):
+    "A complete one, one whose header lies about a short file, and one with far more pixels than its header admits."
+    assert Image.open(BytesIO(black(200))).convert("L").getextrema() == (0, 0)
+    whole = black(20_000)
+    small = whole.replace(ihdr(20_000, 20_000), ihdr(64, 64))
+    cases = {"whole": (whole, 413), "lying": (png(20_000, 20_000, bytes(100)), 413), "small": (small, 200)}
+    with process(artifact) as (server, port, lines):
+        def peak():
+            return next(int(line.split()[1]) for line in Path(f"/proc/{server.pid}/status").read_text().splitlines() if line.startswith("VmHWM")) / 1000
+        assert get(port, "/predict", "POST", IMAGE, **{"content-type": "image/png"}).status == 200
+        before = peak()
+        for name, (data, status) in cases.items():
+            for body, kind in ((data, "image/png"), form((name, data))):
+                reply = get(port, "/predict", "POST", body, **{"content-type": kind})
+                assert reply.status == status, (name, reply.content)
+        problem(get(port, "/predict", "POST", whole, **{"content-type": "image/png"}), 413, "400 Mpx exceeds the classifier's limit of 50 Mpx")
+        assert peak() - before <= 64
 
 
 def test_unknown_paths_and_methods_are_refused_without_repeating_them(service):
@@ -292,6 +328,15 @@ def test_answers_are_as_described(service):
     check("/classes", "get", ask(service, "GET", "/classes"))
     for path, body, kind, *_ in REFUSED.values():
         check(path.partition("?")[0], "post", ask(service, "POST", path, body, kind))
+
+
+def test_the_description_says_where_a_key_is_needed(artifact, service):
+    def secured(service):
+        described = ask(service, "GET", "/openapi.json").json()
+        return {path for path, operations in described["paths"].items() for one in operations.values() if "security" in one}
+    keyed = load_service(artifact, ServerSettings(api_key=KEY, access_log=False))
+    assert secured(service) == set() and secured(keyed) == {"/predict", "/predict_batch", "/classes", "/metrics"}
+    assert all((ask(keyed, "GET", path).status == 401) == (path in secured(keyed)) for path in PATHS)
 
 
 @settings(max_examples=150, deadline=None)
@@ -381,6 +426,7 @@ def test_a_client_that_has_gone_costs_nothing_more(artifact):
         for one in sockets:
             one.sendall(head + IMAGE)
         wait_for(lambda: service.engine.inside == 20 and len(jobs) == 19)
+        wait_for(lambda: service.metrics.registry.get_sample_value("image_classifier_inside") == 20)
         waiting = [job.future for job in jobs]
         for one in sockets:
             one.close()
@@ -409,6 +455,7 @@ def test_slow_and_endless_headers_are_cut_off(artifact, monkeypatch):
 
 
 def test_the_command_answers_drains_and_ends_with_zero(artifact):
+    "And every line of its log is JSON, whatever is sent to it."
     with process(artifact) as (server, port, lines):
         page, reply = get(port, "/"), get(port, "/predict", "POST", IMAGE, **{"content-type": "image/png"})
         assert page.status == 200 and reply.status == 200
@@ -416,6 +463,11 @@ def test_the_command_answers_drains_and_ends_with_zero(artifact):
         running = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(50)]
         for one in running:
             one.sendall(head + IMAGE[:10])
+        with socket.create_connection(("127.0.0.1", port)) as other:
+            other.sendall(b"\x16\x03\x01 TLS, or anything else\r\n\r\n")
+            assert other.recv(100).startswith(b"HTTP/1.1 400")
+        malformed = form(("a", IMAGE))[0].replace(b"form-data", b"form\rdata")
+        assert get(port, "/predict", "POST", malformed, **{"content-type": "multipart/form-data; boundary=x1"}).status == 400
         assert get(port, "/livez").status == 200  # accepted after the others
         server.send_signal(signal.SIGTERM)
         time.sleep(0.3)
@@ -425,12 +477,28 @@ def test_the_command_answers_drains_and_ends_with_zero(artifact):
         assert server.wait(20) == 0
         with pytest.raises(OSError):
             get(port, "/livez")
+        events = [json.loads(line)["event"] for line in (*lines, *server.stderr)]
+        assert events[:2] == ["start", "ready"] and events[-1] == "end" and set(events[2:-1]) == {"request", "warning"}
+
+
+def test_a_server_that_says_it_starts_can_be_connected_to(artifact, monkeypatch):
+    connected = []
+
+    def run(server, sockets):
+        with socket.create_connection(sockets[0].getsockname(), timeout=5) as one:
+            connected.append(one.getpeername())
+    monkeypatch.setattr(running._Server, "run", run)
+    running.serve(artifact, port=0)
+    assert connected
 
 
 def test_a_worker_that_dies_is_replaced(artifact):
     with process(artifact, "--workers", 2) as (server, port, lines):
         found = subprocess.run(["pgrep", "-P", str(server.pid), "-f", "spawn_main"], capture_output=True, text=True).stdout.split()
         assert len(found) == 2
+        place = dict(line.partition("=")[::2] for line in Path(f"/proc/{found[0]}/environ").read_text().split("\0"))["PROMETHEUS_MULTIPROC_DIR"]
+        gauges = [Path(place, f"gauge_livesum_{number}.db") for number in found]
+        wait_for(lambda: all(file.exists() for file in gauges))
         os.kill(int(found[0]), signal.SIGKILL)
         end = time.monotonic() + 20
         while time.monotonic() < end:
@@ -440,6 +508,8 @@ def test_a_worker_that_dies_is_replaced(artifact):
             time.sleep(0.1)
         assert len(now) == 2 and get(port, "/readyz").status == 200
         assert b"image_classifier_requests_total" in get(port, "/metrics").content
+        wait_for(lambda: not gauges[0].exists())  # or the images in a process that died would be counted for ever
+        assert gauges[1].exists()
         server.send_signal(signal.SIGTERM)
         assert server.wait(30) == 0
 

@@ -44,6 +44,9 @@ def onnx_metadata(folder: Path,  # an artifact
     return {"format": str(ONNX_FORMAT), "version": __version__, "source": source_hash(folder), "pixels": pixels,
             "classes": json.dumps(found["classes"], ensure_ascii=False), "preprocess": json.dumps(found["preprocess"])}
 
+# %% ../../nbs/inference/60_onnx_model.ipynb #29817589
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 # %% ../../nbs/inference/60_onnx_model.ipynb #d72e54dd
 def open_session(data: bytes,  # an ONNX file
                  path: object,  # where it comes from, for messages

@@ -376,6 +376,13 @@ def _log_failure(starting: asyncio.Future) -> None:
         log_line("error", what=f"the model does not get ready: {problem}")
 
 
+async def _set_gauge(service: Service) -> None:
+    "Tell the metrics each second how many images are inside."
+    while True:
+        service.metrics.set_inside(service.engine.inside)
+        await asyncio.sleep(1)
+
+
 def create_app(service: Service,
               ) -> FastAPI:  # an ASGI application
     "Return the application that answers with a service."
@@ -383,7 +390,9 @@ def create_app(service: Service,
     async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         starting = asyncio.get_running_loop().run_in_executor(None, service.start)
         starting.add_done_callback(_log_failure)
+        gauge = asyncio.create_task(_set_gauge(service))
         yield {"service": service}
+        gauge.cancel()
         service.ready = False
         await starting
         await asyncio.get_running_loop().run_in_executor(None, service.engine.close)
@@ -408,16 +417,24 @@ def create_app(service: Service,
         app.add_api_route(path, endpoint, response_class=Response, responses=_refusals(*statuses))
     for path in PAGES:
         app.add_api_route(path, _page, include_in_schema=False)
-    _describe_problems(app)
+    _complete_description(app, bool(service.settings.api_key))
     return app
 
 
-def _describe_problems(app: FastAPI) -> None:
-    "Add the schema of a problem to the API description, to which the refusals refer."
+_KEYS = {"bearer": {"type": "http", "scheme": "bearer"}, "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}
+
+
+def _complete_description(app: FastAPI, needs_key: bool) -> None:
+    "Add to the API description the schema of a problem, to which the refusals refer, and where the key is sent."
     describe = app.openapi
     def _openapi() -> dict:
         found = describe()
         found["components"]["schemas"].setdefault("ProblemDocument", ProblemDocument.model_json_schema())
+        if needs_key:
+            found["components"]["securitySchemes"] = _KEYS
+            for path in found["paths"].keys() - _PUBLIC:
+                for operation in found["paths"][path].values():
+                    operation["security"] = [{name: []} for name in _KEYS]
         return found
     app.openapi = _openapi  # type: ignore[method-assign]
 

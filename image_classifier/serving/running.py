@@ -14,7 +14,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +25,7 @@ from uvicorn.supervisors import Multiprocess
 
 from ..core import ConfigError, ImageClassifierError
 from .app import create_app, HEADERS, load_service
-from .observing import log_line
+from .observing import forget_process, log_as_lines, log_line
 from .problems import Problem
 from .settings import ServerSettings, settings_from_text, settings_to_text
 
@@ -142,6 +141,7 @@ _MODEL, _SETTINGS = "IMAGE_CLASSIFIER_MODEL", "IMAGE_CLASSIFIER_SERVER"
 
 def make_app() -> Any:  # an ASGI application
     "Return the application that the environment describes, for a process of uvicorn's."
+    log_as_lines()
     try:
         return create_app(load_service(os.environ[_MODEL], settings_from_text(os.environ[_SETTINGS])))
     except ImageClassifierError as problem:
@@ -164,18 +164,36 @@ class _Server(uvicorn.Server):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-
+# %% ../../nbs/serving/80_running.ipynb #4db01172
 @contextlib.contextmanager
 def _shared_metrics(workers: int) -> Iterator[None]:
     "Let several processes count together in files of a temporary folder."
     if workers == 1:
         yield
         return
-    with tempfile.TemporaryDirectory() as folder:
+    try:
+        place = tempfile.TemporaryDirectory()
+    except OSError as problem:
+        todo = "mount one, e.g. docker run --tmpfs /tmp, or use one process"
+        raise ConfigError("several processes need a temporary folder, and none can be written to", "workers", todo) from problem
+    with place as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         yield
 
 
+class _Supervisor(Multiprocess):
+    "Keeps several processes running, and forgets the gauges of those that have ended."
+    _known: frozenset[int] = frozenset()
+
+    def keep_subprocess_alive(self) -> None:
+        "Start a process again that has died."
+        super().keep_subprocess_alive()
+        running = frozenset(process.pid for process in self.processes)
+        for process in self._known - running:
+            forget_process(process)
+        self._known = running
+
+# %% ../../nbs/serving/80_running.ipynb #a1012d62
 def serve(model: str | Path,  # an artifact or run that holds model.onnx, or an .onnx file
           host: str = "127.0.0.1",
           port: int = 8000,  # 0: any that is free
@@ -185,16 +203,18 @@ def serve(model: str | Path,  # an artifact or run that holds model.onnx, or an 
     "Answer requests until a signal ends it; raise an error if the port cannot be used or the model not be loaded."
     if workers < 1:
         raise ConfigError(f"{workers} processes cannot answer", "workers", "at least 1")
+    log_as_lines()
     with bind(host, port) as listener, _shared_metrics(workers):
         service = load_service(model, settings)  # also where other processes answer: a model that is refused ends the command
         address = f"http://{host}:{listener.getsockname()[1]}"
+        listener.listen(2048)  # before the log says so: a small model can be ready before uvicorn listens
         log_line("start", address=address, model=str(model), version=service.version, workers=workers, threads=settings.threads)
         os.environ[_MODEL], os.environ[_SETTINGS] = str(Path(model).absolute()), settings_to_text(settings)
-        shared = {"http": BoundedProtocol, "ws": "none", "access_log": False, "server_header": False, "log_level": "warning",
-                  "timeout_graceful_shutdown": max(1, round(settings.drain))}
+        shared = {"http": BoundedProtocol, "ws": "none", "access_log": False, "server_header": False, "log_config": None,
+                  "log_level": "warning", "timeout_graceful_shutdown": max(1, round(settings.drain))}
         if workers == 1:
             _Server(uvicorn.Config(create_app(service), **shared)).run([listener])
         else:
             config = uvicorn.Config("image_classifier.serving.running:make_app", factory=True, workers=workers, **shared)
-            Multiprocess(config, sockets=[listener]).run()
+            _Supervisor(config, sockets=[listener]).run()
         log_line("end", address=address)
