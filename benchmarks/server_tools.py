@@ -1,5 +1,4 @@
 """What the scripts that try a server's patience share: a server with a small network, and what it uses, counts and answers meanwhile."""
-import asyncio
 import contextlib
 import http.client
 import json
