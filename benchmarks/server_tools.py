@@ -1,4 +1,5 @@
 """What the scripts that try a server's patience share: a server with a small network, and what it uses, counts and answers meanwhile."""
+import asyncio
 import contextlib
 import http.client
 import json
