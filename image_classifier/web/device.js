@@ -33,7 +33,8 @@ async function start() {
   bytes = about.bytes;
   const [data, detector, ort] = await Promise.all([
     get(`model.onnx?${version}`, 'arrayBuffer'), about.ood && get(`ood.safetensors?${version}`, 'arrayBuffer'), import('./ort.js')]);
-  Object.assign(ort.env.wasm, {numThreads: 1, wasmPaths: {wasm: new URL('ort.wasm', import.meta.url).href}});
+  const [mjs, wasm] = ['ort-glue.js', 'ort.wasm'].map(name => new URL(name, import.meta.url).href);
+  Object.assign(ort.env.wasm, {numThreads: 1, wasmPaths: {mjs, wasm}});
   const session = await ort.InferenceSession.create(data, {executionProviders: ['wasm']});
   loaded = true;
   return {about, session, ort, version, detector: detector && readDetector(detector, about.ood.threshold), honest: await canReadPixels()};
