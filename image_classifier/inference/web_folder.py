@@ -49,7 +49,7 @@ def _archive_path() -> Path:
 def read_runtime() -> bytes:
     "Return the archive of ONNX Runtime Web, verified, or raise an error that says how to get it."
     path, expected = _archive_path(), WEB_RUNTIME.hash.partition(":")[2]
-    todo = f"download {WEB_RUNTIME.mirrors[0]}{WEB_RUNTIME.name} again"
+    todo = f"download {WEB_RUNTIME.mirrors[0]}{WEB_RUNTIME.name} and name the file"
     if not path.is_file():
         raise ConfigError("no such file", f"{RUNTIME_VARIABLE}={quoted(path, 200)}", todo)
     data = read_bytes(path.resolve(), _MOST)

@@ -130,10 +130,15 @@ async function canReadPixels() {
 
 let queue = Promise.resolve();  // the runtime computes one image at a time
 
+export async function readPixels(file) {
+  const {preprocess} = (await model()).about;
+  checkBytes(file.size, preprocess.limits);
+  return pixelsOf(new Uint8Array(await file.arrayBuffer()), preprocess, decodeInBrowser);
+}
+
 async function answer(file, signal) {
   const {about, session, ort, detector, version, honest} = await model(), {preprocess, classes, threshold} = about, begin = performance.now();
-  checkBytes(file.size, preprocess.limits);
-  const pixels = await pixelsOf(new Uint8Array(await file.arrayBuffer()), preprocess, decodeInBrowser);
+  const pixels = await readPixels(file);
   signal.throwIfAborted();
   const input = new ort.Tensor('uint8', pixels, [1, preprocess.channels, preprocess.size, preprocess.size]);
   const run = queue.then(() => session.run({pixels: input}));
