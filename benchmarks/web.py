@@ -19,6 +19,7 @@ import tarfile
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from PIL import Image, ImageCms
 
 from image_classifier.config import compose
 from image_classifier.core import ImageClassifierError
-from image_classifier.data import DecodeError
+from image_classifier.data import DecodeError, Preprocess
 from image_classifier.inference import Classifier, read_pixels
 from image_classifier.runs import train
 
@@ -42,9 +43,9 @@ ASK = """async names => {
     const file = await (await fetch(`../images/${name}`)).blob(), one = {};
     try {
       const pixels = await backend.readPixels(file);
-      one.pixels = pixels.length < 20000 || names.length < 30 ? btoa(Array.from(pixels, byte => String.fromCharCode(byte)).join('')) : null;
+      one.pixels = names.length < 30 ? btoa(Array.from(pixels, byte => String.fromCharCode(byte)).join('')) : null;
       one.sha = [...new Uint8Array(await crypto.subtle.digest('SHA-256', pixels))].map(byte => byte.toString(16).padStart(2, '0')).join('');
-      one.answer = await backend.predict({file}, new AbortController().signal);
+      if (names.length >= 30) one.answer = await backend.predict({file}, new AbortController().signal);
     } catch (problem) { one.error = `${problem.detail ?? problem.message}`; }
     found.push(one);
   }
@@ -90,12 +91,19 @@ def write_formats(folder: Path) -> list[str]:
     return list(kinds)
 
 
-def differences(found: list[dict], classifier: Classifier, files: list[Path]) -> list[str]:
-    "Return a line for each file: how the browser's pixels differ from ours."
-    lines = []
+def differences(browser, host: str, shared: Path) -> list[str]:
+    "Return a line for each format: how the browser's pixels differ from ours, not resized."
+    about, names = json.loads((shared / "cifar10" / "web.json").read_text()), write_formats(shared / "images")
+    columns_first = about["preprocess"].pop("columns_first")
+    preprocess = replace(Preprocess.from_dict(about["preprocess"]), size=420)
+    shutil.copytree(shared / "cifar10", shared / "formats")
+    (shared / "formats" / "web.json").write_text(json.dumps(about | {"preprocess": preprocess.as_dict() | {"columns_first": columns_first}}))
+    page, lines, files = browser.new_page(), [], [shared / "images" / one for one in names]
+    page.goto(f"{host}/formats/")
+    found = page.evaluate(ASK, names)
     for one, file in zip(found, files):
         try:
-            ours = read_pixels(classifier.preprocess, file)
+            ours = read_pixels(preprocess, file)
         except DecodeError as problem:
             lines.append(f"{file.name}: refused in Python ({problem.what}), in the browser: {one.get('error')}")
             continue
@@ -152,12 +160,10 @@ def measure(name: str, home: Path, data: Path, browser, host: str, shared: Path)
     change = [max(abs(row["probability"] - two.all_probabilities[row["class"]]) for row in one["all_probabilities"]) for one, two in zip(theirs, expected)]
     marks = np.mean([one.get("out_of_distribution") == two.out_of_distribution for one, two in zip(theirs, expected)])
     pixels = np.mean([one["sha"] == hashlib.sha256(read_pixels(classifier.preprocess, file).tobytes()).hexdigest() for one, file in zip(found, files)])
-    names = write_formats(shared / "images")
-    formats = differences(page.evaluate(ASK, names), classifier, [shared / "images" / one for one in names])
     page.close()
     return {"images": len(files), "same_class": float(same), "same_pixels": float(pixels), "same_mark": float(marks), "largest_change": float(max(change)),
             "bytes": form.size, "milliseconds": statistics.median(one["milliseconds"] for one in theirs),
-            "first_answer": first_answer(browser, f"{host}/{name}/", files[0]), "formats": formats}
+            "first_answer": first_answer(browser, f"{host}/{name}/", files[0])}
 
 
 def main() -> int:
@@ -188,12 +194,13 @@ def main() -> int:
             found[name] = one
             print(f"\n{name}: {one['images']} images; same class {100 * one['same_class']:.1f} %, same pixels {100 * one['same_pixels']:.1f} %, same mark "
                   f"{100 * one['same_mark']:.1f} %, largest change of a probability {one['largest_change']:.1e}\nfolder {one['bytes'] / 1e6:.1f} MB, "
-                  f"{one['milliseconds']:.0f} ms an image, first answer after {one['first_answer'][0]:.1f} s, on the next visit {one['first_answer'][1]:.1f} s",
-                  *one["formats"], sep="\n", flush=True)
+                  f"{one['milliseconds']:.0f} ms an image, first answer after {one['first_answer'][0]:.1f} s, on the next visit {one['first_answer'][1]:.1f} s", flush=True)
+        formats = differences(browser, f"http://127.0.0.1:{server.server_address[1]}", shared)
+        print("", *formats, sep="\n")
         version = browser.version
         browser.close()
     good = all(one["same_class"] >= SAME for one in found.values())
-    print(json.dumps({"machine": machine(), "chromium": version, "cases": found, "good": good}))
+    print(json.dumps({"machine": machine(), "chromium": version, "cases": found, "formats": formats, "good": good}))
     return 0 if good else 1
 
 

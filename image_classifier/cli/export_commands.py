@@ -68,7 +68,7 @@ def export_command(classifier: str, overrides: tuple[str, ...], to: str, resign:
     forms = export_artifact(folder, names, data, absolute_path(resign), password)
     made = [path for form in forms for path in (*form.files, *([form.folder] if form.folder else ()))]
     lines = [forms_table(forms), *(f"written to {shown_path(path)}" for path in made)]
-    lines += [f"try it: python -m http.server 8000 -d {shlex.quote(str(shown_path(form.folder)))}, then open http://localhost:8000/"
+    lines += [f"try it: python -m http.server 8000 -d {shlex.quote(str(shown_path(form.folder)))}; open http://localhost:8000/"
               for form in forms if form.name == "web"]
     figures = {form.name: form.as_dict() for form in forms}
     error = next((form.error for form in forms if form.error), None)
