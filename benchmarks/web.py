@@ -9,7 +9,6 @@ last line is one JSON object; the exit code is 1 where a bar is missed."""
 import base64
 import functools
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -76,14 +75,13 @@ def write_formats(folder: Path) -> list[str]:
     clear.putalpha(Image.fromarray(((x + y) % 256).astype(np.uint8)))
     turned, profile = Image.Exif(), ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
     turned[274] = 6
-    swapped = io.BytesIO()
-    photo.save(swapped, "jpeg", quality=90)
     deep = Image.fromarray((np.asarray(photo.convert("L")).astype(np.uint16) * 257 + rng.integers(0, 200, (420, 560))).clip(0, 65535).astype(np.uint16))
+    inks = Image.fromarray(rng.integers(0, 256, (420, 560, 4), np.uint8), "CMYK")
     kinds = {
         "jpeg 4:2:0.jpg": (photo, dict(quality=85)), "jpeg 4:4:4.jpg": (photo, dict(quality=95, subsampling=0)), "jpeg 4:2:2.jpg": (photo, dict(quality=90, subsampling=1)),
         "jpeg progressive.jpg": (photo, dict(quality=80, progressive=True)), "jpeg gray.jpg": (photo.convert("L"), dict(quality=90)),
         "jpeg turned.jpg": (photo, dict(quality=90, exif=turned)), "jpeg with a profile.jpg": (photo, dict(quality=90, icc_profile=profile.tobytes())),
-        "jpeg CMYK.jpg": (photo.convert("CMYK"), dict(quality=95)), "png.png": (photo, {}), "png alpha.png": (clear, {}), "png 16 bit gray.png": (deep, {}),
+        "jpeg CMYK.jpg": (inks, dict(quality=95)), "png.png": (photo, {}), "png alpha.png": (clear, {}), "png 16 bit gray.png": (deep, {}),
         "png palette.png": (photo.quantize(64), {}), "webp lossy.webp": (photo, dict(quality=80)), "webp lossless.webp": (photo, dict(lossless=True)),
         "webp turned.webp": (photo, dict(lossless=True, exif=turned)), "webp alpha.webp": (clear, dict(lossless=True, exact=True)), "bmp.bmp": (photo, {})}
     for name, (image, options) in kinds.items():
