@@ -26,7 +26,7 @@ UNUSUAL = ("LC_", "LANG", "JUPYTER", "JPY_", "IPYTHON", "IPYKERNEL", "MPL", "MAT
 
 # Files of tests that start other processes or train for long: `make quick` leaves them out.
 SLOW = {"test_cache", "test_checks", "test_cli", "test_distributed", "test_effects", "test_expectations", "test_export", "test_label_errors",
-        "test_limits", "test_notebooks", "test_other_files", "test_page", "test_pretrained", "test_reports", "test_resume", "test_run_warnings", "test_runs", "test_same_everywhere", "test_serving", "test_signing"}
+        "test_limits", "test_notebooks", "test_other_files", "test_page", "test_pretrained", "test_reports", "test_resume", "test_run_warnings", "test_runs", "test_same_everywhere", "test_serving", "test_signing", "test_web"}
 
 # Files that train many times and look at no figure, on data whose names are plain: drawing takes a third of such a training.
 UNDRAWN = {"test_augment", "test_checks", "test_corrections", "test_effects", "test_fine_tuning", "test_other_files", "test_own_code", "test_pretrained",

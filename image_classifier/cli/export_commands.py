@@ -6,6 +6,7 @@
 __all__ = ['export_data', 'export_command']
 
 # %% ../../nbs/cli/47_export_commands.ipynb #a2567976
+import shlex
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,17 +52,24 @@ def export_command(classifier: str, overrides: tuple[str, ...], to: str, resign:
       ic export runs/photos --to int8                    also model.int8.onnx, in 8-bit integers, if it is faster
       ic export runs/photos --to pte                     model.pte, for Android and iOS
       ic export runs/photos --to openvino,openvino-int8  for Intel processors
+      ic export runs/photos --to web                     runs/photos/classifier-web, a web page that needs no server
       ic export runs/photos/classifier data=./photos     tested on other images
       ic export runs/photos --resign keys/private.pem    a signed classifier is signed again
 
     The file takes pixels and gives probabilities. It is kept only if it answers as the classifier does on the test images;
     8-bit integers may lose a point of accuracy. Otherwise the exit code is 4, and the worst images are named. A form in
-    8-bit integers that is not faster, or that too few test images can judge, is not kept, and the table says why."""
+    8-bit integers that is not faster, or that too few test images can judge, is not kept, and the table says why.
+
+    The web page classifies on the visitor's device. Its first export downloads ONNX Runtime Web (20 MB) from the npm registry and
+    verifies it; to do without, name the file in IMAGE_CLASSIFIER_WEB_RUNTIME."""
     from image_classifier.inference import check_exporters, Classifier, export_artifact, forms_table
     folder, password, names = find_artifact(classifier), read_password(password_env), check_exporters(to)
     data = export_data(Classifier.load(folder), folder, overrides)
     forms = export_artifact(folder, names, data, absolute_path(resign), password)
-    lines = [forms_table(forms), *(f"written to {shown_path(file)}" for form in forms for file in form.files)]
+    made = [path for form in forms for path in (*form.files, *([form.folder] if form.folder else ()))]
+    lines = [forms_table(forms), *(f"written to {shown_path(path)}" for path in made)]
+    lines += [f"try it: python -m http.server 8000 -d {shlex.quote(str(shown_path(form.folder)))}; open http://localhost:8000/"
+              for form in forms if form.name == "web"]
     figures = {form.name: form.as_dict() for form in forms}
     error = next((form.error for form in forms if form.error), None)
     return CommandResult("\n".join(lines), {"classifier": str(folder), "forms": figures}, error)

@@ -34,7 +34,7 @@ def _marked_kind(folder: Path) -> Optional[str]:
 
 # %% ../../nbs/core/27_own_folders.ipynb #35be108e
 SIGNATURE = "model.sig"  # made after the manifest, which therefore does not list it
-_MANIFEST_KINDS = {"classifier.json": "classifier", "state.json": "checkpoint"}
+_MANIFEST_KINDS = {"classifier.json": "classifier", "state.json": "checkpoint", "web.json": "web page"}
 
 
 def _listed_kind(folder: Path) -> Optional[str]:

@@ -4,7 +4,7 @@ from .cache import ABOUT as ABOUT, ARCHIVE as ARCHIVE, CacheEntry as CacheEntry,
 from .cached_images import exclusive_entry as exclusive_entry, load_or_decode as load_or_decode, pixels_key as pixels_key
 from .dataset import Dataset as Dataset, IndexedArrayView as IndexedArrayView, Splits as Splits
 from .decoding import decode as decode
-from .download import CIFAR_SETS as CIFAR_SETS, IDX_FILES as IDX_FILES, IDX_SETS as IDX_SETS, RemoteFile as RemoteFile, cache_folder as cache_folder, fetch as fetch
+from .download import CIFAR_SETS as CIFAR_SETS, DOWNLOADS as DOWNLOADS, IDX_FILES as IDX_FILES, IDX_SETS as IDX_SETS, RemoteFile as RemoteFile, WEB_RUNTIME as WEB_RUNTIME, cache_folder as cache_folder, fetch as fetch
 from .corrections import KEEP as KEEP, LEAVE_OUT as LEAVE_OUT, REVIEW_COLUMNS as REVIEW_COLUMNS, REVIEW_TABLES as REVIEW_TABLES, ReviewedLabel as ReviewedLabel, check_decision_words as check_decision_words, apply_corrections as apply_corrections, read_corrections as read_corrections, read_review_table as read_review_table, spreadsheet_cell as spreadsheet_cell
 from .exclude_list import load_source as load_source, quote_id as quote_id, read_exclude_list as read_exclude_list
 from .headers import ImageFacts as ImageFacts, header_parts as header_parts, orientation as orientation, read_header as read_header

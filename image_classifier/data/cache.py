@@ -25,7 +25,7 @@ import numpy as np
 from ..core import acquire_lock, ImageClassifierError, MARKER, own_folder_kind, quoted, read_json, remove_files
 from ..core import ResourceError, writable_folder, write_json
 from .archives import archive_record, is_as_unpacked
-from .download import CIFAR_SETS, IDX_SETS
+from .download import DOWNLOADS
 from .image_formats import DecodeError, Limits
 from .source_images import DecodedImages, image_statistics
 
@@ -160,11 +160,10 @@ def _text_of(file: Path,  # JSON that describes an entry
     return ""
 
 
-def _download_names(name: str,  # of a data set
+def _download_names(name: str,  # in `DOWNLOADS`
                    ) -> set[str]:
-    "Return the names of the files that are downloaded for a data set."
-    known = IDX_SETS.get(name) or CIFAR_SETS[name]
-    return {remote.name for remote in getattr(known, "remotes", None) or [known.remote]}
+    "Return the names of the files of a download."
+    return {remote.name for remote in DOWNLOADS[name]}
 
 
 def _describe_entry(place: Path, name: str, kind: str) -> CacheEntry:
@@ -194,7 +193,7 @@ def cache_entries(cache: Path,  # a cache folder
     parts = ("decoded", DECODED), ("archives", ARCHIVE), ("weights", WEIGHTS), ("features", FEATURES)
     folders = [(place, place.name[:12], kind) for below, kind in parts
                if own_folder_kind(cache / below) == "cache" for place in sorted((cache / below).glob("[0-9a-f]" * 32))]
-    named = [(name, DOWNLOAD) for name in (*IDX_SETS, *CIFAR_SETS)] + [("checks", FINDINGS)]
+    named = [(name, DOWNLOAD) for name in DOWNLOADS] + [("checks", FINDINGS)]
     folders += [(cache / name, name, kind) for name, kind in named if own_folder_kind(cache / name) == "cache"]
     found = []
     for place, name, kind in folders:

@@ -9,3 +9,4 @@ from .onnx_model import OnnxModel as OnnxModel
 from .prediction import Prediction as Prediction, classifier_words as classifier_words, predict_images as predict_images, read_image_file as read_image_file, read_pixels as read_pixels, to_prediction as to_prediction
 from .signing import PRIVATE as PRIVATE, PUBLIC as PUBLIC, fingerprint as fingerprint, generate_keys as generate_keys, read_private_key as read_private_key, read_public_key as read_public_key, sign as sign, verify as verify
 from .teacher import Teacher as Teacher, load_teacher as load_teacher
+from .web_folder import RUNTIME_VARIABLE as RUNTIME_VARIABLE, write_web_folder as write_web_folder

@@ -81,7 +81,7 @@ def _exports(forms: Mapping[str, dict]) -> list[str]:
         return []
     lines = ["## Exported forms", "", "| form | file | size | 1 image | 32 images | accuracy |", "|---|---|---|---|---|---|"]
     for name, one in forms.items():
-        names = [one["file"], *one.get("beside", [])] if one["file"] else []
+        names = [one["file"], *one.get("beside", [])] if one["file"] else [f"{own}/"] if (own := one.get("folder")) else []
         file, size = ", ".join(map(_code, names)), f"{one['bytes'] / 1e6:.2f} MB" if names else ""
         times = [f"{one['milliseconds'][batch]:.2f} ms" if one["milliseconds"] else "–" for batch in ("1", "32")]
         lines.append(f"| {' | '.join([_code(name), file, size, *times, format_interval(one['accuracy'])])} |")

@@ -38,6 +38,7 @@ class ExportedForm:
     answer: Callable[[np.ndarray], Any] | None = None  # predicts a batch of images
     beside: tuple[Path, ...] = ()  # files that belong to `file` and must lie in its folder
     largest_batch: int | None = None  # images that it takes at once; None: any number
+    folder: Path | None = None  # one that holds all it needs, instead of a file
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -47,11 +48,13 @@ class ExportedForm:
     @property
     def size(self) -> int | None:  # bytes; None without a file
         "The size of its files together."
-        return sum(file.stat().st_size for file in self.files) if self.file else None
+        files = [*self.files, *(self.folder.iterdir() if self.folder else ())]
+        return sum(file.stat().st_size for file in files) if files else None
 
     def as_dict(self) -> dict[str, Any]:
         "Return the figures as JSON can hold them."
-        return {"file": self.file and self.file.name, "beside": [file.name for file in self.beside], "bytes": self.size,
+        return {"file": self.file and self.file.name, "beside": [file.name for file in self.beside],
+                "folder": self.folder and self.folder.name, "bytes": self.size,
                 "largest_batch": self.largest_batch, "accuracy": self.accuracy and self.accuracy.as_dict(), "note": self.note,
                 "milliseconds": self.milliseconds and {str(size): round(time, 3) for size, time in self.milliseconds.items()}}
 

@@ -26,10 +26,11 @@ from .onnx_model import onnx_metadata
 from .openvino_model import export_openvino, export_openvino_int8
 from .pte_model import export_pte
 from .signing import sign, verify_own
+from .web_folder import export_web
 
 # %% ../../nbs/inference/70_exporting.ipynb #4c226992
 for _name, _function in {"int8": export_int8, "pte": export_pte, "openvino": export_openvino,
-                         "openvino-int8": export_openvino_int8}.items():
+                         "openvino-int8": export_openvino_int8, "web": export_web}.items():
     register_exporter(_name)(_function)
 
 
@@ -50,9 +51,9 @@ def _is_figures(form: object) -> bool:
     "Return whether a value has the figures of a form, as `ExportedForm.as_dict` returns them."
     match form:
         case {"file": str() | None, "bytes": int() | None, "note": str(), "accuracy": accuracy, "milliseconds": times}:
-            beside = form.get("beside", [])
+            beside, own = form.get("beside", []), form.get("folder")
             return (_has_numbers(accuracy, ("value", "low", "high")) and _has_numbers(times, ("1", "32"))
-                    and isinstance(beside, list) and all(isinstance(name, str) for name in beside))
+                    and isinstance(beside, list) and all(isinstance(name, str) for name in (*beside, own or "")))
     return False
 
 
@@ -91,9 +92,19 @@ def _facts(notes: Mapping[str, str]) -> dict[str, Any]:
     return {**notes, "format": int(notes["format"]), **{key: json.loads(notes[key]) for key in ("classes", "preprocess")}}
 
 
+def _place_folder(form: ExportedForm, artifact: Path) -> ExportedForm:
+    "Return the form with its folder, if it has one, put beside the artifact; refuse to replace files of others."
+    if form.folder is None:
+        return form
+    target = artifact.with_name(f"{artifact.name}-{form.name}")
+    with atomic_folder(target) as stage:
+        shutil.copytree(form.folder, stage, dirs_exist_ok=True)
+    return replace(form, folder=target)
+
+
 def _add_forms(stage: Path, classifier: Any, forms: Sequence[ExportedForm]) -> None:
     "Write the files of the forms, their figures and a new model card."
-    kept = [form for form in forms if form.file or form.name == "pytorch"]
+    kept = [form for form in forms if form.file or form.folder or form.name == "pytorch"]
     for form in kept:
         for file in form.files:
             shutil.copyfile(file, stage / file.name)
@@ -123,7 +134,7 @@ def add_exports(load: Callable[[Path], Any],  # `Classifier.load`
         job = ExportJob(classifier, onnx_metadata(stage), Path(made), data)
         for name in names:
             job.form(name)
-        forms = job.timed([job.original(), *job.made.values()])
+        forms = [_place_folder(form, folder.absolute()) for form in job.timed([job.original(), *job.made.values()])]
         _add_forms(stage, classifier, forms)
         write_manifest(stage)
         if resign:
@@ -137,7 +148,7 @@ def forms_table(forms: Sequence[ExportedForm],  # timed
     "Return the figures of the forms as lines of text."
     rows = [("form", "size", "1 image", "32 images", "accuracy", "")]
     for form in forms:
-        size = f"{form.size / 1e6:.2f} MB" if form.file else "" if form.name == "pytorch" else "not kept"
+        size = f"{form.size / 1e6:.2f} MB" if form.size else "" if form.name == "pytorch" else "not kept"
         times = [f"{form.milliseconds[batch]:.2f} ms" for batch in (1, 32)] if form.milliseconds else ["", ""]
         rows.append((form.name, size, *times, str(form.accuracy or ""), form.note))
     widths = [max(map(len, column)) for column in zip(*rows)]

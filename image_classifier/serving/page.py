@@ -15,7 +15,8 @@ from ..core import ArtifactError, ConfigError, suggestion
 _HTML, _STYLE, _SCRIPT = (f"text/{kind}; charset=utf-8" for kind in ("html", "css", "javascript"))
 PAGES: dict[str, tuple[str, str]] = {  # URL path: (file, content type)
     "/": ("index.html", _HTML), "/docs": ("docs.html", _HTML), "/redoc": ("docs.html", _HTML),
-    "/page.css": ("page.css", _STYLE), "/page.js": ("page.js", _SCRIPT), "/docs.js": ("docs.js", _SCRIPT)}
+    "/page.css": ("page.css", _STYLE), "/page.js": ("page.js", _SCRIPT), "/backend.js": ("server.js", _SCRIPT),
+    "/problem.js": ("problem.js", _SCRIPT), "/docs.js": ("docs.js", _SCRIPT)}
 
 # %% ../../nbs/serving/47_page.ipynb #b6ebfee1
 @cache

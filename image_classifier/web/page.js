@@ -1,10 +1,11 @@
-// Choose images, ask the server, show its answers. Names of classes and files are untrusted: they are shown as text, never as markup.
+// Choose images, have them classified, show the answers. Names of classes and files are untrusted: they are shown as text, never as markup.
 
-const GROUP = {files: 32, bytes: 8 * 2 ** 20};  // of one request
+import {busyText, classNames, explain as explainOne, GROUP, originOf, predict, predictSeveral, setKey} from './backend.js';
+import {Problem} from './problem.js';
+
 const FIRST = 10;  // classes shown at first
 const $ = id => document.getElementById(id);
 
-let apiKey = '';  // in memory only
 let current = new AbortController();  // of the request whose answer will be shown; a newer one aborts it
 let urls = [];  // object URLs in use
 let retry = null, clock = null;  // what "Try again" does, and the timer of its label
@@ -40,43 +41,7 @@ function say(text, look = 'unseen') {
 }
 
 
-// Requests
-
-class Problem extends Error {
-  constructor(title, detail = '', {status = 0, seconds = 0, again = false} = {}) {
-    super(title);
-    Object.assign(this, {title, detail, status, seconds, again});
-  }
-}
-
-// Retry-After holds seconds or a date.
-function secondsToWait(header) {
-  const seconds = /^\d+$/.test(header) ? Number(header) : (Date.parse(header) - Date.now()) / 1000;
-  return seconds > 0 ? Math.ceil(seconds) : 0;
-}
-
-async function ask(path, signal, body) {
-  let response, answer;
-  try {
-    response = await fetch(path, {method: body ? 'POST' : 'GET', body, signal, headers: apiKey ? {'x-api-key': apiKey} : {}});
-    answer = await response.json().catch(() => null);  // a proxy may answer with a page of its own
-  } catch {
-    signal.throwIfAborted();
-    throw new Problem('The server does not answer.', 'Check the connection, then try again.', {again: true});
-  }
-  signal.throwIfAborted();
-  if (response.ok && answer) return answer;
-  const {status} = response, title = answer?.title ?? (status < 400 ? 'The answer cannot be read' : `Error ${status}`);
-  const trace = status === 500 && answer?.request_id ? ` (request ${answer.request_id})` : '';
-  throw new Problem(`${title}.`, `${answer?.detail ?? ''}${trace}`, {
-    status, again: status < 400 || status >= 500 || status === 429, seconds: secondsToWait(response.headers.get('retry-after'))});
-}
-
-function send(path, field, picks, signal) {
-  const form = new FormData();
-  for (const {file, name} of picks) form.append(field, file, name);
-  return ask(path, signal, form);
-}
+// Actions
 
 // A file that was moved or changed since it was chosen makes its whole request fail: it is found before.
 // Its first byte is enough, except that a slice of a file that seems empty always succeeds.
@@ -138,7 +103,7 @@ function offerAgain(time) {
 $('again').addEventListener('click', () => retry());
 $('key-form').addEventListener('submit', event => {
   event.preventDefault();
-  apiKey = $('key').value.trim();
+  setKey($('key').value.trim());
   $('key').value = '';
   retry();
 });
@@ -166,9 +131,9 @@ function classifyOne(pick) {
   $('single').hidden = false;
   $('explain').onclick = () => attempt(signal => explain(pick, signal));
   return attempt(async signal => {
-    say(`Classifying ${pick.name} …`, 'busy');
+    say(busyText(pick.name), 'busy');
     if (!await isReadable(pick)) throw new Problem(GONE);
-    showAnswer(await send('predict', 'file', [pick], signal));
+    showAnswer(await predict(pick, signal));
   });
 }
 
@@ -179,7 +144,7 @@ function showAnswer(answer) {
   $('best').textContent = best;
   $('notes').replaceChildren(...notes.map(note => make('li', note)));
   $('notes').hidden = !notes.length;
-  $('origin').textContent = `Model ${answer.model_version}, request ${answer.request_id}`;
+  $('origin').textContent = originOf(answer);
   $('ranking').replaceChildren(...ranked.slice(0, FIRST).map(rankedClass));
   $('show-all').hidden = ranked.length <= FIRST;
   $('show-all').textContent = `Show all ${count(ranked.length, 'class')}`;
@@ -189,7 +154,7 @@ function showAnswer(answer) {
     $('ranking').children[FIRST].tabIndex = -1;  // the button that had the focus is gone
     $('ranking').children[FIRST].focus();
   };
-  $('explain').hidden = false;
+  $('explain').hidden = !explainOne;
   $('answer').hidden = false;
   say([`${best}.`, ...notes].join(' '));
 }
@@ -203,7 +168,7 @@ function rankedClass(entry) {
 
 async function explain(pick, signal) {
   say('Drawing the heat map …', 'busy');
-  const answer = await send('predict?explain=true', 'file', [pick], signal);
+  const answer = await explainOne(pick, signal);
   if (!String(answer.heat_map).startsWith('data:image/')) throw new Problem('No heat map.', 'The server offers none for this model.');
   const [picture, caption] = $('heat-map').children;
   picture.src = answer.heat_map;
@@ -262,7 +227,7 @@ async function classifyRows(rows, signal) {
     if (!group.length) continue;
     let results;
     try {
-      ({results} = await send('predict_batch', 'files', group, signal));
+      results = await predictSeveral(group, signal);
     } catch (problem) {
       if (signal.aborted || problem.again || problem.status === 401) throw problem;
       if (group.length > 1) {  // refused as a whole: one by one, the good ones get their answers
@@ -404,7 +369,7 @@ async function listClasses() {
   const list = $('classes').querySelector('ul');
   if (!$('classes').open || list.children.length) return;
   try {
-    const {classes} = await ask('classes', new AbortController().signal);
+    const classes = await classNames(new AbortController().signal);
     if (retry === listClasses) clearProblem();
     list.replaceChildren(...classes.map(name => make('li', name)));
   } catch (problem) {
