@@ -65,7 +65,7 @@ def running_server(port: int, *words: str) -> Iterator[Running]:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         command = [sys.executable, "-m", "image_classifier.cli", "serve", make_artifact(folder, "simple_cnn", 32), "--no-access-log", "--port", str(port)]
-        server = start([*command, *words], port, ready="/readyz", log=log)
+        server = start([*command, *words], port, log=log)
         try:
             yield Running(port, server.pid, log)
         finally:

@@ -78,8 +78,8 @@ side, classes, model = loaded.preprocess.size, loaded.classes, loaded.model.eval
 transform = transforms.Compose([transforms.Resize((side, side)), transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.25,) * 3)])
 app = FastAPI()
 
-@app.get("/livez")
-async def livez():
+@app.get("/readyz")
+async def readyz():
     return "ok"
 
 @app.post("/predict")
@@ -110,7 +110,7 @@ litserve.LitServer(Api(api_path="/predict"), accelerator="cpu", workers_per_devi
 '''
 
 
-def start(command: list[str], port: int, cores: str = "0", ready: str = "/livez", log: str | Path = os.devnull) -> subprocess.Popen:
+def start(command: list[str], port: int, cores: str = "0", ready: str = "/readyz", log: str | Path = os.devnull) -> subprocess.Popen:
     "Start a server on these cores and wait until it answers."
     import http.client
     with open(log, "w") as errors:

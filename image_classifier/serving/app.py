@@ -189,16 +189,19 @@ class Service:
                       path: str,
                       headers: Sequence[tuple[bytes, bytes]],  # names in lower case
                      ) -> tuple[Problem, str] | None:
-        "Return why an image request is refused while the queue is full, and its id; None for any other request."
-        if not self.engine.full or method != "POST" or path not in ("/predict", "/predict_batch"):
+        "Return why an image request is refused while the queue is full, and its id; None for any other request. Both are counted."
+        if method != "POST" or path not in ("/predict", "/predict_batch"):
             return None
-        request_id = self.requests.identify(headers)
+        if not self.engine.full:
+            self.engine.announce()
+            return None
+        request_id, problem = self.requests.identify(headers), self.engine.overload()
         try:
             self.requests.check_key(path, headers)
-            self.engine.check_queue()
-        except Problem as problem:
-            self.requests.record(request_id, method, path, problem.status, 0.0)
-            return problem, request_id
+        except Problem as refusal:
+            problem = refusal
+        self.requests.record(request_id, method, path, problem.status, 0.0)
+        return problem, request_id
 
     async def _classify(self, request: Request, field: str, most: int, known: Sequence[str]) -> tuple[list, list, int]:
         "Return the uploads of a request, an `Answer` or a `Problem` for each, and how many classes are wanted."

@@ -92,7 +92,8 @@ class Engine:
         limits = model.preprocess.limits
         limits = replace(limits, max_bytes=min(limits.max_bytes, settings.max_bytes))
         self.preprocess = replace(model.preprocess, limits=limits)
-        self.inside, self.seconds_per_image = 0, 0.05  # images that wait or are computed; a moving average
+        self.inside, self._announced = 0, 0  # images that wait or are computed; that are about to come
+        self.seconds_per_image = 0.05  # a moving average
         self._jobs: deque[Job] = deque()
         self._wake, self._closed = threading.Condition(), False
         self._threads = [threading.Thread(target=self._work, name=f"engine-{i}", daemon=True) for i in range(settings.threads)]
@@ -116,16 +117,29 @@ class Engine:
 
     @property
     def full(self) -> bool:
-        "Whether no image finds room."
-        return self.inside >= self.settings.queue
+        "Whether no further image finds room."
+        return self.inside + self._announced >= self.settings.queue
+
+    def announce(self) -> None:
+        "Count an image as waiting until the tasks of the requests that are being read have had a turn; to be called in the event loop."
+        if not self._announced:
+            asyncio.get_running_loop().call_soon(self._forget)
+        self._announced += 1
+
+    def _forget(self) -> None:
+        self._announced = 0
+
+    def overload(self) -> Problem:
+        "Return the refusal of an image for which there is no room."
+        wait = math.ceil(self.inside * self.seconds_per_image / self.settings.threads) or 1
+        return Problem(503, f"the server is overloaded: {counted(self.inside, 'image')} in its queue", {"retry-after": str(wait)})
 
     def check_queue(self,
                    images: int = 1,
                   ) -> None:
         "Raise a `Problem` if the queue is too full for so many images."
         if self.inside + images > self.settings.queue:
-            wait = math.ceil(self.inside * self.seconds_per_image / self.settings.threads) or 1
-            raise Problem(503, f"the server is overloaded: {counted(self.inside, 'image')} in its queue", {"retry-after": str(wait)})
+            raise self.overload()
 
     def submit(self,
                images: Sequence[bytes],  # image files

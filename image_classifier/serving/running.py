@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,21 +41,28 @@ def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 _COMMON = _lines([(b"content-type", b"application/problem+json"), *HEADERS])
+_ID = "0123456789abcdef"  # stands for the id of a request
+
+
+@lru_cache(64)
+def _parts(status: int, detail: str, headers: tuple[tuple[str, str], ...]) -> tuple[bytes, bytes, bytes]:
+    "Return the head of a problem as a whole answer, and its body before and after the id of the request."
+    own = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    head = b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode()) + _COMMON + own.encode()
+    return head, *Problem(status, detail).body(_ID).split(_ID.encode())
 
 
 def _refusal(problem: Problem, request_id: str, date: Iterable[tuple[bytes, bytes]], keep: bool) -> bytes:
     "Return a problem as a whole answer."
-    body = problem.body(request_id)
-    own = "".join(f"{name}: {value}\r\n" for name, value in problem.headers.items())
-    close = "" if keep else "connection: close\r\n"
-    head = f"x-request-id: {request_id}\r\ncontent-length: {len(body)}\r\n{own}{close}\r\n"
-    status = b"HTTP/1.1 %d %b\r\n" % (problem.status, HTTPStatus(problem.status).phrase.encode())
-    return b"".join((status, _COMMON, _lines(date), head.encode(), body))
+    head, before, after = _parts(problem.status, problem.detail, tuple(problem.headers.items()))
+    name, close = request_id.encode(), b"" if keep else b"connection: close\r\n"
+    length = len(before) + len(name) + len(after)
+    return b"%b%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b%b%b" % (head, _lines(date), close, name, length, before, name, after)
 
 
 class BoundedProtocol(HttpToolsProtocol):
     "An HTTP connection whose headers must be complete within some bytes and seconds."
-    _head_bytes = 0
+    _head_bytes, _in_head = 0, True
     _timer: Any = None
 
     def connection_made(self, transport: Any) -> None:
@@ -63,7 +71,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._start_clock()
 
     def _start_clock(self) -> None:
-        self._stop_clock()
         self._timer = self.loop.call_later(_HEAD_SECONDS, lambda: self.transport.close())
 
     def _stop_clock(self) -> None:
@@ -73,30 +80,34 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         "Parse data; refuse headers that do not end."
-        waiting = self._timer is not None
+        waiting = self._in_head
         super().data_received(data)
-        if waiting and self._timer is not None:
+        if not self._in_head:  # as a rule: headers that arrive at once need no clock
+            return
+        if not self._timer:
+            self._start_clock()
+        if waiting:
             self._head_bytes += len(data)
             if self._head_bytes > _HEAD_BYTES and not self.transport.is_closing():
                 self.transport.write(_TOO_LARGE)
                 self.transport.close()
 
     def on_message_begin(self) -> None:
-        "Start the clock for another request."
+        "Expect the headers of another request."
         super().on_message_begin()
-        self._start_clock()
+        self._in_head = True
 
     def on_headers_complete(self) -> None:
         "Stop the clock, and start to answer."
         self._stop_clock()
-        self._head_bytes = 0
+        self._head_bytes, self._in_head = 0, False
         if not self._refuse():
             super().on_headers_complete()
 
     def _refuse(self) -> bool:
         "Answer an image request if the queue is full; return whether that was done."
         service, parser = self.app_state["service"], self.parser
-        if not service.engine.full or parser.should_upgrade() or not (self.cycle is None or self.cycle.response_complete):
+        if parser.should_upgrade() or not (self.cycle is None or self.cycle.response_complete):
             return False
         found = service.find_overload(parser.get_method().decode(), self.url.partition(b"?")[0].decode("latin-1"), self.headers)
         if found is None:
