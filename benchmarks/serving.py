@@ -106,7 +106,8 @@ class Api(litserve.LitAPI):
         return self.model.predict(data)
     def encode_response(self, found):
         return {"predicted_class": found.predicted_class, "confidence": found.confidence, "all_probabilities": found.all_probabilities}
-litserve.LitServer(Api(api_path="/predict"), accelerator="cpu", workers_per_device=1).run(port=int(sys.argv[2]), generate_client_file=False, log_level="error")
+if __name__ == "__main__":
+    litserve.LitServer(Api(api_path="/predict"), accelerator="cpu", workers_per_device=1).run(port=int(sys.argv[2]), generate_client_file=False, log_level="error")
 '''
 
 
@@ -218,10 +219,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         artifact = make_artifact(folder, words.model, words.size)
         for name, code in (("plain", PLAIN), ("litserve", LITSERVE)):
-            Path(folder, f"{name}.py").write_text(code)
+            Path(folder, f"{name}_app.py").write_text(code)
         served = make_int8(artifact, files) if words.int8 else artifact
         ours = [sys.executable, "-m", "image_classifier.cli", "serve", served, "--no-access-log", "--port"]
-        plain, lit = ([sys.executable, f"{folder}/{name}.py", artifact] for name in ("plain", "litserve"))
+        plain, lit = ([sys.executable, f"{folder}/{name}_app.py", artifact] for name in ("plain", "litserve"))
         servers = {"ours": start([*ours, "8301"], 8301), "plain": start([*plain, "8302"], 8302)}
         ports = {"ours": 8301, "plain": 8302}
         if words.litserve:
