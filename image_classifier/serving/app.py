@@ -189,7 +189,7 @@ class Service:
                       path: str,
                       headers: Sequence[tuple[bytes, bytes]],  # names in lower case
                      ) -> tuple[Problem, str] | None:
-        "Return why an image request is refused while the queue is full, and its id; None for any other request. Both are counted."
+        "Return why an image request is refused while the queue is full, and its id; None for any other request."
         if method != "POST" or path not in ("/predict", "/predict_batch"):
             return None
         if not self.engine.full:

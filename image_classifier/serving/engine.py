@@ -121,7 +121,7 @@ class Engine:
         return self.inside + self._announced >= self.settings.queue
 
     def announce(self) -> None:
-        "Count an image as waiting until the tasks of the requests that are being read have had a turn; to be called in the event loop."
+        "Count an image as waiting until the requests that are being read have their turn; to be called in the event loop."
         if not self._announced:
             asyncio.get_running_loop().call_soon(self._forget)
         self._announced += 1

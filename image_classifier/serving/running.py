@@ -33,7 +33,7 @@ from .settings import ServerSettings, settings_from_text, settings_to_text
 # %% ../../nbs/serving/80_running.ipynb #cb17338b
 _HEAD_BYTES, _HEAD_SECONDS = 64 << 10, 15.0
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-_ANSWERED = SimpleNamespace(response_complete=True, message_event=SimpleNamespace(set=lambda: None))  # as much of a uvicorn cycle as is read
+_ANSWERED = SimpleNamespace(response_complete=True, message_event=SimpleNamespace(set=lambda: None))  # for uvicorn, a cycle
 
 
 def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
@@ -56,8 +56,8 @@ def _refusal(problem: Problem, request_id: str, date: Iterable[tuple[bytes, byte
     "Return a problem as a whole answer."
     head, before, after = _parts(problem.status, problem.detail, tuple(problem.headers.items()))
     name, close = request_id.encode(), b"" if keep else b"connection: close\r\n"
-    length = len(before) + len(name) + len(after)
-    return b"%b%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b%b%b" % (head, _lines(date), close, name, length, before, name, after)
+    own = b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (name, len(before) + len(name) + len(after))
+    return b"".join((head, _lines(date), close, own, before, name, after))
 
 
 class BoundedProtocol(HttpToolsProtocol):
