@@ -404,8 +404,21 @@ def test_an_early_refusal_is_like_a_late_one_and_keeps_the_connection(artifact):
     assert 'requests_total{path="/predict",status="503"} 3.0' in counted.replace("image_classifier_", "")
 
 
+def test_a_large_upload_gets_its_refusal_over_a_connection_that_stays(artifact):
+    service = load_service(artifact, ServerSettings(max_bytes=100_000, queue=4, access_log=False))
+    with live(service) as port:
+        connection, statuses = http.client.HTTPConnection("127.0.0.1", port, timeout=30), []
+        for path, body, kind in (("/predict", bytes(20_000_000), "image/png"), ("/predict_batch", bytes(20_000_000), "image/png"),
+                                 ("/predict_batch", *form(*[("a.png", IMAGE)] * 5, field="files")), ("/predict", IMAGE, "image/png")):
+            connection.request("POST", path, body, {"content-type": kind})
+            answer = connection.getresponse()
+            statuses.append((answer.status, "connection" in answer.headers, answer.read() and service.budget.used))
+        connection.close()
+    assert statuses == [(413, False, 0), (415, False, 0), (413, False, 0), (200, False, 0)]  # the third: more images than the queue takes
+
+
 def test_a_deadline_is_kept_and_nothing_is_computed_after_it(artifact):
-    service, computed, go = load_service(artifact, ServerSettings(timeout=0.2, batch=1, access_log=False)), [], threading.Event()
+    service, computed, go = load_service(artifact, ServerSettings(timeout=2, batch=1, access_log=False)), [], threading.Event()
     predict = service.model.predict_pixels
     with live(service) as port, ThreadPoolExecutor(8) as pool:
         service.model.predict_pixels = lambda images: (computed.append(len(images)), go.wait(60), predict(images))[2]
@@ -437,8 +450,8 @@ def test_a_client_that_has_gone_costs_nothing_more(artifact):
 
 
 def test_slow_and_endless_headers_are_cut_off(artifact, monkeypatch):
-    monkeypatch.setattr(running, "_HEAD_SECONDS", 0.3)
-    service = load_service(artifact, ServerSettings(timeout=0.3, access_log=False))
+    monkeypatch.setattr(running, "_HEAD_SECONDS", 2)
+    service = load_service(artifact, ServerSettings(timeout=2, access_log=False))
     with live(service) as port:
         slow, endless, body = (socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(3))
         slow.sendall(b"POST /predict HTTP/1.1\r\nhost:")

@@ -28,7 +28,7 @@ from starlette.exceptions import HTTPException
 from .. import __version__
 from ..core import quoted, read_json
 from ..inference import OnnxModel
-from .bodies import ClientGone, read_uploads
+from .bodies import Budget, ClientGone, read_uploads
 from .engine import Answer, Engine
 from .observing import log_line, Metrics
 from .page import PAGES, read_page
@@ -147,6 +147,8 @@ def read_options(query: bytes,  # the part of the URL after the question mark
             todo = f"known are {', '.join(known)}" if known else "there are none here"
             raise Problem(422, f"unknown option {quoted(name)}. {todo}")
         options[name] = value
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise Problem(422, "an option is given twice")
     top_k, explain = options["top_k"], options["explain"].lower()
     if not re.fullmatch("[0-9]{1,9}", top_k, re.ASCII) or not 1 <= int(top_k) <= classes:
         raise Problem(422, f"top_k must be 1..{classes}, got {quoted(top_k)}")
@@ -176,7 +178,8 @@ class Service:
         self.version, self.ready = model.source[:12], False
         self.metrics = Metrics([*PAGES, *PATHS], model.classes)
         self.requests = Requests(settings, self.metrics, _PUBLIC)
-        self.engine = Engine(model, settings, self.metrics.count_batch)
+        self.engine, self.budget = Engine(model, settings, self.metrics.count_batch), Budget(settings.max_bytes)
+        self.most = min(settings.max_images, settings.queue)  # images of a request
 
     def start(self) -> None:
         "Make the model ready."
@@ -211,7 +214,7 @@ class Service:
         top_k, explain = read_options(scope["query_string"], len(self.model.classes), known)
         self.engine.check_queue()
         deadline = asyncio.get_running_loop().time() + self.settings.timeout
-        uploads = await read_uploads(request.receive, headers, field, self.settings, deadline, most)
+        uploads = await read_uploads(request.receive, headers, field, self.settings, deadline, self.budget, most)
         futures = self.engine.submit([upload.data for upload in uploads], deadline, explain)
         watch = asyncio.ensure_future(_watch(request.receive))
         watch.add_done_callback(lambda _: [future.cancel() for future in futures])
@@ -245,7 +248,7 @@ class Service:
 
     async def predict_batch(self, request: Request) -> Response:
         "Classify several images: a form with the field `files`. An image that cannot be read does not affect the others."
-        uploads, answers, _ = await self._classify(request, "files", self.settings.max_images, ())
+        uploads, answers, _ = await self._classify(request, "files", self.most, ())
         if all(isinstance(answer, Problem) and answer.status in (503, 504) for answer in answers):
             raise answers[0]
         results = [{"filename": upload.filename, **(self._fields(answer) or {"error": answer.detail})}
@@ -259,9 +262,10 @@ class Service:
                       model_version=self.version, threshold=self.model.threshold,
                       limits={"max_bytes": limits.max_bytes, "max_pixels": limits.max_pixels, "formats": list(limits.formats)})
 
-    async def classes(self) -> Classes:
+    async def classes(self) -> Response:
         "Return the names of the classes."
-        return Classes(classes=list(self.model.classes))
+        found = json.dumps({"classes": list(self.model.classes)})  # in ASCII: a name may hold half a surrogate pair
+        return Response(found, media_type="application/json")
 
     async def livez(self) -> Response:
         "Answer if the process runs."
@@ -344,10 +348,11 @@ def _refusals(*statuses: int) -> dict:
 def _takes_images(field: str, most: int, classes: int) -> dict:
     "Return the description of a request with images."
     file: dict = {"type": "string", "format": "binary"}
-    files = file if most == 1 else {"type": "array", "items": file, "minItems": 1, "maxItems": most}
+    alone = field == "file"
+    files = file if alone else {"type": "array", "items": file, "minItems": 1, "maxItems": most}
     form = {"type": "object", "properties": {field: files}, "required": [field], "additionalProperties": False}
     content = {"multipart/form-data": {"schema": form}}
-    if most > 1:
+    if not alone:
         return {"requestBody": {"required": True, "content": content}}
     kinds = "image/jpeg", "image/png", "image/webp", "image/bmp", "application/octet-stream"
     content |= {kind: {"schema": file} for kind in kinds}
@@ -406,7 +411,7 @@ def create_app(service: Service,
                   redirect_slashes=False, lifespan=_lifespan)
     app.add_middleware(Guard, service=service)
     app.add_exception_handler(HTTPException, _refuse)
-    classes, most = len(service.model.classes), service.settings.max_images
+    classes, most = len(service.model.classes), service.most
     shared = {"methods": ["POST"], "response_model_exclude_none": True}
     refused = _refusals(*_REFUSALS)
     app.add_api_route("/predict", service.predict, response_model=ImageAnswer, responses=refused,
@@ -451,4 +456,5 @@ def load_service(path: str | Path,  # an artifact or run that holds model.onnx, 
     model.predict_pixels(np.zeros((1, p.channels, p.size, p.size), np.uint8))  # a model that cannot compute is refused here
     metrics = read_json(file) if (file := model.path.parent / "metrics.json").is_file() else None
     facts = metrics.get("data") if isinstance(metrics, dict) else None
-    return Service(model, settings, facts.get("name") if isinstance(facts, dict) else None)
+    name = facts.get("name") if isinstance(facts, dict) else None
+    return Service(model, settings, name if isinstance(name, str) else None)

@@ -91,7 +91,7 @@ class RemoteClassifier:
             raise ConfigError("the server asks for an API key", self.url, "name the variable that holds it with --api-key-env")
         if status in (404, 405):
             raise ConfigError(f"not a server of image_classifier: {detail}", self.url, _NAME)
-        if status >= 500:
+        if status in (408, 429, 431) or status >= 500:
             raise ResourceError(f"the server answers {status}: {detail}", self.url, "try again later, or look at its log")
         return status, content
 

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -72,12 +73,16 @@ def _decode(jobs: Sequence[Job], preprocess: Any) -> tuple[list[np.ndarray], lis
         if not job.wanted():
             continue
         try:
-            pixels.append(read_pixels(preprocess, job.data))
-            found.append((job, file_notes(job.data, preprocess.limits)))
+            image, notes = read_pixels(preprocess, job.data), file_notes(job.data, preprocess.limits)
         except DataError as error:
             found.append((job, to_problem(error)))
         except MemoryError:
             found.append((job, Problem(503, "not enough memory for this image", {"retry-after": "5"})))
+        except Exception as error:  # of a decoder: the other images get their answers
+            found.append((job, error))
+        else:
+            pixels.append(image)
+            found.append((job, notes))
     return pixels, found
 
 # %% ../../nbs/serving/40_engine.ipynb #26f45619
@@ -160,12 +165,13 @@ class Engine:
         return [job.future for job in jobs]
 
     def _take(self) -> list[Job]:
-        "Wait for jobs and return a fair share of them; none if the engine is closed."
+        "Wait for jobs and return a fair share of them, a heat map alone; none if the engine is closed."
         with self._wake:
             while not self._jobs and not self._closed:
                 self._wake.wait()
             count = min(self.settings.batch, math.ceil(len(self._jobs) / len(self._threads)))
-            return [self._jobs.popleft() for _ in range(count)]
+            quick = next((i for i, job in enumerate(islice(self._jobs, count)) if job.explain), count)
+            return [self._jobs.popleft() for _ in range(min(count, max(quick, 1)))]
 
     def _work(self) -> None:
         "Classify until the engine is closed."
@@ -190,8 +196,8 @@ class Engine:
     def _answer(self, jobs: list[Job]) -> list[tuple[Job, Any]]:
         "Return an `Answer` or an exception for each job that is still wanted."
         pixels, found = _decode(jobs, self.preprocess)
-        refused = [(job, result) for job, result in found if isinstance(result, Problem)]
-        read = [(job, notes) for job, notes in found if not isinstance(notes, Problem)]
+        refused = [(job, result) for job, result in found if isinstance(result, Exception)]
+        read = [(job, notes) for job, notes in found if not isinstance(notes, Exception)]
         kept = [(job, notes, image) for (job, notes), image in zip(read, pixels) if job.wanted()]
         plain = [one for one in kept if not one[0].explain]
         began = time.perf_counter()

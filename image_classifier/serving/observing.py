@@ -31,7 +31,8 @@ class Metrics:
                 ):
         client = require("prometheus_client", "serve")
         self.registry, self.paths = client.CollectorRegistry(), frozenset(paths)
-        self.classes = frozenset(classes if len(classes) <= _LABELED_CLASSES else ())
+        shown = [name for name in classes if name == name.encode("utf-8", "replace").decode()]  # a label must be valid text
+        self.classes = frozenset(shown if len(classes) <= _LABELED_CLASSES else ())
         def _new(kind, name, text, labels=(), **more):
             return kind(f"image_classifier_{name}", text, labels, registry=self.registry, **more)
         self._requests = _new(client.Counter, "requests_total", "HTTP requests.", ("path", "status"))

@@ -31,7 +31,7 @@ from .problems import Problem
 from .settings import ServerSettings, settings_from_text, settings_to_text
 
 # %% ../../nbs/serving/80_running.ipynb #cb17338b
-_HEAD_BYTES, _HEAD_SECONDS = 64 << 10, 15.0
+_HEAD_BYTES, _DISCARDED_BYTES, _HEAD_SECONDS = 64 << 10, 64 << 20, 15.0
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _ANSWERED = SimpleNamespace(response_complete=True, message_event=SimpleNamespace(set=lambda: None))  # for uvicorn, a cycle
 
@@ -59,10 +59,11 @@ def _refusal(problem: Problem, request_id: str, date: Iterable[tuple[bytes, byte
     own = b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (name, len(before) + len(name) + len(after))
     return b"".join((head, _lines(date), close, own, before, name, after))
 
-
+# %% ../../nbs/serving/80_running.ipynb #76f85dbd
 class BoundedProtocol(HttpToolsProtocol):
-    "An HTTP connection whose headers must be complete within some bytes and seconds."
-    _head_bytes, _in_head = 0, True
+    "An HTTP connection whose client has limited bytes and seconds for what is no body."
+    _stray = _discarded = 0  # bytes that belong to no body; of a body that comes after its answer
+    _in_head = True
     _timer: Any = None
 
     def connection_made(self, transport: Any) -> None:
@@ -78,31 +79,64 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
 
+    def _is_answering(self) -> bool:
+        "Whether a request is being answered; its body has a deadline."
+        return self.cycle is not None and not self.cycle.response_complete
+
     def data_received(self, data: bytes) -> None:
-        "Parse data; refuse headers that do not end."
-        waiting = self._in_head
+        "Parse data; close the connection of a client that sends too much."
+        self._stray += len(data)
         super().data_received(data)
-        if not self._in_head:  # as a rule: headers that arrive at once need no clock
+        if self.transport.is_closing():
             return
-        if not self._timer:
+        self._stray = max(self._stray, 0)
+        if self._stray > _HEAD_BYTES or self._discarded > _DISCARDED_BYTES:
+            self._close()
+        elif not self._timer and (self._in_head or not (self._is_answering() or self.timeout_keep_alive_task)):
             self._start_clock()
-        if waiting:
-            self._head_bytes += len(data)
-            if self._head_bytes > _HEAD_BYTES and not self.transport.is_closing():
-                self.transport.write(_TOO_LARGE)
-                self.transport.close()
+
+    def _close(self) -> None:
+        "Say that it was too much, unless an answer has begun, and hang up."
+        if not self._is_answering():
+            self.transport.write(_TOO_LARGE)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         "Expect the headers of another request."
         super().on_message_begin()
         self._in_head = True
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        "Keep a header; not one that follows a body."
+        if self._in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         "Stop the clock, and start to answer."
         self._stop_clock()
-        self._head_bytes, self._in_head = 0, False
-        if not self._refuse():
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers) if self._stray > _HEAD_BYTES else 0
+        self._stray, self._in_head = 0, False
+        if size > _HEAD_BYTES:
+            self._close()
+        if self.transport.is_closing():  # nothing of what is still being parsed is answered
+            self.cycle = _ANSWERED
+        elif not self._refuse():
             super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        "Hand over a part of a body, or throw it away."
+        self._stray -= len(body)
+        self._discarded += len(body) if self.cycle.response_complete else 0
+        super().on_body(body)
+
+    def on_chunk_complete(self) -> None:
+        "Allow another chunk its lines."
+        self._stray = 0
+
+    def on_message_complete(self) -> None:
+        "End a body."
+        self._stray = self._discarded = 0
+        super().on_message_complete()
 
     def _refuse(self) -> bool:
         "Answer an image request if the queue is full; return whether that was done."
@@ -217,7 +251,8 @@ def serve(model: str | Path,  # an artifact or run that holds model.onnx, or an 
     log_as_lines()
     with bind(host, port) as listener, _shared_metrics(workers):
         service = load_service(model, settings)  # also where other processes answer: a model that is refused ends the command
-        address = f"http://{host}:{listener.getsockname()[1]}"
+        shown = f"[{host}]" if ":" in host else host  # IPv6
+        address = f"http://{shown}:{listener.getsockname()[1]}"
         listener.listen(2048)  # before the log says so: a small model can be ready before uvicorn listens
         log_line("start", address=address, model=str(model), version=service.version, workers=workers, threads=settings.threads)
         os.environ[_MODEL], os.environ[_SETTINGS] = str(Path(model).absolute()), settings_to_text(settings)
@@ -226,6 +261,7 @@ def serve(model: str | Path,  # an artifact or run that holds model.onnx, or an 
         if workers == 1:
             _Server(uvicorn.Config(create_app(service), **shared)).run([listener])
         else:
+            del service  # each process has its own
             config = uvicorn.Config("image_classifier.serving.running:make_app", factory=True, workers=workers, **shared)
             _Supervisor(config, sockets=[listener]).run()
         log_line("end", address=address)

@@ -25,7 +25,7 @@ class ServerSettings:
     queue: int = 128  # images that wait or are computed at a time, in each process
     batch: int = 32  # images that are computed together, at most
     threads: int = 1  # that decode and compute, in each process
-    timeout: float = 10.0  # seconds from the first byte of a request to its answer
+    timeout: float = 10.0  # seconds from the end of a request's headers to its answer
     drain: float = 20.0  # seconds that running requests get after SIGTERM
     api_key: str = ""  # that requests must carry; empty: none
     access_log: bool = True  # one line of JSON on stderr for each request
