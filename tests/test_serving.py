@@ -3,6 +3,7 @@ import asyncio
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import time
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from io import BytesIO
 from pathlib import Path
 
@@ -32,12 +34,12 @@ from test_hostile import hand_made, mutations
 from torch import nn
 
 from image_classifier.cli import main
-from image_classifier.core import DataError, write_manifest
+from image_classifier.core import ArtifactError, ConfigError, DataError, write_manifest
 from image_classifier.data import Preprocess
 from image_classifier.inference import Classifier
 from image_classifier.inference.onnx_model import ONNX_FILE, onnx_metadata
 from image_classifier.models import Architecture, build_model, MODELS, register_model
-from image_classifier.serving import load_service, running, ServerSettings
+from image_classifier.serving import client, load_service, running, ServerSettings
 from image_classifier.serving.app import PATHS
 
 CLASSES = ("cat", "<script>alert(1)</script>", "dog\n\"'")
@@ -417,6 +419,43 @@ def test_a_large_upload_gets_its_refusal_over_a_connection_that_stays(artifact):
     assert statuses == [(413, False, 0), (415, False, 0), (413, False, 0), (200, False, 0)]  # the third: more images than the queue takes
 
 
+def test_a_full_disk_of_the_log_and_bytes_that_are_no_http_change_no_answer(artifact, monkeypatch):
+    class Full:
+        def write(self, text):
+            raise OSError(28, "no space left on device")
+    service, replies = load_service(artifact, ServerSettings()), []
+    with live(service) as port:
+        monkeypatch.setattr(sys, "stderr", Full())
+        service.engine.inside = 10**6
+        replies.append(get(port, "/predict", "POST", IMAGE, **{"content-type": "image/png"}).status)
+        service.engine.inside = 0
+        for data in (b"hello\r\n\r\n", b"POST /predict HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\ncontent-length: 3\r\n\r\nabc",
+                     b"GET /livez HTTP/1.1\r\nconnection: close, upgrade\r\nupgrade: h2c\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as one:
+                one.sendall(data)
+                answer = b"".join(iter(lambda: one.recv(4000), b""))
+                replies.append((answer.split()[1], b"application/problem+json" in answer, b"--http1.1" in answer))
+        monkeypatch.undo()
+    assert replies == [503, (b"400", True, False), (b"400", True, True), (b"200", False, False)]
+
+
+@pytest.mark.parametrize("content", [b"[" * 200_000, b'{"all_probabilities": [], "predicted_class": "cat", "confidence": 0.5}',
+                                     b'{"all_probabilities": [{"class": "cat", "probability": NaN}], "predicted_class": "cat", "confidence": 0.5}',
+                                     b'{"all_probabilities": [{"class": "cat", "probability": 1}], "predicted_class": "cat", "confidence": "1"}',
+                                     b'{"all_probabilities": [{"class": "cow", "probability": 1}], "predicted_class": "cow", "confidence": 1}'])
+def test_a_client_believes_no_odd_answer(content, monkeypatch):
+    health = {"threshold": 0.5, "limits": {"max_bytes": 100, "max_pixels": 100, "formats": ["png"]}}
+    monkeypatch.setattr(client.RemoteClassifier, "_get", lambda self, path: health if path == "/health" else {"classes": ["cat", "dog"]})
+    remote = client.RemoteClassifier("http://127.0.0.1:9")
+    answer = SimpleNamespace(status=200, headers={}, read=lambda limit: content)
+    monkeypatch.setattr(remote._connection, "request", lambda *request: None)
+    monkeypatch.setattr(remote._connection, "getresponse", lambda: answer)
+    with pytest.raises((ArtifactError, ConfigError), match="not an answer of this version|does not answer in JSON"):
+        remote.predict_file(b"1")
+    with pytest.raises(DataError, match="limit is 100 bytes"):
+        remote.predict_file(bytes(101))
+
+
 def test_a_deadline_is_kept_and_nothing_is_computed_after_it(artifact):
     service, computed, go = load_service(artifact, ServerSettings(timeout=2, batch=1, access_log=False)), [], threading.Event()
     predict = service.model.predict_pixels
@@ -564,3 +603,29 @@ def test_a_client_prints_what_a_local_prediction_prints(artifact, tmp_path, caps
         assert one["confidence"] == pytest.approx(two["confidence"], abs=1e-5)
     assert main(["predict", "--server", f"http://127.0.0.1:{port}", files[0]]) == 2
     assert "cannot reach the server: connection refused" in capsys.readouterr().err
+
+
+def test_a_classifier_that_changes_while_it_is_served_ends_the_server_when_a_process_must_start_again(artifact, tmp_path):
+    own = tmp_path / "classifier"
+    shutil.copytree(artifact, own)
+    with process(own, "--workers", 2) as (server, port, lines):
+        found = subprocess.run(["pgrep", "-P", str(server.pid), "-f", "spawn_main"], capture_output=True, text=True).stdout.split()
+        with open(own / "model.onnx", "ab") as file:
+            file.write(b"x")
+        os.kill(int(found[0]), signal.SIGKILL)
+        assert server.wait(60) == 4
+
+
+def test_processes_end_with_their_parent(artifact):
+    with process(artifact, "--workers", 2) as (server, port, lines):
+        server.kill()
+        server.wait()
+        wait_for(lambda: not answers(port))
+
+
+def answers(port):
+    "Whether anything answers at a port."
+    try:
+        return get(port, "/livez").status == 200
+    except OSError:
+        return False

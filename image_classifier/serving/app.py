@@ -454,7 +454,9 @@ def load_service(path: str | Path,  # an artifact or run that holds model.onnx, 
     model = OnnxModel(path, threads=1)
     p = model.preprocess
     model.predict_pixels(np.zeros((1, p.channels, p.size, p.size), np.uint8))  # a model that cannot compute is refused here
-    metrics = read_json(file) if (file := model.path.parent / "metrics.json").is_file() else None
+    folder = model.path.parent
+    is_artifact = (folder / "classifier.json").is_file()  # beside a file alone, anybody's metrics may lie
+    metrics = read_json(file) if is_artifact and (file := folder / "metrics.json").is_file() else None
     facts = metrics.get("data") if isinstance(metrics, dict) else None
     name = facts.get("name") if isinstance(facts, dict) else None
     return Service(model, settings, name if isinstance(name, str) else None)

@@ -33,6 +33,9 @@ def _connect(url: str) -> tuple[http.client.HTTPConnection, str]:
         parts, port = urlsplit(""), None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError("not the address of a server", url, "name one, e.g. http://127.0.0.1:8000")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigError("an address with a password, a question mark or a # is not sent", quoted(parts.hostname),
+                          "name http://host:port, and the variable of a key with --api-key-env")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     return kind(parts.hostname, port, timeout=_SECONDS), parts.path.rstrip("/")
 
@@ -49,6 +52,9 @@ class RemoteClassifier:
         try:
             self.classes, self.threshold = list(classes["classes"]), health["threshold"]
             self.limits = Limits(**health["limits"])
+            names = all(isinstance(name, str) for name in self.classes)
+            if not names or not isinstance(self.threshold, int | float | None):
+                raise TypeError
         except (KeyError, TypeError, ConfigError) as problem:
             raise ArtifactError("not a server of this version of image_classifier", url, _NAME) from problem
 
@@ -67,6 +73,8 @@ class RemoteClassifier:
             except (OSError, ValueError) as problem:
                 self._connection.close()
                 raise self._unreachable(problem) from problem
+            except RecursionError as problem:  # of json
+                raise self._unreachable(ValueError()) from problem
         raise AssertionError
 
     def _unreachable(self, problem: Exception) -> ConfigError:
@@ -82,8 +90,9 @@ class RemoteClassifier:
             status, headers, content = self._send(method, path, body)
             if status != 503:
                 break
-            wait = headers.get("retry-after", "1")
-            time.sleep(min(float(wait) if wait.isdigit() else 1.0, _LONGEST_WAIT) if attempt + 1 < _ATTEMPTS else 0)
+            wait = headers.get("retry-after", "")
+            seconds = min(float(wait), _LONGEST_WAIT) if wait.isascii() and wait.isdigit() else 1.0
+            time.sleep(seconds if attempt + 1 < _ATTEMPTS else 0)
         if not isinstance(content, dict):
             raise self._unreachable(ValueError())
         detail = quoted(content.get("detail", ""), 200)
@@ -104,15 +113,25 @@ class RemoteClassifier:
                     ) -> Prediction:
         "Return the prediction for an image; raise a `DataError` for one that cannot be read."
         data = image if isinstance(image, bytes) else read_image_file(image, self.limits.max_bytes)
+        if len(data) > self.limits.max_bytes:
+            raise DataError(f"limit is {self.limits.max_bytes} bytes")
         status, content = self._request("POST", "/predict", data)
         if status != 200:
             what = str(content.get("reason") or content.get("detail", status))
             raise DataError(what, "" if isinstance(image, bytes) else image)
         try:
-            ranked = {one["class"]: one["probability"] for one in content["all_probabilities"]}
-            return Prediction(content["predicted_class"], content["confidence"], ranked, content.get("out_of_distribution"))
-        except (KeyError, TypeError) as problem:
-            raise self._unreachable(ValueError()) from problem
+            return self._to_prediction(content)
+        except (KeyError, TypeError, ValueError) as problem:
+            raise ArtifactError("not an answer of this version of image_classifier", self.url, _NAME) from problem
+
+    def _to_prediction(self, content: dict) -> Prediction:
+        "Return the prediction in an answer, or raise an error if it holds something else."
+        ranked = {one["class"]: one["probability"] for one in content["all_probabilities"]}
+        name, confidence, mark = content["predicted_class"], content["confidence"], content.get("out_of_distribution")
+        numbers = all(type(one) in (int, float) and 0 <= one <= 1.001 for one in (confidence, *ranked.values()))
+        if not numbers or name not in ranked or not set(ranked) <= set(self.classes) or not isinstance(mark, bool | None):
+            raise ValueError
+        return Prediction(name, confidence, ranked, mark)
 
     def predict_readable(self,
                          named: Sequence[tuple[str, str | bytes]],  # (name, path or content)

@@ -6,6 +6,7 @@
 __all__ = ['Metrics', 'forget_process', 'log_line', 'log_as_lines']
 
 # %% ../../nbs/serving/45_observing.ipynb #c9954969
+import contextlib
 import json
 import logging
 import os
@@ -106,10 +107,11 @@ def forget_process(process: int,  # its id
 def log_line(event: str,  # what happened
              **facts: Any,  # that JSON can hold
             ) -> None:
-    "Write a line of JSON to stderr."
+    "Write a line of JSON to stderr; without a place for it, a request gets its answer all the same."
     now = time.time()
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03}Z"
-    sys.stderr.write(json.dumps({"time": stamp, "event": event, **facts}) + "\n")
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # a full disk, a closed pipe, no stderr
+        sys.stderr.write(json.dumps({"time": stamp, "event": event, **facts}) + "\n")
 
 # %% ../../nbs/serving/45_observing.ipynb #7f4532cb
 class _LogLines(logging.Handler):

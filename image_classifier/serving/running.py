@@ -13,6 +13,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from http import HTTPStatus
@@ -22,9 +23,10 @@ from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from ..core import ConfigError, ImageClassifierError
+from ..core import ArtifactError, ConfigError, ImageClassifierError
 from .app import create_app, HEADERS, load_service
 from .observing import forget_process, log_as_lines, log_line
 from .problems import Problem
@@ -120,8 +122,23 @@ class BoundedProtocol(HttpToolsProtocol):
             self._close()
         if self.transport.is_closing():  # nothing of what is still being parsed is answered
             self.cycle = _ANSWERED
+        elif self.parser.should_upgrade() and any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers):
+            self.cycle = _ANSWERED  # the parser stops at the end of such a head
+            self._hang_up("a body is not read together with the header Upgrade: send HTTP/1.1 without it (curl --http1.1)")
         elif not self._refuse():
             super().on_headers_complete()
+
+    def _hang_up(self, detail: str) -> None:
+        "Answer a request that cannot be understood, and close the connection."
+        requests = self.app_state["service"].requests
+        request_id = requests.identify(self.headers or [])
+        requests.record(request_id, "", "", 400, 0.0)
+        self.transport.write(_refusal(Problem(400, detail), request_id, self.server_state.default_headers, False))
+        self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        "Answer bytes that are no HTTP as any other problem."
+        self._hang_up("malformed HTTP request")
 
     def on_body(self, body: bytes) -> None:
         "Hand over a part of a body, or throw it away."
@@ -181,17 +198,29 @@ def bind(host: str,  # address or name
     return found
 
 # %% ../../nbs/serving/80_running.ipynb #3b2ef2f3
-_MODEL, _SETTINGS = "IMAGE_CLASSIFIER_MODEL", "IMAGE_CLASSIFIER_SERVER"
+_MODEL, _SETTINGS, _VERSION = "IMAGE_CLASSIFIER_MODEL", "IMAGE_CLASSIFIER_SERVER", "IMAGE_CLASSIFIER_VERSION"
+
+
+def _end_with(parent: int) -> None:
+    "End this process in order when its parent has ended without a word: nobody would end it, and it keeps the port."
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def make_app() -> Any:  # an ASGI application
     "Return the application that the environment describes, for a process of uvicorn's."
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     log_as_lines()
     try:
-        return create_app(load_service(os.environ[_MODEL], settings_from_text(os.environ[_SETTINGS])))
+        service = load_service(os.environ[_MODEL], settings_from_text(os.environ[_SETTINGS]))
+        if service.version != os.environ[_VERSION]:
+            raise ArtifactError(f"version {service.version}, and the other processes answer with {os.environ[_VERSION]}",
+                                os.environ[_MODEL])
+        return create_app(service)
     except ImageClassifierError as problem:
-        sys.stderr.write(f"error: {problem}\n")
-        sys.exit(problem.exit_code)
+        log_line("error", what=f"a process cannot start: {problem}")
+        sys.exit(STARTUP_FAILURE)
 
 
 class _Server(uvicorn.Server):
@@ -255,7 +284,7 @@ def serve(model: str | Path,  # an artifact or run that holds model.onnx, or an 
         address = f"http://{shown}:{listener.getsockname()[1]}"
         listener.listen(2048)  # before the log says so: a small model can be ready before uvicorn listens
         log_line("start", address=address, model=str(model), version=service.version, workers=workers, threads=settings.threads)
-        os.environ[_MODEL], os.environ[_SETTINGS] = str(Path(model).absolute()), settings_to_text(settings)
+        os.environ |= {_MODEL: str(Path(model).absolute()), _SETTINGS: settings_to_text(settings), _VERSION: service.version}
         shared = {"http": BoundedProtocol, "ws": "none", "access_log": False, "server_header": False, "log_config": None,
                   "log_level": "warning", "timeout_graceful_shutdown": max(1, round(settings.drain))}
         if workers == 1:
@@ -263,5 +292,8 @@ def serve(model: str | Path,  # an artifact or run that holds model.onnx, or an 
         else:
             del service  # each process has its own
             config = uvicorn.Config("image_classifier.serving.running:make_app", factory=True, workers=workers, **shared)
-            _Supervisor(config, sockets=[listener]).run()
+            supervisor = _Supervisor(config, sockets=[listener])
+            supervisor.run()
+            if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+                raise ArtifactError("the classifier has changed since the start", model, "start the server again")
         log_line("end", address=address)

@@ -8,6 +8,7 @@ __all__ = ['ServerSettings', 'settings_to_text', 'settings_from_text']
 # %% ../../nbs/serving/10_settings.ipynb #ebd8c698
 import json
 import math
+import re
 from dataclasses import asdict, dataclass
 
 from ..core import ConfigError, quoted
@@ -37,8 +38,9 @@ class ServerSettings:
             if not fits:
                 what = f"{'an integer' if kind is int else 'a number'} from {low:g} to {high:g}"
                 raise ConfigError(f"{name} must be {what}, got {quoted(value)}", "settings of the server")
-        if not isinstance(self.api_key, str) or not self.api_key.isascii() or self.api_key and len(self.api_key) < 16:
-            raise ConfigError("an API key must be 16 or more ASCII characters", "api_key", "make one: openssl rand -hex 32")
+        if not isinstance(self.api_key, str) or self.api_key and not re.fullmatch("[!-~][ -~]{14,}[!-~]", self.api_key):
+            raise ConfigError("an API key must be 16 or more ASCII characters, without blanks around them", "api_key",
+                              "make one: openssl rand -hex 32")
 
     def __repr__(self) -> str:
         shown = asdict(self) | {"api_key": "set" if self.api_key else "none"}
