@@ -14,7 +14,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict
 from io import FileIO
 from pathlib import Path
@@ -147,16 +147,21 @@ _TRIES = 10  # attempts in half a second, before the message that it is waiting
 def exclusive_entry(folder: Path,  # of an entry, created if missing
                     name: str = IMAGES,  # of the file that is locked, created if missing
                     doing: str = "decoding these images",  # what another process does meanwhile, for the message
-                   ) -> Iterator[FileIO]:
-    "Yield a file of an entry, locked for this process alone; wait for other processes."
+                    is_done: Callable[[], bool] | None = None,  # whether that has become unnecessary meanwhile
+                   ) -> Iterator[FileIO | None]:
+    "Yield a file of an entry, locked for this process alone, or None if it is done; wait for other processes."
     file, tries = None, 0
     while file is None:
+        if is_done and is_done():
+            time.sleep(0.05)  # until whoever did it has released it
+            yield None
+            return
         with writing_to(folder):
             folder.mkdir(exist_ok=True)
             open(folder / name, "ab").close()
         if tries == _TRIES:
             warnings.warn(f"another process is {doing}; waiting for it", UserWarning)
-        file = acquire_lock(folder / name, exclusive=True, wait=tries >= _TRIES)
+        file = acquire_lock(folder / name, exclusive=True, wait=tries >= _TRIES and not is_done)
         time.sleep(0.05 if file is None else 0)
         tries += 1
     with file:
@@ -170,8 +175,8 @@ def exclusive_entry(folder: Path,  # of an entry, created if missing
 def _decode_to_cache(folder: Path, reader: SourceImages, shape: tuple[int, ...], problems: dict[int, DataError]) -> DecodedImages:
     "Return the images of an entry, decoded by this process or by another one."
     while (found := open_entry(folder)) is None:
-        with exclusive_entry(folder) as file:
-            if read_index(folder) is None:
+        with exclusive_entry(folder, is_done=lambda: read_index(folder) is not None) as file:  # users of an entry hold it for long
+            if file and read_index(folder) is None:
                 found = _complete_entry(file, folder, reader, shape, problems)
                 if not _is_permanent(found.problems):
                     return found

@@ -7,13 +7,13 @@ __all__ = ['BoundedProtocol', 'bind', 'make_app', 'serve']
 
 # %% ../../nbs/serving/80_running.ipynb #e38dfc6f
 import contextlib
+import multiprocessing
 import os
 import signal
 import socket
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from http import HTTPStatus
@@ -201,16 +201,17 @@ def bind(host: str,  # address or name
 _MODEL, _SETTINGS, _VERSION = "IMAGE_CLASSIFIER_MODEL", "IMAGE_CLASSIFIER_SERVER", "IMAGE_CLASSIFIER_VERSION"
 
 
-def _end_with(parent: int) -> None:
+def _end_with_parent() -> None:
     "End this process in order when its parent has ended without a word: nobody would end it, and it keeps the port."
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os.kill(os.getpid(), signal.SIGTERM)
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def make_app() -> Any:  # an ASGI application
     "Return the application that the environment describes, for a process of uvicorn's."
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     log_as_lines()
     try:
         service = load_service(os.environ[_MODEL], settings_from_text(os.environ[_SETTINGS]))
