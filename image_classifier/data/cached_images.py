@@ -175,7 +175,7 @@ def exclusive_entry(folder: Path,  # of an entry, created if missing
 def _decode_to_cache(folder: Path, reader: SourceImages, shape: tuple[int, ...], problems: dict[int, DataError]) -> DecodedImages:
     "Return the images of an entry, decoded by this process or by another one."
     while (found := open_entry(folder)) is None:
-        with exclusive_entry(folder, is_done=lambda: read_index(folder) is not None) as file:  # users of an entry hold it for long
+        with exclusive_entry(folder, is_done=lambda: read_index(folder) is not None) as file:  # its users hold it for long
             if file and read_index(folder) is None:
                 found = _complete_entry(file, folder, reader, shape, problems)
                 if not _is_permanent(found.problems):
