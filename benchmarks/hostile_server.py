@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import random
 import socket
 import struct
@@ -28,7 +27,7 @@ from dataclasses import dataclass, field
 from checkpoints import machine
 from overload import overload, PORT
 from server_tools import percentile, Probe, raw_request, read_answer, Running, running_server
-from serving import load, photos, request
+from serving import load, photos, request, use_second_core
 from soak import form
 
 SLOWER, FREE_SECONDS, PROBE_MS, MOST_CHANGE = 2.0, 30, 50, 0.05
@@ -282,10 +281,7 @@ def main() -> None:
     for name, count in (("gone", 500), ("slow", 200), ("mutations", 500), ("overload", 10_000)):
         parser.add_argument(f"--{name}", type=int, default=count)
     words = parser.parse_args()
-    if len(os.sched_getaffinity(0)) < 2:
-        print("two cores are needed")
-        sys.exit(77)
-    os.sched_setaffinity(0, {1})
+    use_second_core()
     with running_server(PORT) as server:
         capacity, _ = load(PORT, photos(32), False, 64, 3)
         found = asyncio.run(attack(server, words, capacity))

@@ -10,7 +10,6 @@ missed: every request is answered, with 200 or with 503 and Retry-After; at leas
 import argparse
 import asyncio
 import json
-import os
 import sys
 import tempfile
 import time
@@ -18,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 from checkpoints import machine
-from serving import load, make_artifact, photos, request, start
+from serving import load, make_artifact, photos, request, start, use_second_core
 
 GOODPUT, MEGABYTES = 0.9, 50
 PORT, CONNECTIONS = 8305, 512
@@ -69,10 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--requests", type=int, default=10_000)
     words = parser.parse_args()
-    if len(os.sched_getaffinity(0)) < 2:
-        print("two cores are needed")
-        sys.exit(77)
-    os.sched_setaffinity(0, {1})
+    use_second_core()
     files = photos(32)
     with tempfile.TemporaryDirectory() as folder:
         artifact = make_artifact(folder, "simple_cnn", 32)

@@ -131,6 +131,14 @@ def start(command: list[str], port: int, cores: str = "0", ready: str = "/readyz
 
 # The client
 
+def use_second_core() -> None:
+    "Leave the first core to the server."
+    if len(os.sched_getaffinity(0)) < 2:
+        print("two cores are needed")
+        sys.exit(77)
+    os.sched_setaffinity(0, {1})
+
+
 def request(data: bytes, form: bool) -> bytes:
     "Return the bytes of a request with an image."
     kind = "image/jpeg"
@@ -211,10 +219,7 @@ def main() -> None:
     if words.limit:
         print(limit(words.limit, files, words.seconds))
         return
-    if len(os.sched_getaffinity(0)) < 2:
-        print("two cores are needed")
-        sys.exit(77)
-    os.sched_setaffinity(0, {1})
+    use_second_core()
     results: dict = {}
     with tempfile.TemporaryDirectory() as folder:
         artifact = make_artifact(folder, words.model, words.size)

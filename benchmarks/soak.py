@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import itertools
 import json
-import os
 import random
 import sys
 import time
@@ -20,7 +19,7 @@ from dataclasses import dataclass, field
 
 from checkpoints import machine
 from server_tools import raw_request, read_answer, Running, running_server
-from serving import photos, request
+from serving import photos, request, use_second_core
 
 PORT, CONNECTIONS = 8307, 16
 MOST_CHANGE, MEGABYTES_IN_TEN_MINUTES, LOAD = 0.05, 1.0, 0.7
@@ -124,10 +123,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--minutes", type=float, default=0)
     words = parser.parse_args()
-    if len(os.sched_getaffinity(0)) < 2:
-        print("two cores are needed")
-        sys.exit(77)
-    os.sched_setaffinity(0, {1})
+    use_second_core()
     with running_server(PORT) as server:
         soak = Soak(server, mixture(photos(32)))
         began = time.perf_counter()

@@ -153,7 +153,7 @@ def exclusive_entry(folder: Path,  # of an entry, created if missing
     file, tries = None, 0
     while file is None:
         if is_done and is_done():
-            time.sleep(0.05)  # until whoever did it has released it
+            time.sleep(0.05)  # until the other process has released it
             yield None
             return
         with writing_to(folder):

@@ -122,7 +122,7 @@ class Engine:
 
     @property
     def full(self) -> bool:
-        "Whether no further image finds room."
+        "Whether the queue takes no further image."
         return self.inside + self._announced >= self.settings.queue
 
     def announce(self) -> None:
@@ -135,7 +135,7 @@ class Engine:
         self._announced = 0
 
     def overload(self) -> Problem:
-        "Return the refusal of an image for which there is no room."
+        "Return the refusal of an image while the queue is full."
         wait = math.ceil(self.inside * self.seconds_per_image / self.settings.threads) or 1
         return Problem(503, f"the server is overloaded: {counted(self.inside, 'image')} in its queue", {"retry-after": str(wait)})
 

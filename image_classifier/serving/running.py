@@ -98,8 +98,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._start_clock()
 
     def _close(self) -> None:
-        "Say that it was too much, unless an answer has begun, and hang up."
-        if not self._is_answering():
+        "Hang up, and say that a head was too large if it was one."
+        if self._in_head and not self._is_answering():
             self.transport.write(_TOO_LARGE)
         self.transport.close()
 
@@ -117,9 +117,9 @@ class BoundedProtocol(HttpToolsProtocol):
         "Stop the clock, and start to answer."
         self._stop_clock()
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers) if self._stray > _HEAD_BYTES else 0
-        self._stray, self._in_head = 0, False
         if size > _HEAD_BYTES:
             self._close()
+        self._stray, self._in_head = 0, False
         if self.transport.is_closing():  # nothing of what is still being parsed is answered
             self.cycle = _ANSWERED
         elif self.parser.should_upgrade() and any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers):
@@ -202,7 +202,7 @@ _MODEL, _SETTINGS, _VERSION = "IMAGE_CLASSIFIER_MODEL", "IMAGE_CLASSIFIER_SERVER
 
 
 def _end_with_parent() -> None:
-    "End this process in order when its parent has ended without a word: nobody would end it, and it keeps the port."
+    "End this process in order when its parent was killed: otherwise it would keep the port."
     parent = multiprocessing.parent_process()
     if parent:
         parent.join()
