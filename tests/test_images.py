@@ -29,7 +29,7 @@ def hand_made():
         (SIGNATURE, "truncated image"), (p[:20], "truncated image"), (p[:33], "truncated image"), (p[:-12], "truncated image"),
         (p[:-30], "truncated image"), (p.replace(b"\r\n", b"\n"), "not an image"),
         (patched(p, 45, b"\0\0\0\0"), "damaged data"),
-        (png(0, 5), "damaged data"), (png(5, 0), "damaged data"), (png(40, 24), None), (png(40, 24, bytes(100)), None),
+        (png(0, 5), "damaged data"), (png(5, 0), "damaged data"), (png(40, 24), None), (png(40, 24, bytes(100)), None), (png(4, 4, bytes(26)), "truncated image"),
         (png(4, 4, bytes(52), depth=7), None), (png(4, 4, bytes(52), color=5), "damaged data"),
         (png(4, 4, bytes(20), color=3), None),
         (png(4, 4, bytes(20), color=3, before=chunk(b"PLTE", b"abcd")), None),

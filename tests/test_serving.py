@@ -584,6 +584,35 @@ def test_a_command_that_cannot_serve_says_why(artifact, tmp_path, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_probes_are_answered_before_the_application_sees_them(artifact):
+    service = load_service(artifact, ServerSettings(api_key=KEY))
+    with live(service) as port:
+        for path in ("/livez", "/readyz"):
+            early = get(port, path)
+            assert (early.status, early.content, early.headers["content-type"]) == (200, b"ok\n", "text/plain; charset=utf-8")
+            within = ask(service, "GET", path)  # without a connection
+            own = {"date", "server", "x-request-id"}
+            assert {name: value for name, value in early.headers.items() if name not in own} == \
+                   {name: value for name, value in within.headers.items() if name not in own}
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        for path in ("/livez", "/readyz", "/"):
+            connection.request("HEAD", path)
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (200, b"") and int(answer.headers["content-length"]) > 0
+        service.ready = False
+        connection.request("HEAD", "/readyz")
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["retry-after"], answer.read()) == (503, "1", b"")
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        assert answer.status == 503 and json.loads(answer.read())["request_id"] == answer.headers["x-request-id"]
+        connection.request("POST", "/livez", b"")
+        assert connection.getresponse().status == 405
+        connection.close()
+    counted = [line for line in service.metrics.text(0)[0].decode().splitlines() if "/readyz" in line and "requests_total" in line]
+    assert sorted(line[-3:] for line in counted) == ["2.0", "3.0"], counted
+
+
 def test_a_client_prints_what_a_local_prediction_prints(artifact, tmp_path, capsys):
     (tmp_path / "a.png").write_bytes(IMAGE)
     (tmp_path / "bad.png").write_bytes(b"hello")

@@ -7,7 +7,8 @@ __all__ = ['FIXED_KEYS', 'TABLE_HEAD', 'password_option', 'find_artifact', 'eval
            'measure_corrupted', 'slices_data', 'check_target', 'check_overrides', 'evaluation_config', 'own_splits',
            'evaluation_images', 'images_seen', 'describe_images', 'predict_command', 'check_table_target',
            'describe_top', 'predictions_table', 'expand_images', 'load_predictor', 'predict_readable',
-           'unreadable_error', 'read_secret', 'read_password', 'keygen_command', 'sign_command', 'verify_command']
+           'predict_remotely', 'unreadable_error', 'read_secret', 'read_password', 'keygen_command', 'sign_command',
+           'verify_command']
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #344608c5
 import contextlib
@@ -26,7 +27,7 @@ import click
 
 from .common import absolute_path, command, CommandResult, complete_override, compose_overrides
 from .common import import_option, out_option, shown_path
-from ..core import ArtifactError, ConfigError, DataError, join_problems, quoted
+from ..core import ArtifactError, ConfigError, DataError, ImageClassifierError, join_problems, quoted
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #99635798
 def find_artifact(path: str | Path,  # a run's folder, or a classifier's
@@ -278,11 +279,11 @@ def predict_command(classifier: str, images: tuple[str, ...], top_k: int, table:
         from image_classifier.serving import RemoteClassifier
         found = RemoteClassifier(server, read_secret(api_key_env, "API key"))
         named, errors = expand_images(images, found.limits)
-        predictions, unread = found.predict_readable(named)
+        predictions, unread, failure = predict_remotely(found, named)
     else:
         found = load_predictor(find_artifact(classifier))
         named, errors = expand_images(images, found.preprocess.limits)
-        predictions, unread = predict_readable(found, named)
+        (predictions, unread), failure = predict_readable(found, named), None
     errors += unread
     unsure = {name: prediction.confidence < (found.threshold or 0) for name, prediction in predictions}
     lines = [f"{quoted(name, 1000)}: {describe_top(prediction, top_k)}"
@@ -296,7 +297,7 @@ def predict_command(classifier: str, images: tuple[str, ...], top_k: int, table:
     marks = {name: {"below_threshold": mark} if found.threshold is not None else {} for name, mark in unsure.items()}
     data = {"predictions": [{"image": name, **prediction.as_dict(), **marks[name]} for name, prediction in predictions],
             "errors": [{"image": name, "error": error} for name, error in errors]}
-    return CommandResult("\n".join(lines), data, unreadable_error(errors, len(errors) + len(predictions)))
+    return CommandResult("\n".join(lines), data, failure or unreadable_error(errors, len(errors) + len(predictions)))
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #081962ac
 TABLE_HEAD = "image,class,probability"  # how every table of predictions begins
@@ -397,7 +398,26 @@ def predict_readable(classifier: Any,  # a Classifier
         predictions += [(name, prediction) for (name, _), prediction in zip(batch, found)]
     return predictions, errors
 
-# %% ../../nbs/cli/40_classifier_commands.ipynb #a6071dd4
+# %% ../../nbs/cli/40_classifier_commands.ipynb #30196ab9
+def predict_remotely(remote: Any,  # a RemoteClassifier
+                     named: Sequence[tuple[str, str | bytes]],  # (name, path or bytes)
+                    ) -> tuple[list[tuple[str, Any]], list[tuple[str, str]], ImageClassifierError | None]:
+    "Return what `predict_readable` returns, and the error at which the server stopped to answer; raise it if it never did."
+    predictions: list[tuple[str, Any]] = []
+    errors: list[tuple[str, str]] = []
+    for number, (name, image) in enumerate(named):
+        try:
+            predictions.append((name, remote.predict_file(image)))
+        except DataError as problem:
+            errors.append((name, problem.what))
+        except ImageClassifierError as problem:
+            if not predictions:
+                raise
+            what = f"{len(named) - number} of {len(named)} images were not predicted: {problem.what}"
+            return predictions, errors, type(problem)(what, problem.where, problem.todo)
+    return predictions, errors, None
+
+# %% ../../nbs/cli/40_classifier_commands.ipynb #c2804e46
 def unreadable_error(errors: Sequence[tuple[str, str]],  # (name, error)
                      count: int,  # images in all
                     ) -> DataError | None:

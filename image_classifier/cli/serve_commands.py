@@ -19,6 +19,8 @@ def server_model(path: str,  # a run's folder, a classifier's, or an .onnx file
     if path.endswith(".onnx"):
         return path
     folder = find_artifact(path)
+    if folder.is_file():
+        raise ArtifactError("neither a run's folder, nor a classifier's, nor an .onnx file", path, "name one, e.g. runs/photos")
     if not (folder / "model.onnx").is_file():
         raise ArtifactError("this classifier was not exported, and the server runs without torch", folder, f"ic export {path}")
     return str(folder)

@@ -7,6 +7,7 @@ __all__ = ['Stripped', 'is_deep', 'load_image', 'to_array', 'to_channels', 'deco
 
 # %% ../../nbs/data/25_decoding.ipynb #00641f95
 import contextlib
+import struct
 import zlib
 from io import BytesIO
 from typing import Any, NamedTuple, Optional
@@ -73,6 +74,33 @@ def _strip_png(data: bytes,  # a PNG file
         else:
             kept.append(data[start:stop])
     return Stripped(b"".join(kept), exif or _exif_from_text(texts.get(_EXIF_TEXT, b"")), texts.get(_XMP_TEXT, b""))
+
+# %% ../../nbs/data/25_decoding.ipynb #33738888
+_PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # per pixel, by color type
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))  # left, top, steps
+
+
+def _png_stream_size(header: bytes,  # the content of IHDR
+                    ) -> int:
+    "Return the number of bytes that a PNG's pixels have before compression, one for each row's filter included."
+    width, height, depth, color, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    sizes = [(-(-(width - left) // across), -(-(height - top) // down)) for left, top, across, down in passes]
+    return sum(rows * (1 + -(-columns * depth * _PNG_SAMPLES[color] // 8)) for columns, rows in sizes if columns > 0 and rows > 0)
+
+
+def _check_rows(image: Image.Image,  # decoded
+                data: bytes,  # the PNG file without metadata
+               ) -> None:
+    "Raise a `DecodeError` if the file holds fewer rows than its header says."
+    if not data[28] and np.asarray(image.crop((0, image.height - 1, *image.size))).any():
+        return
+    missing, inflate = _png_stream_size(data[16:29]), zlib.decompressobj()
+    for kind, start, stop in header_parts(data, "png"):
+        if kind == b"IDAT" and missing > 0:
+            missing -= len(inflate.decompress(data[start + 8:stop - 4], missing))
+    if missing > 0:
+        raise DecodeError("truncated image")
 
 # %% ../../nbs/data/25_decoding.ipynb #6022e286
 _JPEG_METADATA = frozenset(range(0xE1, 0xF0)) - {0xEE} | {0xFE}  # application segments except JFIF's and Adobe's; comments
@@ -175,6 +203,8 @@ def _upright(image: Image.Image,  # decoded or not
     "Return the image decoded and rotated as its orientation says."
     with parse_errors(image.format or "image"):
         image.load()
+        if image.format == "PNG" and stripped.data:
+            _check_rows(image, stripped.data)
         own_exif, own_xmp = _own_metadata(image)
         transpose = _TRANSPOSE.get(orientation(stripped.exif or own_exif, stripped.xmp or own_xmp))
         return image if transpose is None else image.transpose(transpose)

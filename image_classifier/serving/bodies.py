@@ -39,8 +39,8 @@ class Budget:
         self.used += count
 
 
-def _too_large(limit: int) -> Problem:
-    return Problem(413, f"limit is {limit} bytes")
+def _too_large(limit: int, note: str = "") -> Problem:
+    return Problem(413, f"limit is {limit} bytes{note}")
 
 
 async def read_body(receive: Callable[[], Awaitable[dict]],  # of ASGI
@@ -48,10 +48,11 @@ async def read_body(receive: Callable[[], Awaitable[dict]],  # of ASGI
                     declared: bytes | None,  # the header Content-Length
                     deadline: float,  # time of the event loop
                     budget: Budget,
+                    note: str = "",  # what a refusal says about the limit
                    ) -> bytes:
     "Return the body of a request; raise a `Problem` if it is longer than `limit`, not there in time, or beyond the budget."
     if declared and (not declared.isdigit() or len(declared) > 18 or int(declared) > limit):
-        raise _too_large(limit)
+        raise _too_large(limit, note)
     chunks, count, more = [], 0, True
     try:
         async with asyncio.timeout_at(deadline):
@@ -64,7 +65,7 @@ async def read_body(receive: Callable[[], Awaitable[dict]],  # of ASGI
                 chunks.append(chunk)
                 count += len(chunk)
                 if count > limit:
-                    raise _too_large(limit)
+                    raise _too_large(limit, note)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
     except TimeoutError:
         raise Problem(408, "the body did not arrive in time", {"connection": "close"}) from None
@@ -176,7 +177,8 @@ async def read_uploads(receive: Callable[[], Awaitable[dict]],  # of ASGI
         itself = ", or the image itself as image/jpeg" if alone else ""
         raise Problem(415, f"{quoted(kind)} is not supported. {form}{itself}")
     limit = limits.max_bytes if raw else limits.max_bytes * min(most, _BATCH_FILES) + _ENVELOPE
-    body = await read_body(receive, limit, headers.get(b"content-length"), deadline, budget)
+    note = "" if raw else f" for the whole form, {limits.max_bytes} for an image"
+    body = await read_body(receive, limit, headers.get(b"content-length"), deadline, budget, note)
     if not body or not kind and not raw:
         raise Problem(422, f"field {field!r} is required. {form}")
     if raw:

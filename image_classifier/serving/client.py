@@ -9,10 +9,10 @@ __all__ = ['RemoteClassifier']
 import http.client
 import json
 import socket
+import ssl
 import time
-from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from ..core import ArtifactError, ConfigError, DataError, quoted, ResourceError
 from ..data import Limits
@@ -26,20 +26,48 @@ _NAME = "name the address that ic serve logs"
 
 def _connect(url: str) -> tuple[http.client.HTTPConnection, str]:
     "Return a connection to a server, not opened yet, and the path in front of the server's own."
+    no_address = ConfigError("not the address of a server", quoted(url), "name one, e.g. http://127.0.0.1:8000")
     try:
         parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        parts, port = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError("not the address of a server", url, "name one, e.g. http://127.0.0.1:8000")
+        host, port = (parts.hostname or "").encode("idna").decode(), parts.port
+    except ValueError as problem:
+        raise no_address from problem
+    if parts.scheme not in ("http", "https") or not host or " " in host or not host.isprintable():
+        raise no_address
     if parts.username is not None or parts.query or parts.fragment:
-        raise ConfigError("an address with a password, a question mark or a # is not sent", quoted(parts.hostname),
+        raise ConfigError("an address with a password, a question mark or a # is not sent", quoted(host),
                           "name http://host:port, and the variable of a key with --api-key-env")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    return kind(parts.hostname, port, timeout=_SECONDS), parts.path.rstrip("/")
+    return kind(host, port, timeout=_SECONDS), quote(parts.path.rstrip("/"), safe="/%")
 
 
+def _why_unreachable(problem: Exception) -> tuple[str, str]:
+    "Return why there is no answer, and what to do."
+    if isinstance(problem, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {problem.verify_message}", "add its issuer to those this machine accepts"
+    if isinstance(problem, ssl.SSLError):
+        return "it does not speak https", "name its address with http://"
+    if isinstance(problem, http.client.IncompleteRead):
+        return "the connection ended in the middle of an answer", "look at its log"
+    if isinstance(problem, http.client.RemoteDisconnected):
+        return "it closed the connection without an answer", "look at its log; if it speaks https, name its address with https://"
+    if isinstance(problem, http.client.HTTPException):
+        return "it does not speak HTTP", _NAME
+    if isinstance(problem, socket.gaierror):
+        return "its name is not known", _NAME
+    reason = "no answer in time" if isinstance(problem, TimeoutError) else getattr(problem, "strerror", None) or str(problem)
+    return reason.lower(), "start one with ic serve"
+
+
+def _read_object(content: bytes) -> dict | None:
+    "Return the JSON object in an answer, None if it holds anything else."
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+# %% ../../nbs/serving/60_client.ipynb #507efdfd
 class RemoteClassifier:
     "A classifier that answers on a server."
     def __init__(self,
@@ -58,51 +86,51 @@ class RemoteClassifier:
         except (KeyError, TypeError, ConfigError) as problem:
             raise ArtifactError("not a server of this version of image_classifier", url, _NAME) from problem
 
-    def _send(self, method: str, path: str, body: bytes | None) -> tuple[int, Any, Any]:
+    def _send(self, method: str, path: str, body: bytes | None) -> tuple[int, Any, bytes]:
         "Return status, headers and content of an answer."
         headers = self._headers | ({"content-type": "application/octet-stream"} if body is not None else {})
         for fresh in (False, True):
             try:
                 self._connection.request(method, self._path + path, body, headers)
                 answer = self._connection.getresponse()
-                return answer.status, answer.headers, json.loads(answer.read(_MAX_ANSWER))
-            except (http.client.HTTPException, ConnectionError) as problem:  # an idle connection may have been closed
+                return answer.status, answer.headers, answer.read(_MAX_ANSWER)
+            except (http.client.HTTPException, OSError) as problem:
                 self._connection.close()
-                if fresh:
-                    raise self._unreachable(problem) from problem
-            except (OSError, ValueError) as problem:
-                self._connection.close()
-                raise self._unreachable(problem) from problem
-            except RecursionError as problem:  # of json
-                raise self._unreachable(ValueError()) from problem
+                closed = isinstance(problem, http.client.HTTPException | ConnectionError)  # as an idle connection may have been
+                if fresh or not closed:
+                    reason, todo = _why_unreachable(problem)
+                    raise ConfigError(f"cannot reach the server: {quoted(reason, 200)}", self.url, todo) from problem
         raise AssertionError
-
-    def _unreachable(self, problem: Exception) -> ConfigError:
-        "Return the error for a server that does not answer, or answers something else."
-        if isinstance(problem, ValueError):
-            return ConfigError("the server does not answer in JSON", self.url, _NAME)
-        reason = "no answer in time" if isinstance(problem, socket.timeout) else getattr(problem, "strerror", None) or problem
-        return ConfigError(f"cannot reach the server: {quoted(reason).lower()}", self.url, "start one with ic serve")
 
     def _request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, dict]:
         "Return status and content of an answer; wait while the server is busy."
         for attempt in range(_ATTEMPTS):
-            status, headers, content = self._send(method, path, body)
-            if status != 503:
+            status, headers, data = self._send(method, path, body)
+            if status not in (429, 503):
                 break
             wait = headers.get("retry-after", "")
             seconds = min(float(wait), _LONGEST_WAIT) if wait.isascii() and wait.isdigit() else 1.0
             time.sleep(seconds if attempt + 1 < _ATTEMPTS else 0)
-        if not isinstance(content, dict):
-            raise self._unreachable(ValueError())
-        detail = quoted(content.get("detail", ""), 200)
+        content = _read_object(data)
+        self._check_answer(status, headers, content)
+        return status, content or {}
+
+    def _check_answer(self, status: int, headers: Any, content: dict | None) -> None:
+        "Raise an error unless the answer is about what was sent."
+        detail = quoted((content or {}).get("detail") or http.client.responses.get(status, ""), 200)
+        if 300 <= status < 400:
+            raise ConfigError(f"the server sends its clients to {quoted(headers.get('location', ''), 200)}", self.url,
+                              "name the address where it ends")
+        if status == 401 and self._headers:
+            raise ConfigError("the server does not accept the API key", self.url, "check the variable that --api-key-env names")
         if status == 401:
             raise ConfigError("the server asks for an API key", self.url, "name the variable that holds it with --api-key-env")
-        if status in (404, 405):
-            raise ConfigError(f"not a server of image_classifier: {detail}", self.url, _NAME)
+        if status in (403, 404, 405, 407):
+            raise ConfigError(f"not a server of image_classifier, or not open to you: {status} {detail}", self.url, _NAME)
         if status in (408, 429, 431) or status >= 500:
             raise ResourceError(f"the server answers {status}: {detail}", self.url, "try again later, or look at its log")
-        return status, content
+        if status == 200 and content is None:
+            raise ConfigError("the server does not answer in JSON", self.url, _NAME)
 
     def _get(self, path: str) -> dict:
         "Return what the server says at a path."
@@ -117,7 +145,8 @@ class RemoteClassifier:
             raise DataError(f"limit is {self.limits.max_bytes} bytes")
         status, content = self._request("POST", "/predict", data)
         if status != 200:
-            what = str(content.get("reason") or content.get("detail", status))
+            page = f"refused with {status} {http.client.responses.get(status, '')}".rstrip()  # of a proxy
+            what = str(content.get("reason") or content.get("detail") or page)
             raise DataError(what, "" if isinstance(image, bytes) else image)
         try:
             return self._to_prediction(content)
@@ -132,15 +161,3 @@ class RemoteClassifier:
         if not numbers or name not in ranked or not set(ranked) <= set(self.classes) or not isinstance(mark, bool | None):
             raise ValueError
         return Prediction(name, confidence, ranked, mark)
-
-    def predict_readable(self,
-                         named: Sequence[tuple[str, str | bytes]],  # (name, path or content)
-                        ) -> tuple[list[tuple[str, Prediction]], list[tuple[str, str]]]:  # (name, Prediction), (name, error)
-        "Return the predictions of the readable images, and why the others cannot be read."
-        predictions, errors = [], []
-        for name, image in named:
-            try:
-                predictions.append((name, self.predict_file(image)))
-            except DataError as problem:
-                errors.append((name, problem.what))
-        return predictions, errors

@@ -50,13 +50,14 @@ class Metrics:
     def count_request(self,
                       path: str,
                       status: int,
-                      seconds: float,
+                      seconds: float | None,  # None: not measured, and no part of the distribution of times
                      ) -> None:
         "Count a request."
         path = path if path in self.paths else "other"
         requests, times = self._labeled(path, status)
         requests.inc()
-        times.observe(seconds)
+        if seconds is not None:
+            times.observe(seconds)
 
     def count_batch(self,
                     images: int,

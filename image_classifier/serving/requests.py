@@ -57,11 +57,11 @@ class Requests:
                method: str,
                path: str,
                status: int,  # of HTTP; 499 if the client has gone
-               seconds: float,
+               seconds: float | None = None,  # None: the connection answered, without the application
                images: int = 0,
               ) -> None:
         "Count and log a request."
         self.metrics.count_request(path, status, seconds)
         if self.settings.access_log and path not in _UNLOGGED:
             log_line("request", request_id=request_id, method=method, path=path if path in self.metrics.paths else "other",
-                     status=status, seconds=round(seconds, 5), images=images)
+                     status=status, seconds=seconds and round(seconds, 5), images=images)

@@ -54,12 +54,23 @@ def _parts(status: int, detail: str, headers: tuple[tuple[str, str], ...]) -> tu
     return head, *Problem(status, detail).body(_ID).split(_ID.encode())
 
 
-def _refusal(problem: Problem, request_id: str, date: Iterable[tuple[bytes, bytes]], keep: bool) -> bytes:
-    "Return a problem as a whole answer."
-    head, before, after = _parts(problem.status, problem.detail, tuple(problem.headers.items()))
+_FINE = b"HTTP/1.1 200 OK\r\n" + _lines([(b"content-type", b"text/plain; charset=utf-8"), *HEADERS])
+
+
+def _whole_answer(problem: Problem | None,  # None: a probe finds that all is well
+                  request_id: str,
+                  date: Iterable[tuple[bytes, bytes]],
+                  keep: bool,  # the connection
+                  has_body: bool = True,
+                 ) -> bytes:
+    "Return an answer with its headers."
     name, close = request_id.encode(), b"" if keep else b"connection: close\r\n"
-    own = b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (name, len(before) + len(name) + len(after))
-    return b"".join((head, _lines(date), close, own, before, name, after))
+    head, body = _FINE, b"ok\n"
+    if problem:
+        head, before, after = _parts(problem.status, problem.detail, tuple(problem.headers.items()))
+        body = before + name + after
+    own = b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (name, len(body))
+    return b"".join((head, _lines(date), close, own, body if has_body else b""))
 
 # %% ../../nbs/serving/80_running.ipynb #76f85dbd
 class BoundedProtocol(HttpToolsProtocol):
@@ -125,15 +136,15 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self.parser.should_upgrade() and any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers):
             self.cycle = _ANSWERED  # the parser stops at the end of such a head
             self._hang_up("a body is not read together with the header Upgrade: send HTTP/1.1 without it (curl --http1.1)")
-        elif not self._refuse():
+        elif not self._answer_early():
             super().on_headers_complete()
 
     def _hang_up(self, detail: str) -> None:
         "Answer a request that cannot be understood, and close the connection."
         requests = self.app_state["service"].requests
         request_id = requests.identify(self.headers or [])
-        requests.record(request_id, "", "", 400, 0.0)
-        self.transport.write(_refusal(Problem(400, detail), request_id, self.server_state.default_headers, False))
+        requests.record(request_id, "", "", 400)
+        self.transport.write(_whole_answer(Problem(400, detail), request_id, self.server_state.default_headers, False))
         self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
@@ -155,17 +166,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stray = self._discarded = 0
         super().on_message_complete()
 
-    def _refuse(self) -> bool:
-        "Answer an image request if the queue is full; return whether that was done."
+    def _answer_early(self) -> bool:
+        "Answer a probe, or an image request if the queue is full; return whether that was done."
         service, parser = self.app_state["service"], self.parser
         if parser.should_upgrade() or not (self.cycle is None or self.cycle.response_complete):
             return False
-        found = service.find_overload(parser.get_method().decode(), self.url.partition(b"?")[0].decode("latin-1"), self.headers)
+        method, path = parser.get_method().decode(), self.url.partition(b"?")[0].decode("latin-1")
+        found = service.find_early_answer(method, path, self.headers)
         if found is None:
             return False
         keep = parser.get_http_version() != "1.0" and parser.should_keep_alive()
         self.cycle = _ANSWERED
-        self.transport.write(_refusal(*found, self.server_state.default_headers, keep))
+        self.transport.write(_whole_answer(*found, self.server_state.default_headers, keep, method != "HEAD"))
         if keep:
             self.on_response_complete()
         else:
