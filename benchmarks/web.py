@@ -92,10 +92,9 @@ def write_formats(folder: Path) -> list[str]:
 def differences(browser, host: str, shared: Path) -> list[str]:
     "Return a line for each format: how the browser's pixels differ from ours, not resized."
     about, names = json.loads((shared / "cifar10" / "web.json").read_text()), write_formats(shared / "images")
-    columns_first = about["preprocess"].pop("columns_first")
     preprocess = replace(Preprocess.from_dict(about["preprocess"]), size=420)
     shutil.copytree(shared / "cifar10", shared / "formats")
-    (shared / "formats" / "web.json").write_text(json.dumps(about | {"preprocess": preprocess.as_dict() | {"columns_first": columns_first}}))
+    (shared / "formats" / "web.json").write_text(json.dumps(about | {"preprocess": preprocess.as_dict()}))
     page, lines, files = browser.new_page(), [], [shared / "images" / one for one in names]
     page.goto(f"{host}/formats/")
     found = page.evaluate(ASK, names)

@@ -97,7 +97,7 @@ def case(data: bytes, size=20, channels=3, rule="crop", browser=None, **limits):
     "What Node gets; `browser` stands for the browser's decoder."
     preprocess = Preprocess(size, channels, rule, (0.5,) * channels, (0.5,) * channels, Limits(**limits))
     opened = browser and np.asarray(browser.convert("RGBA")).tobytes()
-    return {"data": base64.b64encode(data).decode(), "preprocess": preprocess.as_dict() | {"columns_first": web_folder.columns_first()},
+    return {"data": base64.b64encode(data).decode(), "preprocess": preprocess.as_dict(),
             "browser": opened and base64.b64encode(opened).decode()}, preprocess, data
 
 

@@ -19,6 +19,15 @@ from .decoding import load_image, to_array, to_channels
 from .image_formats import Limits
 
 # %% ../../nbs/data/30_preprocess.ipynb #d2e6aa53
+def _resample(image: Image.Image,  # of a plain mode
+              size: tuple[int, int],  # new width and height, pixels
+             ) -> Image.Image:
+    "Return `image` in a new size: first its rows, then its columns."
+    for step in ((size[0], image.height), size):
+        image = image if image.size == step else image.resize(step, Image.Resampling.BILINEAR)
+    return image
+
+
 def _scale(image: np.ndarray,  # (C,H,W) uint8
            height: int,  # new height, pixels
            width: int,  # new width, pixels
@@ -28,8 +37,7 @@ def _scale(image: np.ndarray,  # (C,H,W) uint8
         return image
     together = len(image) == 3
     parts = [image.transpose(1, 2, 0)] if together else image
-    scaled = [np.asarray(Image.fromarray(np.ascontiguousarray(part)).resize((width, height), Image.Resampling.BILINEAR))
-              for part in parts]
+    scaled = [np.asarray(_resample(Image.fromarray(np.ascontiguousarray(part)), (width, height))) for part in parts]
     return scaled[0].transpose(2, 0, 1) if together else np.stack(scaled)
 
 # %% ../../nbs/data/30_preprocess.ipynb #5ccc5ed3
@@ -89,8 +97,7 @@ def _resize_pillow(image: Image.Image,  # of a plain mode
     "Do the same as `resize` for a Pillow image."
     box, inner = RESIZE_RULES[rule](*image.size, size)
     part = image if box == (0, 0, *image.size) else image.crop(box)
-    part = part if part.size == inner else part.resize(inner, Image.Resampling.BILINEAR)
-    return _center(np.atleast_3d(part).transpose(2, 0, 1), size)
+    return _center(np.atleast_3d(_resample(part, inner)).transpose(2, 0, 1), size)
 
 # %% ../../nbs/data/30_preprocess.ipynb #5f4d6fdb
 @lru_cache(64)

@@ -482,13 +482,8 @@ function cut(image, left, top, width, height) {
   return imageOf(found, width, height, channels);
 }
 
-// From version 13 on (`columnsFirst`), Pillow does the pass over the columns first where it shrinks the image much more.
-function scale(image, [left, top, width, height], newWidth, newHeight, columnsFirst) {
-  const part = () => cut(image, left, top, width, height);
-  if (columnsFirst && newWidth !== width && newHeight < height && height - newHeight > 2 * (width - newWidth)) {
-    return reduceRows(reduceColumns(part(), newHeight), 0, 0, width, newHeight, newWidth);
-  }
-  const rows = width === newWidth ? part() : reduceRows(image, left, top, width, height, newWidth);
+function scale(image, [left, top, width, height], newWidth, newHeight) {
+  const rows = width === newWidth ? cut(image, left, top, width, height) : reduceRows(image, left, top, width, height, newWidth);
   return height === newHeight ? rows : reduceColumns(rows, newHeight);
 }
 
@@ -501,8 +496,8 @@ const RULES = {
   },
   pad: (width, height, size) => [[0, 0, width, height], ...[width, height].map(side => Math.max(1, roundHalfEven(side * size / Math.max(width, height))))]};
 
-export function resize(image, size, rule, columnsFirst) {
-  const [box, width, height] = RULES[rule](image.width, image.height, size), scaled = scale(image, box, width, height, columnsFirst), {channels} = image;
+export function resize(image, size, rule) {
+  const [box, width, height] = RULES[rule](image.width, image.height, size), scaled = scale(image, box, width, height), {channels} = image;
   if (width === size && height === size) return scaled;
   const square = new Uint8Array(size * size * channels), left = (size - width) >> 1, top = (size - height) >> 1;
   for (let y = 0; y < height; y++) {
@@ -514,8 +509,8 @@ export function resize(image, size, rule, columnsFirst) {
 
 // The whole way: bytes of a file to (channels, size, size) bytes.
 export async function pixelsOf(bytes, preprocess, decodeInBrowser) {
-  const {size, channels, resize: rule, limits, columns_first: columnsFirst} = preprocess;
-  const image = toChannels(await decode(bytes, limits, decodeInBrowser), channels), {data} = resize(image, size, rule, columnsFirst), planes = new Uint8Array(data.length);
+  const {size, channels, resize: rule, limits} = preprocess;
+  const image = toChannels(await decode(bytes, limits, decodeInBrowser), channels), {data} = resize(image, size, rule), planes = new Uint8Array(data.length);
   for (let c = 0, to = 0; c < channels; c++) {
     for (let i = c; i < data.length; i += channels) planes[to++] = data[i];
   }
