@@ -258,6 +258,7 @@ def test_eight_bits_are_kept_if_as_accurate_and_faster(folder, digits, many, cho
     chosen()
     forms = export_artifact(folder, "int8", many)
     assert [form.name for form in forms] == ["pytorch", "onnx", "int8"] and {"model.onnx", "model.int8.onnx"} <= set(check_manifest(folder))
+    assert "% of the test images as unlike the training images, float32 " in forms[2].note
     exported = OnnxModel(folder / "model.int8.onnx")
     assert exported.detector is not None and exported.threshold == 0.5 and "| `model.int8.onnx` |" in (folder / "README.md").read_text()
     same = [one.predicted_class == two.predicted_class for one, two in zip(*(model.predict([*digits.test.images[:, 0]]) for model in (exported, OnnxModel(folder))))]
@@ -384,8 +385,9 @@ def test_eight_bits_of_openvino_pass_the_gate_of_eight_bits(folder, many, ready,
     assert form.size < 0.4 * (folder / "model.openvino.bin").stat().st_size and sys.modules.get("openvino_telemetry") is None
     monkeypatch.setattr(int8, "MOST_LOSS", 0.01)
     monkeypatch.setattr(openvino_model.OpenvinoModel, "outputs", lambda self, images: (np.eye(10)[np.zeros(len(images), int)], None))
-    assert int8.judge_form(export_formats.ExportJob(Classifier.load(folder), {}, folder, many), "openvino-int8", openvino_model.OpenvinoModel(
-        folder / "model.openvino-int8.xml", many.classes), form, "x").error.exit_code == 4
+    judged, kept = int8.judge_form(export_formats.ExportJob(Classifier.load(folder), {}, folder, many), form, openvino_model.OpenvinoModel(
+        folder / "model.openvino-int8.xml", many.classes), form, "x")
+    assert (judged.error.exit_code, kept) == (4, False)
 
 
 # what is kept, and what an export must not break

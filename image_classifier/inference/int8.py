@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INT8_FILE', 'CALIBRATION', 'MOST_LOSS', 'Recipe', 'quantize', 'some_images', 'Trial', 'best_trial', 'lacks_images',
-           'judge_loss', 'judge_form', 'export_int8']
+           'judge_loss', 'describe_marks', 'judge_form', 'export_int8']
 
 # %% ../../nbs/inference/67_int8.ipynb #17605a6b
 import tempfile
@@ -160,22 +160,33 @@ def judge_loss(job: ExportJob,  # with test images
     return "refused: less accurate", error
 
 
+def describe_marks(job: ExportJob,  # with test images
+                   features: np.ndarray | None,  # (N,F) in 8-bit integers; None: the network has none
+                  ) -> str:
+    "Return how many test images the out-of-distribution detector marks, and how many in float32; empty without a detector."
+    detector, expected = job.classifier.detector, job.expected[1]
+    if detector is None or features is None or expected is None:
+        return ""
+    before, after = (detector.is_unlike(one).mean() for one in (expected, features))
+    return f"; marks {100 * after:.1f} % of the test images as unlike the training images, float32 {100 * before:.1f} %"
+
+
 def judge_form(job: ExportJob,  # with test images
-               name: str,  # of the form
+               form: ExportedForm,  # its name, and what its note says if it is kept
                model: Any,  # in 8-bit integers: it has `outputs`
                original: ExportedForm,  # in float32, for the same runtime
                file: str,  # for the error
-              ) -> ExportedForm:  # without its file; its note says why it is not kept, and is empty if it may be
+              ) -> tuple[ExportedForm, bool]:  # without its file; whether it may be kept, else its note says why not
     "Compare a form in 8-bit integers with the original: its accuracy on the test images, and its time for one of them."
-    rows = in_batches(model, job.images, np.arange(len(job.images)), 32)[0]
-    form = ExportedForm(name, accuracy=job.accuracy(rows), answer=model.outputs)
+    rows, features = in_batches(model, job.images, np.arange(len(job.images)), 32)
+    form = replace(form, accuracy=job.accuracy(rows), answer=model.outputs)
     problem, error = judge_loss(job, rows, file)
     if problem:
-        return replace(form, note=problem, error=error)
-    times = time_forms({original.name: original.answer, name: model.outputs}, job.images, {1: 101})
-    if (share := times[name][1] / times[original.name][1]) > _FASTER:
-        return replace(form, note=f"not kept: not faster here, {share:.2f} of the time of float32 for one image")
-    return form
+        return replace(form, note=problem, error=error), False
+    times = time_forms({original.name: original.answer, form.name: model.outputs}, job.images, {1: 101})
+    if (share := times[form.name][1] / times[original.name][1]) > _FASTER:
+        return replace(form, note=f"not kept: not faster here, {share:.2f} of the time of float32 for one image"), False
+    return replace(form, note=form.note + describe_marks(job, features)), True
 
 # %% ../../nbs/inference/67_int8.ipynb #f9a1d300
 def export_int8(job: ExportJob) -> ExportedForm:
@@ -184,8 +195,6 @@ def export_int8(job: ExportJob) -> ExportedForm:
     if reason := lacks_images(job):
         return ExportedForm("int8", note=reason)
     trial = best_trial(original.file, job)
-    form = judge_form(job, "int8", OnnxModel(trial.file, torch.get_num_threads()), original, INT8_FILE)
-    if form.note:
-        return form
-    file = trial.file.rename(job.folder / INT8_FILE)
-    return replace(form, file=file, note=f"{trial.recipe}; chosen on {trial.images:,} validation images")
+    form = ExportedForm("int8", note=f"{trial.recipe}; chosen on {trial.images:,} validation images")
+    form, kept = judge_form(job, form, OnnxModel(trial.file, torch.get_num_threads()), original, INT8_FILE)
+    return replace(form, file=trial.file.rename(job.folder / INT8_FILE)) if kept else form

@@ -100,7 +100,6 @@ def export_openvino_int8(job: ExportJob) -> ExportedForm:
     with converting(job.classifier, "8-bit integers by NNCF"):
         file, weights = quantize_openvino(original.file, job.folder / OPENVINO_INT8_FILE, job.notes, images)
     model = OpenvinoModel(file, job.classifier.classes, torch.get_num_threads())
-    form = judge_form(job, name, model, original, OPENVINO_INT8_FILE)
-    if form.note:
-        return form
-    return replace(form, file=file, beside=(weights,), note=f"calibrated on {len(images):,} training images")
+    form = ExportedForm(name, note=f"calibrated on {len(images):,} training images")
+    form, kept = judge_form(job, form, model, original, OPENVINO_INT8_FILE)
+    return replace(form, file=file, beside=(weights,)) if kept else form
