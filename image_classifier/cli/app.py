@@ -258,14 +258,20 @@ def write_stderr(text: str,  # one line
         os.write(2, f"{text}\n".encode())
 
 # %% ../../nbs/cli/60_app.ipynb #fb35ec8d
+_RESUMABLE = ("train", "report", "learning-curve")  # commands that continue where they were interrupted
+
+
 def resume_command(words: Sequence[str],  # arguments of the interrupted command
                    run: Path | None,  # the run's folder, if one was begun
                   ) -> str:
-    "Return the command that resumes an interrupted one."
+    "Return what to do after an interruption: the command that resumes, or the one to start again."
     named = any(word == "--out" or word.startswith("--out=") for word in words)
     processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
     start = ["ic"] if processes == "1" else ["torchrun", "--nproc-per-node", processes, "-m", "image_classifier.cli"]
-    return escaped(shlex.join([*start, *words, *(["--out", shown_path(run)] if run and not named else [])]))
+    again = escaped(shlex.join([*start, *words, *(["--out", shown_path(run)] if run and not named else [])]))
+    if words[0] not in _RESUMABLE:
+        return f"nothing was kept. start again with: {again}"
+    return f"resume with: {again}" if run or named else f"the training had not begun. start again with: {again}"
 
 # %% ../../nbs/cli/60_app.ipynb #62673a60
 def prepare_streams() -> None:
@@ -296,9 +302,6 @@ def is_first_to_say(text: str,  # an error
         return True
 
 # %% ../../nbs/cli/60_app.ipynb #49e47b78
-_RESUMABLE = ("train", "report", "learning-curve")  # commands that continue where they were interrupted
-
-
 def main(words: Sequence[str] | None = None,  # arguments without the command `ic` itself; None: this process's
         ) -> int:  # the exit code
     "Run `ic` and return its exit code."
@@ -312,8 +315,7 @@ def main(words: Sequence[str] | None = None,  # arguments without the command `i
     except (KeyboardInterrupt, click.Abort) as problem:
         cause = problem.__cause__ or problem  # click wraps it
         if os.environ.get("RANK", "0") == "0":  # of several processes, the first prints
-            again = "resume with" if words[0] in _RESUMABLE else "nothing was kept. start again with"
-            click.echo(f"error: interrupted. {again}: {resume_command(words, getattr(cause, 'run', None))}", err=True)
+            click.echo(f"error: interrupted. {resume_command(words, getattr(cause, 'run', None))}", err=True)
         return 143 if isinstance(cause, Terminated) else 130
     except ReaderGone:
         for stream in (sys.stdout, sys.stderr):

@@ -16,6 +16,7 @@ import csv
 import importlib.util
 import io
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -33,9 +34,12 @@ from ..core import ArtifactError, ConfigError, DataError, ImageClassifierError, 
 def find_artifact(path: str | Path,  # a run's folder, or a classifier's
                  ) -> Path:
     "Return the classifier's folder, or raise an `ArtifactError` that lists the classifiers nearby."
-    from image_classifier.core import existing_folder, MANIFEST
+    from image_classifier.core import existing_folder, MANIFEST, own_folder_kind
     path = Path(path)
     inside, path = existing_folder(path / "classifier"), existing_folder(path)
+    if own_folder_kind(path) == "web page":
+        raise ArtifactError("a page for a web host, not a classifier", path,
+                            f"open it with python -m http.server -d {shlex.quote(shown_path(path))}, or name the folder beside it")
     if inside.is_dir():
         if (path / "config.yaml").is_file() and not (path / "metrics.json").is_file():
             text = f"the run in {shown_path(path)} is not finished; this is the classifier of its best epoch so far"
@@ -268,12 +272,17 @@ def predict_command(classifier: str, images: tuple[str, ...], top_k: int, table:
       ic predict runs/photos/classifier folder_of_images --json
       ic predict runs/photos new_photos --top-k 3 --csv predictions.csv
       curl -s https://example.org/cat.png | ic predict runs/photos -
+      ic predict runs/photos/classifier/model.onnx cat.png   an exported form: starts faster, without PyTorch
       ic predict --server http://127.0.0.1:8000 cat.png dog.jpg
 
-    IMAGE is a file, a folder of images, or - for stdin."""
+    IMAGE is a file, a folder of images, or - for stdin. With --server, all arguments are images."""
     images, target = (classifier, *images) if server else images, absolute_path(table)
     if not images:
         raise click.UsageError("Missing argument 'IMAGE...'.")
+    if server:
+        from image_classifier.core import own_folder_kind
+        if kind := own_folder_kind(classifier):
+            raise ConfigError(f"a {kind}, not an image", classifier, "name only images with --server")
     check_table_target(target)
     if server:
         from image_classifier.serving import RemoteClassifier
@@ -367,10 +376,10 @@ def expand_images(images: Sequence[str],  # paths; "-" is stdin
     return named, errors
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #c63de218
-def load_predictor(folder: Path,  # a classifier's
-                  ) -> Any:  # a Classifier; an OnnxModel where torch is not installed
+def load_predictor(folder: Path,  # a classifier's, or an .onnx file
+                  ) -> Any:  # a Classifier; an OnnxModel for such a file and where torch is not installed
     "Return what predicts in this installation."
-    if importlib.util.find_spec("torch") is None:
+    if folder.suffix == ".onnx" or importlib.util.find_spec("torch") is None:
         from image_classifier.inference import OnnxModel
         return OnnxModel(folder)
     from image_classifier.inference import Classifier
@@ -425,7 +434,8 @@ def unreadable_error(errors: Sequence[tuple[str, str]],  # (name, error)
     if not errors:
         return None
     which = join_problems([f"{quoted(name)}: {error}" for name, error in errors])
-    return DataError(f"{len(errors)} of {count} images could not be read: {which}", todo="repair, convert or leave out those")
+    todo = "check the names" if all(error == "no such file" for _, error in errors) else "repair, convert or leave out those"
+    return DataError(f"{len(errors)} of {count} images could not be read: {which}", todo=todo)
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #cec41682
 def read_secret(variable: str | None,  # the name of an environment variable

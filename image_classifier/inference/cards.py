@@ -33,7 +33,11 @@ def model_card(classifier: Any,  # a Classifier
     limits = ["It assigns one of its classes to any image, even to one that shows none of them.",
               "It marks images that are unlike its training images (`out_of_distribution`); that finds many of them, not all.",
               "The measures hold for images like those it was tested on."]
-    lines += ["## How to use it", "", "```", "ic predict <this folder> image.png", "```", "", "## Limitations", "",
+    served = ["ic serve <this folder>              # a page and an API over HTTP"] if "onnx" in exports else []
+    lines += ["## How to use it", "", "With [image_classifier](https://github.com/image-classifier/image_classifier), in a shell:", "",
+              "```sh", "ic predict <this folder> image.png  # its class, how probable it is, and whether the image is unlike the others",
+              *served, "```", "", "In Python:", "", "```python", "from image_classifier import Classifier",
+              'print(Classifier.load("<this folder>").predict("image.png"))', "```", "", "## Limitations", "",
               " ".join(limits if classifier.detector else limits[::2]), ""]
     return "\n".join(lines)
 

@@ -26,7 +26,7 @@ from ..metrics import align_classes, id_hashes, Interval, share_interval, unit_h
 from ..models import find_classifier, layer_inputs
 
 # %% ../../nbs/inference/66_export_formats.ipynb #487db50b
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExportedForm:
     "One form of a classifier: its file, if it is kept, and its figures."
     name: str  # e.g. "onnx"
@@ -39,6 +39,11 @@ class ExportedForm:
     beside: tuple[Path, ...] = ()  # files that belong to `file` and must lie in its folder
     largest_batch: int | None = None  # images that it takes at once; None: any number
     folder: Path | None = None  # one that holds all it needs, instead of a file
+
+    def __repr__(self) -> str:
+        facts = [f"accuracy {self.accuracy.value:.4f}" if self.accuracy else "", self.note]
+        where = self.folder or self.file
+        return f"ExportedForm({', '.join([self.name, where.name if where else 'no file', *filter(None, facts)])})"
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -6,6 +6,7 @@
 __all__ = ['EXPORTS_FILE', 'check_exporters', 'read_exports', 'add_exports', 'forms_table']
 
 # %% ../../nbs/inference/70_exporting.ipynb #4b9835a7
+import importlib.util
 import json
 import os
 import shutil
@@ -16,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core import ArtifactError, atomic_folder, atomic_write, check_manifest, ConfigError, existing_folder
-from ..core import is_number, MANIFEST, manifest_files, quoted, read_json, SIGNATURE, suggestion, write_json
-from ..core import write_manifest
+from ..core import is_number, MANIFEST, manifest_files, quoted, read_json, require, SIGNATURE, suggestion
+from ..core import write_json, write_manifest
 from ..data import Dataset, Splits
 from .cards import model_card
 from .export_formats import ExportedForm, EXPORTERS, ExportJob, register_exporter
@@ -34,13 +35,21 @@ for _name, _function in {"int8": export_int8, "pte": export_pte, "openvino": exp
     register_exporter(_name)(_function)
 
 
+_ONNX = [(module, "export") for module in ("onnx", "onnxscript", "onnxruntime")]
+_NEEDS = {"onnx": _ONNX, "int8": _ONNX, "web": _ONNX, "pte": [("executorch", "executorch")],
+          "openvino": [*_ONNX, ("openvino", "openvino")], "openvino-int8": [*_ONNX, ("openvino", "openvino"), ("nncf", "openvino")]}
+
+
 def check_exporters(names: str | Sequence[str],  # e.g. "onnx", "onnx,int8" or a list
                    ) -> list[str]:
-    "Return the names as a list without repetitions, or raise a `ConfigError` for one that is not registered."
+    "Return the names as a list without repetitions; raise a `ConfigError` for one that is unknown or lacks a package."
     names = [name.strip() for name in (names.split(",") if isinstance(names, str) else names)]
     for name in names:
         if name not in EXPORTERS:
             raise ConfigError(f"unknown export format {quoted(name)}", "to", suggestion(name, EXPORTERS))
+        for module, extra in _NEEDS.get(name, ()):
+            if importlib.util.find_spec(module) is None:
+                require(module, extra)
     return list(dict.fromkeys(names))
 
 # %% ../../nbs/inference/70_exporting.ipynb #af4be4a3

@@ -236,11 +236,11 @@ def _locked_run(folder: Path, new: bool) -> Iterator[None]:
         with locked(folder):
             try:
                 yield
-            except Exception:
+            except (Exception, KeyboardInterrupt):
                 if not has_begun(folder):
                     remove_files(folder, ["config.yaml", "environment.json", IMAGES_FILE])
                 raise
-    except Exception:
+    except (Exception, KeyboardInterrupt):
         if new and os.listdir(folder) == [MARKER]:
             remove_files(folder, [MARKER])
         raise
