@@ -626,11 +626,16 @@ def test_a_client_prints_what_a_local_prediction_prints(artifact, tmp_path, caps
     local = printed(str(artifact))
     with live(load_service(artifact, ServerSettings(access_log=False))) as port:
         remote = printed("--server", f"http://127.0.0.1:{port}")
+        assert main(["predict", "--server", f"http://127.0.0.1:{port}", str(artifact), files[0]]) == 2
+        assert "a classifier, not an image" in capsys.readouterr().err
     assert (local[0], local[2]) == (remote[0], remote[2]) and local[0] == 3
     assert local[1]["errors"] == remote[1]["errors"]
     for one, two in zip(local[1]["predictions"], remote[1]["predictions"], strict=True):
         assert one["predicted_class"] == two["predicted_class"] and one["below_threshold"] == two["below_threshold"]
         assert one["confidence"] == pytest.approx(two["confidence"], abs=1e-5)
+    exported = printed(str(artifact / ONNX_FILE))
+    assert [one["predicted_class"] for one in exported[1]["predictions"]] == [one["predicted_class"] for one in local[1]["predictions"]]
+    assert exported[1]["errors"] == local[1]["errors"]
     assert main(["predict", "--server", f"http://127.0.0.1:{port}", files[0]]) == 2
     assert "cannot reach the server: connection refused" in capsys.readouterr().err
 

@@ -280,6 +280,9 @@ def _warn_of_unused(config: Config, about: dict | None) -> None:
                       "finetune=gradual or all", UserWarning)
 
 
+_MANY = 20_000  # images from which on a check takes seconds, which a line announces
+
+
 def _train(config: Config, run: Run, splits: Splits, callbacks: Iterable[Callback], arguments: dict, choice: str,
            show_findings: bool) -> Run:
     "Train and write the results, in a folder and with data that were accepted."
@@ -287,6 +290,8 @@ def _train(config: Config, run: Run, splits: Splits, callbacks: Iterable[Callbac
     if choice:
         log.info(choice)
     write_setup(run.path, config, splits, arguments["compute"].device, _augment_source(arguments), choice)
+    if (images := sum(map(len, (splits.train, splits.valid, splits.test)))) >= _MANY:
+        log.info(f"checking {images:,} images for copies")
     report = check_splits(splits, config.check_near_duplicates)
     if report.findings and show_findings:
         found = "; ".join(f"{finding.kind}: {finding.count:,}" for finding in report.findings)

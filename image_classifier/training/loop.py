@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from ..config import AugmentConfig, Hyperparameters
 from ..core import ConfigError, Stop, check_storable, check_type, load_state, suggest_keywords
-from ..data import Batch, Splits, batches
+from ..data import Batch, batches, log, Splits
 from ..metrics import predict_logits
 from .augmenting import batch_augment
 from .callbacks import Callback, check_callbacks, run_callbacks
@@ -123,6 +123,8 @@ def fit_time_budget(state: TrainState,
     state.schedule = replace(state.schedule, epochs=state.epoch + epochs, deadline=state.elapsed + left,
                              valid_seconds=expected.valid_seconds)
     short = hyper.num_epochs != "auto" and epochs * hyper.step_size < hyper.num_epochs
+    if distributed.is_main:
+        log.info(f"{epochs_text(epochs)} fit into the {max(left, 1) / 60:.2g} minutes that are left of max_minutes")
     if distributed.is_main and hyper.scheduler_type == "step" and short:
         warnings.warn(f"{epochs_text(epochs)} of {hyper.num_epochs} fit into max_minutes, and the learning rate is cut as often "
                       "as it would be in all of them: ask for about as many epochs as fit, or use "
