@@ -31,6 +31,9 @@ SLOW = {"test_cache", "test_checks", "test_cli", "test_distributed", "test_effec
 # Files that train many times and look at no figure, on data whose names are plain: drawing takes a third of such a training.
 UNDRAWN = {"test_augment", "test_checks", "test_corrections", "test_effects", "test_fine_tuning", "test_other_files", "test_own_code", "test_pretrained",
            "test_resume", "test_run_warnings", "test_runs", "test_training_tools"}
+
+# Files that train for long, and whose code is measured in other files as well: in Python 3.11, measuring takes half as long again as the training.
+UNTRACED = {"test_distributed", "test_effects", "test_limits", "test_resume", "test_run_warnings", "test_same_everywhere"}
 DOT = bytes.fromhex("89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a49444154789c63600000000200"
                     "0148afa4710000000049454e44ae426082")  # a PNG file of one pixel
 
@@ -91,6 +94,20 @@ def own_working_folder(pytestconfig):
     os.chdir(pytestconfig.session_home / "work")
     yield
     os.chdir(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def untraced(request):
+    "In the files of `UNTRACED`, and the processes they start, coverage is not measured."
+    measuring = getattr(request.config.pluginmanager.getplugin("_cov"), "cov_controller", None)
+    if measuring is None or request.path.stem not in UNTRACED:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        measuring.pause()
+        yield
+        measuring.resume()
 
 
 @pytest.fixture(scope="module", autouse=True)
