@@ -161,10 +161,8 @@ def test_what_our_decoder_refuses_is_refused_for_the_same_reason(node, name):
 
 
 def test_a_file_over_the_limit_is_refused(node):
-    sent, *_ = case(GOOD, max_bytes=100)
-    assert node([sent])[0]["error"] == f"ImageError: too large: {len(GOOD)} B, at most 100 B"
-    sent, *_ = case(bytes(14_412_345), max_bytes=10 << 20)
-    assert node([sent])[0]["error"] == "ImageError: too large: 14.5 MB, at most 10.5 MB"
+    sent = [case(GOOD, max_bytes=100)[0], case(bytes(1_450_000), max_bytes=1 << 20)[0]]
+    assert [one["error"] for one in node(sent)] == [f"ImageError: too large: {len(GOOD)} B, at most 100 B", "ImageError: too large: 1.5 MB, at most 1.1 MB"]
 
 
 def test_formats_are_told_apart_as_in_python(node):
@@ -293,7 +291,7 @@ def window():
     with api.sync_playwright() as play:
         running = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         opened, errors, urls = running.new_page(), [], []
-        opened.set_default_timeout(4000)
+        opened.set_default_timeout(20_000)
         opened.on("pageerror", lambda error: errors.append(str(error)))
         opened.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
         opened.on("request", lambda request: urls.append(request.url))
@@ -397,7 +395,7 @@ def test_names_are_text_and_ten_thousand_classes_fit_a_phone(visit):
     page.set_input_files("#files", files(GOOD, HOSTILE))
     wait_for(page, "#best", HOSTILE)
     assert page.inner_text("#kinds").startswith(f"Recognizes {HOSTILE[:29]}…, </script>") and page.inner_text("#kinds").endswith(" and 9,995 more")
-    page.click("text=Show all 10,000 classes", timeout=20_000)
+    page.click("text=Show all 10,000 classes")
     page.click("summary")
     wait_for(page, "#classes li >> nth=9999", "class 9997")
     assert page.locator("#ranking li").count() == 10_000 and page.locator("img").count() == 2 and page.title() == "Image classifier"

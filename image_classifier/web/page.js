@@ -73,6 +73,7 @@ function clearProblem() {
   $('problem').classList.remove('shown');
   $('problem-text').textContent = '';
   $('again').hidden = $('key-form').hidden = true;
+  retry = null;
 }
 
 function showProblem(problem, action) {
