@@ -292,7 +292,7 @@ def test_the_camera_gives_an_image(page, stub):
 @pytest.mark.parametrize("answer, text, again", [
     (problem(422, "Unprocessable Entity", "truncated image"), "The image cannot be classified. truncated image.", False),
     (problem(415, "Unsupported Media Type", "not an image. allowed are png, jpeg"), "The image cannot be classified. not an image; allowed are png, jpeg.", False),
-    (problem(413, "Content Too Large", "81 Mpx exceeds data.max_pixels=50 Mpx"), "The image cannot be classified. too large: 81 Mpx, at most 50 Mpx.", False),
+    (problem(413, "Content Too Large", "81 Mpx exceeds the classifier's limit of 50 Mpx"), "The image cannot be classified. too large: 81 Mpx, at most 50 Mpx.", False),
     ((413, b"<html>413 Request Entity Too Large</html>", {"Content-Type": "text/html"}), "The image cannot be classified. too large: 0.1 MB.", False),
     (problem(404, "Not Found", "nothing here"), "The server refuses the request. nothing here.", False),
     (problem(500, "Internal Server Error", "see the log"), "The server failed. see the log (request r-9).", True),
@@ -307,7 +307,7 @@ def test_an_error_is_said(page, stub, picture, answer, text, again):
     assert page.locator("#again").is_visible() == again and page.locator("#answer").is_hidden()
 
 
-@pytest.mark.parametrize("detail", ["limit is 10485760 bytes", "limit is 336592896 bytes for the whole form, 10485760 for an image", "14.5 MB exceeds data.max_bytes=10.5 MB"])
+@pytest.mark.parametrize("detail", ["limit is 10485760 bytes", "limit is 336592896 bytes for the whole form, 10485760 for an image", "14.5 MB exceeds the classifier's limit of 10.5 MB"])
 def test_a_file_that_is_too_large_is_said_in_megabytes(page, stub, tmp_path, detail):
     (tmp_path / "big.png").write_bytes(bytes(14_412_345))
     stub.answer = lambda request: problem(413, "Content Too Large", detail)

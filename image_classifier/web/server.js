@@ -33,7 +33,7 @@ function titleOf(status, hasKey) {
 function reasonOf(detail, size) {
   const limit = /^limit is (\d+) bytes(?:.*, (\d+) for an image)?/.exec(detail);
   if (limit) return `too large: ${inMegabytes(size)}, at most ${inMegabytes(limit[2] ?? limit[1])}`;
-  return detail.replace(/^(.+) exceeds data\.max_\w+=/, 'too large: $1, at most ').replace(/\. (?=[a-z])/g, '; ');
+  return detail.replace(/^(.+) exceeds the classifier's limit of /, 'too large: $1, at most ').replace(/\. (?=[a-z])/g, '; ');
 }
 
 async function ask(path, signal, body, size = 0) {
