@@ -161,6 +161,8 @@ def page(window, stub):
     stub.reset()
     opened.set_viewport_size({"width": 1000, "height": 800})
     opened.goto(stub.url)
+    wait_for(opened, "#kinds", "owl")  # the classes, which the page asks for when it opens
+    stub.requests.clear()
     yield opened
     opened.unroute_all()
     opened.evaluate("0")  # what happened last is delivered
@@ -288,22 +290,36 @@ def test_the_camera_gives_an_image(page, stub):
 
 
 @pytest.mark.parametrize("answer, text, again", [
-    (problem(413, "Image too large", "81 Mpx exceeds 50 Mpx"), "Image too large. 81 Mpx exceeds 50 Mpx", False),
-    (problem(500, "Internal error", "see the log"), "Internal error. see the log (request r-9)", True),
-    ((502, b"<html>Bad gateway</html>", {"Content-Type": "text/html"}), "Error 502.", True),
+    (problem(422, "Unprocessable Entity", "truncated image"), "The image cannot be classified. truncated image.", False),
+    (problem(415, "Unsupported Media Type", "not an image. allowed are png, jpeg"), "The image cannot be classified. not an image; allowed are png, jpeg.", False),
+    (problem(413, "Content Too Large", "81 Mpx exceeds the classifier's limit of 50 Mpx"), "The image cannot be classified. too large: 81 Mpx, at most 50 Mpx.", False),
+    ((413, b"<html>413 Request Entity Too Large</html>", {"Content-Type": "text/html"}), "The image cannot be classified. too large: 0.1 MB.", False),
+    (problem(404, "Not Found", "nothing here"), "The server refuses the request. nothing here.", False),
+    (problem(500, "Internal Server Error", "see the log"), "The server failed. see the log (request r-9).", True),
+    ((502, b"<html>Bad gateway</html>", {"Content-Type": "text/html"}), "The server cannot answer now.", True),
     ((200, b"<html>Sign in</html>", {"Content-Type": "text/html"}), "The answer cannot be read.", True),
-    ({"detail": "of another version"}, "The answer lacks probabilities.", False)])
+    ({"detail": "of another version"}, "The answer lacks probabilities. Is this page of the same version as the server?", False)])
 def test_an_error_is_said(page, stub, picture, answer, text, again):
     stub.answer = lambda request: answer
     give(page, picture, "photo.png")
-    page.get_by_role("alert").filter(has_text=text).wait_for()
+    page.locator("#problem.shown").wait_for()
+    assert page.get_by_role("alert").inner_text().strip() == text
     assert page.locator("#again").is_visible() == again and page.locator("#answer").is_hidden()
+
+
+@pytest.mark.parametrize("detail", ["limit is 10485760 bytes", "limit is 336592896 bytes for the whole form, 10485760 for an image", "14.5 MB exceeds the classifier's limit of 10.5 MB"])
+def test_a_file_that_is_too_large_is_said_in_megabytes(page, stub, tmp_path, detail):
+    (tmp_path / "big.png").write_bytes(bytes(14_412_345))
+    stub.answer = lambda request: problem(413, "Content Too Large", detail)
+    page.set_input_files("#files", tmp_path / "big.png")
+    page.locator("#problem.shown").wait_for()
+    assert page.get_by_role("alert").inner_text() == "The image cannot be classified. too large: 14.5 MB, at most 10.5 MB."
 
 
 def test_a_busy_server_is_asked_again_when_it_says(page, stub, picture):
     stub.answer = lambda request: problem(503, "Busy", "The queue is full.", Retry_After="1")
     give(page, picture, "photo.png")
-    page.get_by_role("alert").filter(has_text="Busy. The queue is full. Try again in 1 second.").wait_for()
+    page.get_by_role("alert").filter(has_text="The server cannot answer now. The queue is full. Try again in 1 second.").wait_for()
     assert page.locator("#again").is_disabled() and page.inner_text("#again") == "Try again in 1 s"
     stub.answer = stub.usual
     page.click("#again")  # waits until it is enabled
@@ -338,15 +354,16 @@ def test_text_that_is_dropped_or_pasted_is_no_image(page, stub):
 
 
 def test_a_server_with_a_key_asks_for_it_once(page, stub, picture):
-    stub.answer = lambda request: stub.usual(request) if request.headers["x-api-key"] == "s3cret!" else problem(401, "No access", "The key is missing or wrong.")
+    stub.answer = lambda request: stub.usual(request) if request.headers["x-api-key"] == "s3cret!" else problem(401, "Unauthorized", "send the API key in the header")
     give(page, picture, "photo.png")
     field = page.get_by_label("API key")
     field.wait_for()
     assert field.get_attribute("type") == "password" and page.evaluate("document.activeElement.id") == "key"
+    assert page.get_by_role("alert").inner_text().strip() == "This server needs a key."
     page.keyboard.type("wrong")
     page.keyboard.press("Enter")
-    until(page, "document.activeElement.id === 'key' && !document.querySelector('#key').value")
-    page.get_by_role("alert").filter(has_text="No access.").wait_for()
+    wait_for(page, "#problem-text", "That key was not accepted.")
+    assert page.evaluate("document.activeElement.id === 'key' && !document.activeElement.value") and "header" not in page.inner_text("#problem")
     page.keyboard.type(" s3cret! ")
     page.keyboard.press("Enter")
     wait_for(page, "#best", "owl")
@@ -354,6 +371,17 @@ def test_a_server_with_a_key_asks_for_it_once(page, stub, picture):
     ended(page, "2 of 2 images")
     assert page.locator("#key-form").is_hidden()
     assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""] and "s3cret" not in page.content()
+
+
+def test_a_server_with_a_key_asks_when_the_page_opens(page, stub, picture):
+    stub.answer = lambda request: stub.usual(request) if request.headers["x-api-key"] == "right" else problem(401, "Unauthorized", "send the API key in the header")
+    page.reload()
+    wait_for(page, "#problem-text", "This server needs a key.")
+    assert page.evaluate("document.activeElement.id") == "key" and page.inner_text("#kinds") == ""
+    page.keyboard.type("right")
+    page.keyboard.press("Enter")
+    wait_for(page, "#kinds", "owl")
+    assert page.locator("#key-form").is_hidden() and page.evaluate("document.activeElement.id") == "drop"
 
 
 def test_an_older_answer_never_replaces_a_newer_one(page, stub, picture):
@@ -404,18 +432,60 @@ def test_a_refused_group_is_sent_one_by_one(page, stub, picture):
     give(page, picture, "a.png", "huge.png", "b.png")
     ended(page, "3 of 3 images")
     assert page.inner_text("#status").endswith("1 error") and page.locator("td.error").count() == 1
-    assert shown(page, "tbody td:nth-child(2)") == ["owl", "", "owl"] and "limit is 10485760 bytes" in page.inner_text("tbody tr:nth-child(2)")
+    assert shown(page, "tbody td:nth-child(2)") == ["owl", "", "owl"] and shown(page, "td.error") == ["too large: 0.1 MB, at most 10.5 MB"]
 
 
 def test_after_a_failure_only_the_missing_images_are_sent(page, stub, picture):
     stub.answer = lambda request: problem(503, "Busy", "") if len(stub.requests) > 1 else stub.usual(request)
     give(page, picture, *(f"{number}.png" for number in range(35)))
-    page.get_by_role("alert").filter(has_text="Busy.").wait_for()
+    page.get_by_role("alert").filter(has_text="The server cannot answer now.").wait_for()
     assert shown(page, "tbody td:last-child").count("waiting") == 3
     stub.answer = stub.usual
     page.click("#again")
     ended(page, "35 of 35 images")
     assert [len(one.names) for one in stub.requests] == [32, 3, 3]
+
+
+def test_each_row_shows_its_picture_and_opens(page, stub, picture):
+    page.evaluate("URL.revoked = []; const revoke = URL.revokeObjectURL; URL.revokeObjectURL = url => { URL.revoked.push(url); revoke.call(URL, url); }; 0")
+    page.set_input_files("#files", [*files(picture, "a.png", "b.png"), *files(b"no image", "bad.png")])
+    ended(page, "3 of 3 images")
+    pictures = page.locator("tbody img")
+    until(page, "[...document.querySelectorAll('tbody img')].filter(image => getComputedStyle(image).visibility === 'visible').length === 2")
+    assert pictures.evaluate_all("all => all.map(one => one.naturalWidth)") == [60, 60, 0]
+    assert all(0 < box["width"] <= 64 and 0 < box["height"] <= 64 for box in (one.bounding_box() for one in pictures.all()))
+    page.get_by_role("button", name="b.png").focus()
+    page.keyboard.press("Enter")
+    wait_for(page, "#best", "owl, 71.2 %")
+    assert page.inner_text("#preview-name") == "b.png" and page.locator("#several").is_hidden() and stub.requests[-1].names == ["b.png"]
+    page.click("#explain")
+    page.locator("#heat-map").wait_for()
+    page.locator("#back").focus()
+    page.keyboard.press("Enter")
+    ended(page, "3 of 3 images")
+    assert page.evaluate("document.activeElement.textContent") == "b.png" and page.locator("#single").is_hidden() and len(stub.requests) == 3
+    stub.answer = lambda request: problem(422, "Unprocessable Entity", "truncated image")
+    page.get_by_role("button", name="bad.png").click()
+    wait_for(page, "#problem-text", "The image cannot be classified. truncated image.")
+    assert page.locator("#answer").is_hidden() and page.locator("#heat-map").is_hidden() and page.locator("#preview").is_hidden()
+    page.click("#back")
+    assert page.inner_text("#problem") == "" and page.locator("tbody tr").count() == 3
+    urls = pictures.evaluate_all("all => all.map(one => one.src)")
+    give(page, picture, "next.png")
+    assert page.evaluate("URL.revoked")[:2] == urls[:2] and len(page.evaluate("URL.revoked")) == 3 and page.locator("#back").is_hidden() and page.locator("tbody tr").count() == 0
+
+
+def test_a_table_waits_while_one_of_its_rows_is_shown(page, stub, picture):
+    late = threading.Event()
+    stub.answer = lambda request: late.wait(5) and None or stub.usual(request) if "33.png" in request.names else stub.usual(request)
+    give(page, picture, *(f"{number}.png" for number in range(34)))
+    wait_for(page, "#status.busy", "32 of 34")
+    page.click("text=0.png >> nth=0")
+    wait_for(page, "#best", "owl, 71.2 %")
+    late.set()
+    page.click("#back")
+    ended(page, "34 of 34 images")
+    assert [len(one.names) for one in stub.requests] == [32, 2, 1, 2]
 
 
 def test_the_csv_file_is_safe_and_complete(page, stub, picture):
@@ -459,7 +529,27 @@ def test_the_page_works_by_keyboard_alone(page, picture):
 def test_the_classes_are_listed_when_asked_for(page, stub):
     page.click("summary")
     wait_for(page, "#classes li >> nth=11", "class 8")
-    assert [one.path for one in stub.requests] == ["/classes"] and page.locator("#classes li").count() == 12
+    assert not stub.requests and page.locator("#classes li").count() == 12
+
+
+@pytest.mark.parametrize("names, text", [
+    (["ants", "bees"], "Recognizes ants or bees"), (["a", "b", "c", "d", "e"], "Recognizes a, b, c, d or e"), (["alone"], "Recognizes alone"),
+    (["a", "b", "c", "d", "e", "f"], "Recognizes a, b, c, d, e and 1 more"), ([HOSTILE, "😀" * 31], f"Recognizes {HOSTILE[:29]}… or {'😀' * 29}…")])
+def test_the_first_classes_stand_under_the_title(page, stub, names, text):
+    stub.answer = lambda request: {"classes": names}
+    page.reload()
+    page.locator("#kinds bdi").first.wait_for()
+    assert page.inner_text("#kinds") == text and page.title() == "Image classifier"
+
+
+def test_classes_that_come_late_are_named_after_the_first_answer(page, stub, picture):
+    stub.answer = lambda request: problem(503, "Service Unavailable", "the model is not ready yet")
+    page.reload()
+    until(page, "performance.getEntriesByType('resource').some(one => one.name.endsWith('/classes'))")
+    stub.answer = stub.usual
+    give(page, picture, "photo.png")
+    wait_for(page, "#kinds", "Recognizes owl, cat, dog, class 0, class 1 and 7 more")
+    assert page.inner_text("#problem") == ""
 
 
 def test_a_name_is_text_and_never_markup(page, stub, picture):
@@ -467,6 +557,7 @@ def test_a_name_is_text_and_never_markup(page, stub, picture):
     stub.answer = lambda request: (batch(request.names) | {"results": [{"filename": "", "predicted_class": HOSTILE, "confidence": 1}, {"filename": "", "error": HOSTILE}]}
                                    if request.path == "/predict_batch" else {"classes": [HOSTILE]} if request.path == "/classes" else
                                    prediction([(HOSTILE, 0.9)], heat_map=PIXEL, heat_map_text=HOSTILE, warnings=[HOSTILE]))
+    page.reload()
     give(page, picture, name)
     page.click("summary")
     page.click("#explain")
@@ -490,9 +581,21 @@ def test_a_thousand_classes_and_long_names_fit_a_phone(page, stub, picture):
     page.click("text=Show all 1,000 classes")
     assert page.locator("#ranking li").count() == 1000
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
-    give(page, picture, "long" * 50 + ".png", "odd.png", "bad.png")
+    give(page, picture, "long" * 50 + ".png", "odd.png", "IMG_20261129_bad.png")
     ended(page, "3 of 3 images")
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    name, note = (page.locator(f"tbody tr:nth-child(3) {part}").bounding_box() for part in ("button", "td.error"))
+    assert note["y"] >= name["y"] + name["height"] and note["width"] > 250, "the note stands under the name"
+    assert page.get_by_role("cell").count() == 9 and page.get_by_role("columnheader", name="Note").count() == 1
+
+
+def test_a_touch_screen_is_not_told_to_drop_images(page, window):
+    assert page.inner_text("#drop").startswith("Drop images here") and "Choose or take" not in page.inner_text("#drop")
+    context = page.context.browser.new_context(has_touch=True, is_mobile=True)
+    phone = context.new_page()
+    phone.goto(page.url)
+    assert phone.inner_text("#drop") == "Choose or take images"
+    context.close()
 
 
 def test_the_reference_shows_the_whole_description(page, stub):

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -155,13 +156,13 @@ def test_what_our_decoder_refuses_is_refused_for_the_same_reason(node, name):
     with pytest.raises(DecodeError) as ours:
         preprocess.pixels(data)
     theirs = node([sent])[0].get("error", "")
-    reason = ours.value.what.replace("data.max_pixels=", "the classifier's limit of ")
+    reason = re.sub("(.*) exceeds data.max_pixels=", r"too large: \1, at most ", ours.value.what)
     assert theirs.startswith(f"ImageError: {reason}"), (theirs, reason)
 
 
 def test_a_file_over_the_limit_is_refused(node):
-    sent, *_ = case(GOOD, max_bytes=100)
-    assert node([sent])[0]["error"].endswith("B exceeds the classifier's limit of 100 B")
+    sent = [case(GOOD, max_bytes=100)[0], case(bytes(1_450_000), max_bytes=1 << 20)[0]]
+    assert [one["error"] for one in node(sent)] == [f"ImageError: too large: {len(GOOD)} B, at most 100 B", "ImageError: too large: 1.5 MB, at most 1.1 MB"]
 
 
 def test_formats_are_told_apart_as_in_python(node):
@@ -290,7 +291,7 @@ def window():
     with api.sync_playwright() as play:
         running = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         opened, errors, urls = running.new_page(), [], []
-        opened.set_default_timeout(4000)
+        opened.set_default_timeout(20_000)
         opened.on("pageerror", lambda error: errors.append(str(error)))
         opened.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
         opened.on("request", lambda request: urls.append(request.url))
@@ -330,7 +331,8 @@ def test_an_image_is_classified_on_the_device(visit):
     mean = preprocess.pixels(data).mean() / 255
     wait_for(page, "#best", f"bright, {100 * mean:.1f} %")
     assert "Model 2f1c09ab, computed on this device in" in page.inner_text("#origin") and page.locator("#explain").is_hidden()
-    assert page.inner_text("header").splitlines()[-1] == "Your images stay on this device." and not shown(page, "#notes li")
+    assert page.inner_text("header").split("\n")[-1] == "Your images stay on this device." and not shown(page, "#notes li")
+    assert page.inner_text("#kinds") == "Recognizes bright or dark"
 
 
 def test_photos_that_the_browser_decodes_give_our_pixels(visit):
@@ -366,9 +368,23 @@ def test_bad_files_are_refused_and_good_ones_are_answered(visit):
     ended(page, f"{len(BAD) + 1} of {len(BAD) + 1} images")
     notes = dict(zip(shown(page, "tbody th"), shown(page, "tbody td:last-child")))
     assert notes["good"] == "" and all(notes[name] for name in BAD) and page.title() == "Image classifier"
-    assert notes["svg"] == "content is SVG, which is not allowed; convert it to png" and notes["huge"] == "400 Mpx exceeds the classifier's limit of 50 Mpx"
+    assert notes["svg"] == "content is SVG, which is not allowed; convert it to png" and notes["huge"] == "too large: 400 Mpx, at most 50 Mpx"
     page.set_input_files("#files", files(BAD["svg"], "<b>.svg"))
     page.get_by_role("alert").filter(has_text="The image cannot be classified. content is SVG").wait_for()
+    page.set_input_files("#files", files(HUGE, "huge.png"))
+    page.get_by_role("alert").filter(has_text="too large: 400 Mpx, at most 50 Mpx").wait_for()
+    assert page.locator("#preview").is_hidden(), "a browser would stop for minutes to draw it"
+
+
+def test_a_row_opens_with_the_answer_that_is_there(visit):
+    page, _ = visit(["bright", "dark"])
+    page.set_input_files("#files", files(encoded(np.full((20, 20, 3), 204, np.uint8)), "a.png", "b.png"))
+    ended(page, "2 of 2 images")
+    page.get_by_role("button", name="b.png").click()
+    wait_for(page, "#best", "bright, 80.0 %")
+    assert page.locator("#preview").is_visible() and shown(page, "#ranking .name") == ["bright", "dark"] and page.locator("#explain").is_hidden()
+    page.click("#back")
+    assert page.locator("tbody tr").count() == 2 and page.locator("#single").is_hidden()
 
 
 def test_names_are_text_and_ten_thousand_classes_fit_a_phone(visit):
@@ -378,6 +394,7 @@ def test_names_are_text_and_ten_thousand_classes_fit_a_phone(visit):
     assert page.evaluate("document.activeElement.id") == "drop"
     page.set_input_files("#files", files(GOOD, HOSTILE))
     wait_for(page, "#best", HOSTILE)
+    assert page.inner_text("#kinds").startswith(f"Recognizes {HOSTILE[:29]}…, </script>") and page.inner_text("#kinds").endswith(" and 9,995 more")
     page.click("text=Show all 10,000 classes")
     page.click("summary")
     wait_for(page, "#classes li >> nth=9999", "class 9997")
@@ -390,7 +407,7 @@ def test_a_model_that_cannot_be_loaded_is_said_and_tried_again(visit, window):
     page.route("**/model.onnx*", lambda route: route.fulfill(status=404))
     page.reload()
     page.set_input_files("#files", files(GOOD, "photo.png"))
-    page.get_by_role("alert").filter(has_text="The model cannot be loaded. model.onnx: error 404.").wait_for()
+    page.get_by_role("alert").filter(has_text="The model cannot be loaded. model.onnx: the host does not send it.").wait_for()
     page.unroute_all()
     page.click("#again")
     wait_for(page, "#best", "a, ")

@@ -105,8 +105,8 @@ WEB_FACTS = "web.json"
 def _facts(notes: Mapping[str, str], classifier: Any, size: int) -> dict[str, Any]:
     "Return what the page must know; `size` is that of the files which it loads before the first answer."
     return {"format": 1, "version": notes["version"], "source": notes["source"], "bytes": size,
-            "classes": json.loads(notes["classes"]), "preprocess": json.loads(notes["preprocess"]), "threshold": classifier.threshold,
-            "ood": classifier.detector and {"threshold": classifier.detector.threshold}}
+            "classes": json.loads(notes["classes"]), "preprocess": json.loads(notes["preprocess"]),
+            "threshold": classifier.threshold, "ood": classifier.detector and {"threshold": classifier.detector.threshold}}
 
 # %% ../../nbs/inference/695_web_folder.ipynb #dae7c721
 def write_web_folder(folder: Path,  # empty

@@ -24,12 +24,22 @@ async function get(name, read) {
   } catch (problem) {
     if (response?.ok) throw new Problem('The model cannot be loaded.', `${name} cannot be read: ${problem.message}`, {again: true});
   }
-  const why = response ? `error ${response.status}` : location.protocol === 'file:' ? 'open this page through a web server, not as a file' : 'no answer';
+  const why = response ? 'the host does not send it' : location.protocol === 'file:' ? 'open this page through a web server, not as a file' : 'no answer';
   throw new Problem('The model cannot be loaded.', `${name.split('?')[0]}: ${why}.`, {again: true});
 }
 
+let asked = null;
+
+function facts() {
+  asked ??= get('web.json', 'json').catch(problem => {
+    asked = null;
+    throw problem;
+  });
+  return asked;
+}
+
 async function start() {
-  const about = await get('web.json', 'json'), version = about.source.slice(0, 8);
+  const about = await facts(), version = about.source.slice(0, 8);
   bytes = about.bytes;
   const [data, detector, ort] = await Promise.all([
     get(`model.onnx?${version}`, 'arrayBuffer'), about.ood && get(`ood.safetensors?${version}`, 'arrayBuffer'), import('./ort.js')]);
@@ -42,7 +52,7 @@ async function start() {
 
 function model() {
   loading ??= start().catch(problem => {
-    loading = null;
+    loading = asked = null;  // the host may hold a newer model by then
     throw problem instanceof Problem ? problem : new Problem('The model cannot be loaded.', String(problem.message ?? problem), {again: true});
   });
   return loading;
@@ -50,7 +60,7 @@ function model() {
 
 model().catch(() => {});  // begins with the page; a failure is shown when an answer is asked for
 
-export const classNames = async () => (await model()).about.classes;
+export const classNames = async () => (await facts()).classes;
 
 
 // Images that are unlike the training images: the distance of the whitened features from the nearest class
@@ -158,7 +168,7 @@ export async function predict({file}, signal) {
   try {
     return await answer(file, signal);
   } catch (problem) {
-    throw problem instanceof ImageError ? new Problem('The image cannot be classified.', `${problem.message}.`) : problem;
+    throw problem instanceof ImageError ? new Problem('The image cannot be classified.', problem.message) : problem;
   }
 }
 

@@ -4,11 +4,14 @@ import {busyText, classNames, explain as explainOne, GROUP, originOf, predict, p
 import {Problem} from './problem.js';
 
 const FIRST = 10;  // classes shown at first
+const DRAWN = 1e8;  // pixels of a picture that is shown
+const NAMED = 5, LONG = 30;  // classes named under the title, and the characters of each
 const $ = id => document.getElementById(id);
 
 let current = new AbortController();  // of the request whose answer will be shown; a newer one aborts it
 let urls = [];  // object URLs in use
 let retry = null, clock = null;  // what "Try again" does, and the timer of its label
+let names = null;  // of the classes, once they are known
 
 
 // Small helpers
@@ -56,6 +59,7 @@ async function attempt(action) {
   clearProblem();
   try {
     await action(signal);
+    if (!names) introduce();
   } catch (problem) {
     if (!signal.aborted) showProblem(problem, () => attempt(action));
   }
@@ -69,13 +73,14 @@ function clearProblem() {
   $('problem').classList.remove('shown');
   $('problem-text').textContent = '';
   $('again').hidden = $('key-form').hidden = true;
+  retry = null;
 }
 
 function showProblem(problem, action) {
   clearProblem();
   say('');
   if (!(problem instanceof Problem)) console.error(problem);
-  const parts = [problem.title ?? 'This page failed.', problem.detail ?? String(problem)];
+  const detail = problem.detail ?? String(problem), parts = [problem.title ?? 'This page failed.', /[^.!?]$/.test(detail) ? `${detail}.` : detail];
   if (problem.seconds) parts.push(`Try again in ${count(problem.seconds, 'second')}.`);
   $('problem-text').replaceChildren(make('strong', parts[0]), ` ${parts.slice(1).join(' ')}`);
   $('problem').classList.add('shown');
@@ -112,11 +117,11 @@ $('key-form').addEventListener('submit', event => {
 // One image
 
 function reset() {
-  urls.forEach(URL.revokeObjectURL);
-  urls = [];
-  $('single').hidden = $('several').hidden = $('answer').hidden = $('heat-map').hidden = true;
+  $('single').hidden = $('several').hidden = $('back').hidden = true;
   $('several').querySelector('tbody').replaceChildren();
   $('ranking').replaceChildren();
+  urls.forEach(url => URL.revokeObjectURL(url));
+  urls = [];
 }
 
 function objectURL(blob) {
@@ -124,16 +129,17 @@ function objectURL(blob) {
   return urls.at(-1);
 }
 
-function classifyOne(pick) {
-  $('preview').hidden = false;
-  $('preview').src = objectURL(pick.file);
+// `url` is that of the picture; `answer` has the probabilities, if they are known already.
+function showOne(pick, url, answer = null) {
+  $('answer').hidden = $('heat-map').hidden = $('preview').hidden = true;
+  $('preview').src = url;
   $('preview-name').textContent = pick.name;
   $('single').hidden = false;
   $('explain').onclick = () => attempt(signal => explain(pick, signal));
   return attempt(async signal => {
     say(busyText(pick.name), 'busy');
-    if (!await isReadable(pick)) throw new Problem(GONE);
-    showAnswer(await predict(pick, signal));
+    if (!answer && !await isReadable(pick)) throw new Problem(GONE);
+    showAnswer(answer ?? await predict(pick, signal));
   });
 }
 
@@ -178,9 +184,8 @@ async function explain(pick, signal) {
   say(`Heat map: ${caption.textContent}`);
 }
 
-$('preview').addEventListener('error', () => {
-  $('preview').hidden = true;  // the server may read formats that the browser does not
-});
+// The server may read formats that the browser does not; and browsers stop for minutes to draw a picture that is too large.
+$('preview').addEventListener('load', ({target}) => { target.hidden = target.naturalWidth * target.naturalHeight > DRAWN; });
 
 
 // Several images
@@ -202,18 +207,41 @@ function groupsOf(rows) {
 }
 
 function classifySeveral(picks) {
-  const rows = picks.map(pick => ({...pick, result: null, line: make('tr')}));
-  rows.forEach(row => {
-    const name = make('th', row.name);
-    name.scope = 'row';
-    row.line.append(name, make('td'), make('td', '', 'number'), make('td', 'waiting', 'muted'));
-  });
+  const rows = picks.map(pick => ({...pick, url: objectURL(pick.file), result: null, line: make('tr'), button: make('button', pick.name)}));
+  rows.forEach(row => addCells(row, rows));
   $('several').querySelector('tbody').replaceChildren(...rows.map(row => row.line));
   $('several-title').textContent = count(rows.length, 'image');
   $('several').hidden = false;
   $('download').onclick = () => download(rows);
   showProgress(rows);
   return attempt(signal => classifyRows(rows, signal));
+}
+
+function addCells(row, rows) {
+  const first = make('th'), cells = [first, make('td'), make('td', '', 'number'), make('td', 'waiting', 'muted')], picture = make('img');
+  Object.assign(picture, {alt: '', loading: 'lazy', decoding: 'async'});  // lazy: thousands of photos are read as they are scrolled to
+  picture.addEventListener('load', () => { picture.style.visibility = 'visible'; });
+  row.button.type = 'button';
+  row.button.addEventListener('click', () => openRow(row, rows));
+  first.scope = 'row';
+  first.append(picture, row.button);
+  row.line.setAttribute('role', 'row');
+  cells.forEach(cell => cell.setAttribute('role', cell === first ? 'rowheader' : 'cell'));
+  row.line.append(...cells);
+}
+
+// One row as a single image. A table that is not complete waits, and goes on when it is shown again.
+function openRow(row, rows) {
+  $('several').hidden = true;
+  $('back').hidden = false;
+  $('back').onclick = () => {
+    $('single').hidden = $('back').hidden = true;
+    $('several').hidden = false;
+    row.button.focus();
+    return attempt(signal => classifyRows(rows, signal));
+  };
+  $('back').focus();
+  return showOne(row, row.url, row.result?.all_probabilities && row.result);
 }
 
 // An attempt after a failure goes on with the rows that have no result yet.
@@ -234,7 +262,7 @@ async function classifyRows(rows, signal) {
         groups.unshift(...group.map(row => [row]));
         continue;
       }
-      results = [{error: `${problem.title} ${problem.detail}`.trim()}];
+      results = [{error: problem.detail || problem.title}];
     }
     if (results?.length !== group.length) throw new Problem('The answer does not match the request.', `${count(group.length, 'image')} went out.`);
     group.forEach((row, i) => fill(row, results[i]));
@@ -244,7 +272,8 @@ async function classifyRows(rows, signal) {
 
 function fill(row, result) {
   row.result = result;
-  const [, name, confidence, note] = row.line.children;
+  const [first, name, confidence, note] = row.line.children;
+  if (!result.error) first.querySelector('img').src = row.url;  // only now it is known that the picture is no trap of 400 million pixels
   name.textContent = result.predicted_class ?? '';
   confidence.textContent = result.error ? '' : percent(result.confidence);
   note.textContent = result.error ?? notesOf(result, true).join(' ');
@@ -282,7 +311,7 @@ function download(rows) {
 function choose(picks) {
   if (!picks.length) return showProblem(new Problem('No image file was given.', 'Links and text are not fetched: save the image, then choose its file.'));
   reset();
-  return picks.length === 1 ? classifyOne(picks[0]) : classifySeveral(picks);
+  return picks.length === 1 ? showOne(picks[0], objectURL(picks[0].file)) : classifySeveral(picks);
 }
 
 const picksOf = files => [...files].map(file => ({file, name: file.name}));
@@ -365,11 +394,45 @@ $('take').addEventListener('click', () => {
   canvas.toBlob(blob => choose([{file: blob, name: 'camera.jpg'}]), 'image/jpeg', 0.95);
 });
 
+
+// The classes
+
+async function allNames() {
+  if (!names) {
+    names = await classNames(new AbortController().signal);
+    showKinds();
+  }
+  return names;
+}
+
+// "ants or bees"; of many, the first ones and how many more.
+function showKinds() {
+  const parts = names.slice(0, NAMED).map(name => [...name]).map(signs => make('bdi', signs.length > LONG ? `${signs.slice(0, LONG - 1).join('')}…` : signs.join('')));
+  const more = names.length - parts.length, last = more ? `${more.toLocaleString('en')} more` : parts.pop();
+  const listed = parts.flatMap((part, i) => (i ? [', ', part] : [part]));
+  $('kinds').replaceChildren('Recognizes ', ...listed, ...listed.length ? [more ? ' and ' : ' or ', last] : [last]);
+}
+
+// When the page opens. The first image meets a failure too, so only the question for a key is shown now.
+async function introduce() {
+  const before = current;
+  try {
+    await allNames();
+    if (retry !== introduce || current !== before) return;
+    clearProblem();
+    say('The key was accepted.');
+    $('drop').focus();
+  } catch (problem) {
+    if (current === before && (problem.status === 401 || retry === introduce)) showProblem(problem, introduce);
+  }
+}
+introduce();
+
 async function listClasses() {
   const list = $('classes').querySelector('ul');
   if (!$('classes').open || list.children.length) return;
   try {
-    const classes = await classNames(new AbortController().signal);
+    const classes = await allNames();
     if (retry === listClasses) clearProblem();
     list.replaceChildren(...classes.map(name => make('li', name)));
   } catch (problem) {

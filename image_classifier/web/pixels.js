@@ -45,12 +45,12 @@ const inMillions = (amount, unit) => (amount < 1e6 ? `${amount} ${unit}` : `${Ma
 
 function checkSize(width, height, {max_pixels: most}) {
   if (width < 1 || height < 1) throw damaged();
-  if (width * height > most) throw new ImageError(`${inMillions(width * height, 'px')} exceeds the classifier's limit of ${inMillions(most, 'px')}`);
+  if (width * height > most) throw new ImageError(`too large: ${inMillions(width * height, 'px')}, at most ${inMillions(most, 'px')}`);
 }
 
 export function checkBytes(length, {max_bytes: most}) {
   if (!length) throw new ImageError('empty file');
-  if (length > most) throw new ImageError(`${inMillions(length, 'B')} exceeds the classifier's limit of ${inMillions(most, 'B')}`);
+  if (length > most) throw new ImageError(`too large: ${inMillions(length, 'B')}, at most ${inMillions(most, 'B')}`);
 }
 
 
