@@ -53,15 +53,19 @@ RUN if [ -n "$TORCH_INDEX" ]; then pip install --no-compile --index-url "$TORCH_
 WORKDIR /build
 COPY LICENSE README.md settings.ini setup.py ./
 COPY image_classifier image_classifier
-# What goes again are programs that test torch, and a compiler of protocol buffers.
+# The package's report notebooks are links to these.
+COPY nbs/train.ipynb nbs/compare.ipynb nbs/
+# Extras of settings.ini: --build-arg EXTRAS=report,pretrained,export adds the export to ONNX.
+ARG EXTRAS=report,pretrained
+# What goes again: tests, a compiler of protocol buffers, and headers, for which no image has a compiler.
 # hadolint ignore=DL3013
-RUN pip install --no-compile '.[report,pretrained,export]' && rm -rf \
-    /opt/image_classifier/lib/python*/site-packages/torch/test \
-    /opt/image_classifier/lib/python*/site-packages/torch/bin/test_* \
-    /opt/image_classifier/lib/python*/site-packages/torch/bin/protoc*
-# Only what a report and an export import is compiled: compiled files of everything would be 150 MB. It shows that they work, too.
+RUN pip install --no-compile ".[$EXTRAS]" \
+    && site="$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+    && rm -rf "$site"/torch/include "$site"/torch/test "$site"/torch/bin/test_* "$site"/torch/bin/protoc* \
+    && find "$site"/numpy "$site"/scipy "$site"/sklearn "$site"/sympy "$site"/networkx "$site"/matplotlib -type d -name tests -prune -exec rm -rf {} +
+# Only what a report imports is compiled: compiled files of everything would be 150 MB. It shows that a report works, too.
 WORKDIR /tmp/first
-RUN ic report data=digits epochs=1 run_dir=run && ic export run
+RUN ic report data=digits epochs=1 --out run
 
 FROM python:${PYTHON}-slim AS runtime
 
@@ -101,7 +105,7 @@ CMD ["--ip=0.0.0.0", "--no-browser", "--LabApp.default_url=/lab/tree/nbs/tutoria
 
 FROM runtime AS train
 
-COPY nbs/train.ipynb nbs/train.ipynb
+COPY nbs/train.ipynb nbs/compare.ipynb nbs/
 # A command that ends has no health to check.
 HEALTHCHECK NONE
 ENTRYPOINT ["ic"]

@@ -1,6 +1,6 @@
 """Build the three images, run them as the pages say, and look: user, health, a report, a prediction over HTTP, read-only root, size.
 
-    python benchmarks/images.py [TARGET ...]                # train lab serve by default; serve needs what train wrote
+    python benchmarks/images.py                             # with docker
     sudo ENGINE=buildah python benchmarks/images.py         # where no docker runs: Linux only, as root
 
 Words for the engine come from the environment: $ENGINE (`docker --context other`), $BUILD_OPTIONS (`--build-arg TORCH_INDEX=`,
@@ -33,13 +33,18 @@ for folder in sys.argv[1:]:
         print(folder)
     except OSError: pass
 """
-PICTURE = "from sklearn.datasets import load_digits; from PIL import Image; Image.fromarray((load_digits().images[3] * 15.9).astype('uint8')).save('runs/three.png')"
+PICTURE = """
+from PIL import Image
+from sklearn.datasets import load_digits
+Image.fromarray((load_digits().images[3] * 15.9).astype("uint8")).save("runs/three.png")
+"""
 FETCH = """
 import json, sys, urllib.error, urllib.request
 url, path, headers = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 class Stay(urllib.request.HTTPRedirectHandler):
     redirect_request = lambda *words: None
-try: answer = urllib.request.build_opener(urllib.request.ProxyHandler({}), Stay).open(urllib.request.Request(url, open(path, "rb").read() if path else None, headers), timeout=20)
+request = urllib.request.Request(url, open(path, "rb").read() if path else None, headers)
+try: answer = urllib.request.build_opener(urllib.request.ProxyHandler({}), Stay).open(request, timeout=20)
 except urllib.error.HTTPError as problem: answer = problem
 print(json.dumps([answer.status, answer.read().decode()]))
 """
@@ -65,8 +70,8 @@ class Docker:
 
     def build(self, target: str) -> None:
         "Build one target of the Dockerfile."
-        done = subprocess.run([*self.words, *self.building(), "--target", target, "--tag", tag(target), *shlex.split(os.environ.get("BUILD_OPTIONS", "")), str(ROOT)],
-                              stdout=sys.stderr)
+        options = ["--target", target, "--tag", tag(target), *shlex.split(os.environ.get("BUILD_OPTIONS", ""))]
+        done = subprocess.run([*self.words, *self.building(), *options, str(ROOT)], stdout=sys.stderr)
         if done.returncode:
             raise Failed(f"the image {target} was not built")
 
@@ -251,20 +256,17 @@ def look_at_train(engine: Docker, table: Table, runs: str) -> None:
     volumes = [(runs, "/app/runs", "rw")]
     same_for_all(engine, "train", table, ["/tmp", "/app/runs"], volumes)
     begun = time.monotonic()
-    engine.run("train", ["report", "data=digits", "epochs=1", "run_dir=runs/first"], volumes)
+    engine.run("train", ["report", "data=digits", "epochs=1", "--out", "runs/first"], volumes)
     files = engine.run("train", ["-c", "import os; print(*os.listdir('runs/first'))"], volumes, "python").split()
     table.add("train", "ic report without a network", f"{time.monotonic() - begun:.0f} s", {"report.html", "report.ipynb", "metrics.json"} <= set(files))
     begun = time.monotonic()
     engine.run("train", ["nbs/train.ipynb", "runs/train.ipynb", "-p", "epochs", "1", "-p", "run_dir", "runs/second"], volumes, "papermill")
     files = engine.run("train", ["-c", "import os; print(*os.listdir('runs'), *os.listdir('runs/second'))"], volumes, "python").split()
     table.add("train", "papermill nbs/train.ipynb", f"{time.monotonic() - begun:.0f} s", {"train.ipynb", "metrics.json"} <= set(files))
-    engine.run("train", ["export", "runs/first"], volumes)
-    files = engine.run("train", ["-c", "import os; print(*os.listdir('runs/first/classifier'))"], volumes, "python").split()
-    table.add("train", "ic export", "model.onnx", "model.onnx" in files)
 
 
 def look_at_serve(engine: Docker, table: Table, runs: str) -> None:
-    "A server for the classifier that the image `train` wrote; it must answer as `ic predict` does there."
+    "A server for the classifier that `train` wrote and `lab` exported; it must answer as `ic predict` does."
     models = [(runs, "/runs", "ro")]
     config = same_for_all(engine, "serve", table, ["/tmp"], models)
     engine.run("train", ["-c", PICTURE], [(runs, "/app/runs", "rw")], "python")
@@ -284,10 +286,9 @@ def look_at_serve(engine: Docker, table: Table, runs: str) -> None:
             table.add("serve", "a prediction over HTTP, as ic predict gives it", f"{answer.get('predicted_class')}, {answer.get('confidence', 0):.4f}", good)
 
 
-def look_at_lab(engine: Docker, table: Table) -> None:
-    notebooks, data = engine.volume("lab", "/app/nbs"), engine.volume("lab", "/app/data")
-    volumes = [(notebooks, "/app/nbs", "rw"), (data, "/app/data", "rw")]
-    config = same_for_all(engine, "lab", table, ["/tmp", "/app/nbs", "/app/data"], volumes)
+def look_at_lab(engine: Docker, table: Table, runs: str) -> None:
+    volumes = [(runs, "/app/runs", "rw"), (engine.volume("lab", "/app/nbs"), "/app/nbs", "rw"), (engine.volume("lab", "/app/data"), "/app/data", "rw")]
+    config = same_for_all(engine, "lab", table, ["/tmp", "/app/nbs", "/app/runs", "/app/data"], volumes)
     set_by_default = [word for word in (*config["Env"], *config["Entrypoint"], *config["Cmd"]) if re.search(r"token|password", word, re.I)]
     with engine.server("lab", volumes) as server:
         table.add("lab", "healthy after", f"{server.healthy(config['Healthcheck']['Test'][1:]):.1f} s", True)
@@ -299,6 +300,9 @@ def look_at_lab(engine: Docker, table: Table) -> None:
     begun = time.monotonic()
     engine.run("lab", ["execute", "nbs/tutorials/getting_started.ipynb"], volumes, "jupyter")
     table.add("lab", "the first notebook, executed without a network", f"{time.monotonic() - begun:.0f} s", True)
+    engine.run("lab", ["export", "runs/first"], volumes, "ic")
+    files = engine.run("lab", ["-c", "import os; print(*os.listdir('runs/first/classifier'))"], volumes, "python").split()
+    table.add("lab", "ic export of what train wrote", "model.onnx" if "model.onnx" in files else "nothing", "model.onnx" in files)
 
 
 def engine_of_this_machine() -> Docker:
@@ -318,32 +322,26 @@ def engine_of_this_machine() -> Docker:
     return kind(words)
 
 
-def main(targets: list[str]) -> int:
-    engine, table, runs, seconds = engine_of_this_machine(), Table(), None, {}
+def main() -> int:
+    engine, table, seconds, good = engine_of_this_machine(), Table(), {}, False
     try:
-        for target in targets:
+        for target in SIZES:
             begun = time.monotonic()
             engine.build(target)
             seconds[target] = round(time.monotonic() - begun)
-        if {"train", "serve"} & set(targets):
-            runs = engine.volume("train", "/app/runs")
-            look_at_train(engine, table, runs)
-        if "serve" in targets:
-            look_at_serve(engine, table, runs)
-        if "lab" in targets:
-            look_at_lab(engine, table)
+        runs = engine.volume("train", "/app/runs")
+        look_at_train(engine, table, runs)
+        look_at_lab(engine, table, runs)
+        look_at_serve(engine, table, runs)
         good = all(row["good"] for row in table.rows)
     except Failed as problem:
         print(f"error: {problem}", file=sys.stderr)
-        good = False
     finally:
         engine.clear()
-    print(json.dumps({"benchmark": "images", "good": good, "rows": table.rows, "build_seconds": seconds, "engine": " ".join(engine.words[:1]),
+    print(json.dumps({"benchmark": "images", "good": good, "rows": table.rows, "build_seconds": seconds, "engine": Path(engine.words[0]).name,
                       "machine": {"python": platform.python_version(), "cores": os.cpu_count(), "processor": platform.machine()}}))
     return not good
 
 
 if __name__ == "__main__":
-    if unknown := set(sys.argv[1:]) - set(SIZES):
-        sys.exit(f"error: no such image: {', '.join(sorted(unknown))}. there are {', '.join(SIZES)}")
-    sys.exit(main(sys.argv[1:] or list(SIZES)))
+    sys.exit(main())

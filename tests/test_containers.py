@@ -94,11 +94,11 @@ def test_nothing_is_fetched_but_with_pip_and_apt():
     assert any("--require-hashes" in words for stage, name, words in instructions() if (stage, name) == ("serve-build", "RUN"))
 
 
-def copied() -> list[str]:
-    "Every path that the Dockerfile copies out of the checkout."
+def copied(stages: tuple[str, ...] | None = None) -> list[str]:
+    "Every path that the Dockerfile, or some of its stages, copies out of the checkout."
     found = []
-    for _, name, words in instructions():
-        if name == "COPY" and "--from=" not in words:
+    for stage, name, words in instructions():
+        if name == "COPY" and "--from=" not in words and (stages is None or stage in stages):
             found += [word for word in words.split()[:-1] if not word.startswith("--")]
     return found
 
@@ -111,6 +111,13 @@ def test_what_is_copied_exists_and_git_has_it(path):
     except (OSError, subprocess.CalledProcessError) as problem:
         pytest.skip(f"no git checkout: {problem}")
     assert tracked, f"a fresh clone has no {path}"
+
+
+@pytest.mark.parametrize("stage", ["build", "lab"])
+def test_what_the_package_links_to_is_copied_with_it(stage):
+    "A link that leads nowhere is left out of the wheel without a word, and `ic report` would have no notebook."
+    ends = {path.resolve().relative_to(ROOT).as_posix() for path in (ROOT / "image_classifier").rglob("*") if path.is_symlink()}
+    assert ends and all(any(end == path or end.startswith(path + "/") for path in copied((stage,))) for end in ends)
 
 
 def test_the_images_get_the_sources_and_nothing_else():
