@@ -177,7 +177,7 @@ class Buildah(Docker):
         return json.loads(ran([*self.words, "inspect", "--type", "image", tag(target)]))["Docker"]["config"]
 
     def size(self, target: str) -> float:
-        number, unit = ran([*self.words, "images", "--format", "{{.Size}}", tag(target)]).split()
+        number, unit = ran([*self.words, "images", "--format", "{{.Size}}", tag(target)]).split()[:2]
         return float(number) * {"KB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
 
     def root(self, target: str) -> str:
