@@ -182,14 +182,18 @@ def pull(**head) -> dict:
     return {"number": 7, "state": "open", "head": {"sha": HEAD, "ref": "better", "repo": {"id": 1}} | head}
 
 
-def node(title: str, folder: Path | None = None, run: dict | None = None, artifacts=(), pulls=None, comments=()) -> dict:
-    "Run a script of the workflow; return what it asked GitHub to do, and what it said."
-    given = {"script": step("report-comment.yml", "comment", title)["with"]["script"], "payload": {"workflow_run": run or trained()},
-             "artifacts": list(artifacts), "pulls": {"7": pull()} if pulls is None else pulls, "comments": list(comments)}
-    done = subprocess.run([NODE, str(ROOT / "tests" / "workflow_script.js")], input=json.dumps(given), text=True, capture_output=True, encoding="utf-8",
-                          env=os.environ | {"FOLDER": str(folder)}, check=True)
+def case(folder: Path | None = None, run: dict | None = None, artifacts=(), pulls=None, comments=()) -> dict:
+    "What the script finds: the files of the artifact, the run that ended, and what GitHub knows."
+    return {"folder": str(folder), "payload": {"workflow_run": run or trained()}, "artifacts": list(artifacts),
+            "pulls": {"7": pull()} if pulls is None else pulls, "comments": list(comments)}
+
+
+def played(title: str, *cases: dict) -> list[dict]:
+    "Run a script of the workflow for each case; return what it asked GitHub to do, and what it said."
+    given = {"script": step("report-comment.yml", "comment", title)["with"]["script"], "cases": cases}
+    done = subprocess.run([NODE, str(ROOT / "tests" / "workflow_script.js")], input=json.dumps(given), capture_output=True, encoding="utf-8", check=True)
     told = json.loads(done.stdout)
-    assert "error" not in told, told["error"]
+    assert not [one["error"] for one in told if "error" in one]
     return told
 
 
@@ -199,109 +203,111 @@ def posted(told: dict) -> list[tuple[str, dict]]:
 
 @pytest.fixture
 def artifact(tmp_path):
-    "Write what report.yml uploads; return its folder."
+    "Write what report.yml uploads, each time into another folder; return the folder."
+    numbers = itertools.count()
     def write(text=REPORT, number="7\n"):
-        (tmp_path / "comment.md").write_text(text, encoding="utf-8")
-        (tmp_path / "pull_request.txt").write_text(number, encoding="utf-8")
-        return tmp_path
+        folder = tmp_path / str(next(numbers))
+        folder.mkdir()
+        (folder / "comment.md").write_text(text, encoding="utf-8")
+        (folder / "pull_request.txt").write_text(number, encoding="utf-8")
+        return folder
     return write
 
 
-def shown(artifact, text: str) -> str:
-    "What is posted of a report."
-    (_, parameters), = posted(node("Comment", artifact(text)))
-    return parameters["body"].partition("\n\n")[2]
+def shown(artifact, *texts: str) -> list[str]:
+    "What is posted of each report."
+    return [posted(told)[0][1]["body"].partition("\n\n")[2] for told in played("Comment", *(case(artifact(text)) for text in texts))]
 
 
 @needs_node
 def test_a_first_report_is_posted_and_the_next_one_replaces_it(artifact):
-    (name, first), = posted(node("Comment", artifact()))
+    (name, first), = posted(played("Comment", case(artifact()))[0])
     assert name == "createComment" and (first["owner"], first["repo"], first["issue_number"]) == ("owner", "project", 7)
     assert first["body"].startswith(MARKER) and HEAD in first["body"] and "[run](https://github.com/owner/project/actions/runs/5)" in first["body"]
     comments = [{"id": 1, "user": {"login": "somebody", "type": "User"}, "body": first["body"]}, {"id": 2, "user": BOT, "body": "another bot's text"},
                 {"id": 3, "user": None, "body": MARKER}, {"id": 4, "user": BOT, "body": first["body"]}]
-    (name, second), = posted(node("Comment", artifact(), trained(conclusion="failure"), comments=comments))
+    later, foreign = played("Comment", case(artifact(), trained(conclusion="failure"), comments=comments), case(artifact(), comments=comments[:3]))
+    (name, second), = posted(later)
     assert name == "updateComment" and second["comment_id"] == 4 and "**The check has failed.**" in second["body"]
-    assert posted(node("Comment", artifact(), comments=comments[:3]))[0][0] == "createComment", "a person who copies the marker is not overwritten"
+    assert posted(foreign)[0][0] == "createComment", "a person who copies the marker is not overwritten"
 
 
 @needs_node
-def test_a_report_of_ours_is_shown_as_it_is(artifact):
-    assert shown(artifact, REPORT) == REPORT
-
-
-@needs_node
-@pytest.mark.parametrize("run, pulls", [
-    (trained(head_sha="d" * 40), None), (trained(), {"7": pull() | {"state": "closed"}}), (trained(), {}), (trained(head_repository={"id": 2}), None),
-    (trained(head_branch="other"), None), (trained(), {"7": pull(repo=None)})], ids=["newer commit", "closed", "no such pull", "another fork's", "another branch", "fork deleted"])
-def test_a_report_of_something_else_is_not_posted(artifact, run, pulls):
-    told = node("Comment", artifact(), run, pulls=pulls)
-    assert not posted(told) and told["notices"] + told["warnings"]
+def test_a_report_of_something_else_is_not_posted(artifact):
+    cases = {"newer commit": (trained(head_sha="d" * 40), None), "closed": (trained(), {"7": pull() | {"state": "closed"}}), "no such pull": (trained(), {}),
+             "another fork's": (trained(head_repository={"id": 2}), None), "another branch": (trained(head_branch="other"), None),
+             "the fork is deleted": (trained(), {"7": pull(repo=None)})}
+    for why, told in zip(cases, played("Comment", *(case(artifact(), run, pulls=pulls) for run, pulls in cases.values()))):
+        assert not posted(told) and told["notices"] + told["warnings"], why
 
 
 @needs_node
 def test_a_pull_request_from_a_fork_gets_its_comment_in_the_project(artifact):
-    told = node("Comment", artifact(), trained(head_repository={"id": 99}), pulls={"7": pull(repo={"id": 99})})
+    told, = played("Comment", case(artifact(), trained(head_repository={"id": 99}), pulls={"7": pull(repo={"id": 99})}))
     (name, parameters), = posted(told)
     assert name == "createComment" and (parameters["owner"], parameters["repo"]) == ("owner", "project")
 
 
 @needs_node
-@pytest.mark.parametrize("number", ["", "8\n", "0", "-7", "7; rm", "7e0", "../7", "7" * 30, "7\n8", "٧"])
-def test_a_number_that_the_artifact_makes_up_reaches_nothing(artifact, number):
-    assert not posted(node("Comment", artifact(number=number), pulls={"7": pull(), "8": pull(sha="e" * 40)}))
+def test_a_number_that_the_artifact_makes_up_reaches_nothing(artifact):
+    numbers, pulls = ["", "8\n", "0", "-7", "7; rm", "7e0", "../7", "7" * 30, "7\n8", "٧"], {"7": pull(), "8": pull(sha="e" * 40)}
+    for number, told in zip(numbers, played("Comment", *(case(artifact(number=number), pulls=pulls) for number in numbers))):
+        assert not posted(told) and told["notices"] + told["warnings"], number
 
 
 @needs_node
-def test_an_artifact_that_is_incomplete_or_no_plain_file_posts_nothing(artifact, tmp_path):
-    for damage in ("missing", "folder", "link", "empty", "huge"):
-        file = artifact() / "comment.md"
-        file.unlink()
-        {"missing": lambda: None, "folder": file.mkdir, "link": lambda: file.symlink_to("/etc/hostname"), "empty": lambda: file.write_text(" \n"),
-         "huge": lambda: file.write_bytes(b"a" * 1_000_001)}[damage]()
-        told = node("Comment", tmp_path)
-        assert not posted(told) and told["warnings"], damage
-        if file.is_dir():
-            file.rmdir()
+def test_an_artifact_that_is_incomplete_or_no_plain_file_posts_nothing(artifact):
+    damages = {"missing": lambda file: None, "folder": Path.mkdir, "link": lambda file: file.symlink_to("/etc/hostname"),
+               "empty": lambda file: file.write_text(" \n"), "huge": lambda file: file.write_bytes(b"a" * 1_000_001)}
+    folders = [artifact() for _ in damages]
+    for folder, damage in zip(folders, damages.values()):
+        (folder / "comment.md").unlink()
+        damage(folder / "comment.md")
+    for name, told in zip(damages, played("Comment", *map(case, folders))):
+        assert not posted(told) and told["warnings"], name
 
 
 @needs_node
 def test_the_artifact_is_looked_at_before_it_is_downloaded():
     small = {"id": 3, "name": "report-comment", "size_in_bytes": 2000, "expired": False}
-    assert node("Find the artifact", artifacts=[small, small | {"id": 4}, small | {"id": 9, "expired": True}])["outputs"] == {"artifact": 4}
-    for artifacts in ([], [small | {"expired": True}], [small | {"size_in_bytes": 300_001}]):
-        told = node("Find the artifact", artifacts=artifacts)
-        assert not told["outputs"] and told["notices"] + told["warnings"]
-    (_, asked), = node("Find the artifact")["calls"]
+    expired, large = small | {"id": 9, "expired": True}, small | {"size_in_bytes": 300_001}
+    found, *refused = played("Find the artifact", *(case(artifacts=one) for one in ([small, small | {"id": 4}, expired], [], [expired], [large])))
+    assert found["outputs"] == {"artifact": 4}
+    assert all(not told["outputs"] and told["notices"] + told["warnings"] for told in refused)
+    (_, asked), = found["calls"]
     assert (asked["run_id"], asked["name"]) == (5, "report-comment")
     assert asked["name"] in [one["with"]["name"] for one in steps("report.yml", "report") if "upload-artifact" in one.get("uses", "")]
 
 
 @needs_node
-@pytest.mark.parametrize("text", ["a" * 900_000, "@😀" * 60_000, "&" * 200_000])
-def test_a_long_report_is_cut_and_says_so(artifact, text):
-    (_, parameters), = posted(node("Comment", artifact(text)))
-    assert len(parameters["body"].encode("utf-16-le")) // 2 <= 65_000 and "too long for a comment" in parameters["body"]
-    parameters["body"].encode("utf-8")  # no half of a character
+def test_a_long_report_is_cut_and_says_so(artifact):
+    for told in played("Comment", *(case(artifact(text)) for text in ("a" * 900_000, "@😀" * 60_000, "&" * 200_000))):
+        (_, parameters), = posted(told)
+        assert len(parameters["body"].encode("utf-16-le")) // 2 <= 65_000 and "too long for a comment" in parameters["body"]
+        parameters["body"].encode("utf-8")  # no half of a character
 
 
-@needs_node
-@pytest.mark.parametrize("text, pattern", [
+HOSTILE = [  # a text, and what must not be left of it
     ("@team and @owner/team", r"@\w"), ("fixes #12, owner/other#3, GH-4", r"#\d|GH-\d"), ("&#64;team &commat;team &#x40;team", r"&(?!amp;)"),
     ("[click](https://evil.example)", r"\]\(|://"), ("[click][1]\n\n[1]: /evil", r"\]\[|\]:"), ("https://evil.example www.evil.example", r"://|www\.e"),
     ("<img src=x onerror=alert(1)> <a href=x>", r"<"), (f"{MARKER} <!-- x", r"<"), ("![x](http://evil.example/x.png)", r"\]\("), ("<details open onclick=x>", r"<"),
-    ("$\\href{x}{y}$", r"\$"), ("```geojson\n{}\n```\n> ~~~ stl\n", r"geojson|stl"), ("a\u202eb\u200bc\x1b[0m", "[\u202e\u200b\x1b]"), ("<https://evil.example>", r"<|://")])
-def test_hostile_text_notifies_nobody_links_nowhere_and_draws_nothing(artifact, text, pattern):
-    assert re.search(pattern, text, re.I) and not re.search(pattern, shown(artifact, text), re.I)
+    ("$\\href{x}{y}$", r"\$"), ("```geojson\n{}\n```\n> ~~~ stl\n", r"geojson|stl"), ("a\u202eb\u200bc\x1b[0m", "[\u202e\u200b\x1b]"), ("<https://evil.example>", r"<|://")]
 
 
 @needs_node
-def test_what_ic_compare_writes_of_hostile_names_needs_no_second_look(artifact):
-    "The library escapes names so that the filter of the workflow finds nothing to change."
+def test_hostile_text_notifies_nobody_links_nowhere_and_draws_nothing(artifact):
+    for (text, pattern), left in zip(HOSTILE, shown(artifact, *(text for text, _ in HOSTILE))):
+        assert re.search(pattern, text, re.I) and left and not re.search(pattern, left, re.I), text
+
+
+@needs_node
+def test_what_ic_compare_writes_is_shown_as_it_is(artifact):
+    "The library escapes names from outside so that the filter of the workflow finds nothing to change."
     from image_classifier.core import markdown_table
     names = ["@team", "<b>|`x`", "[a](http://b.c)", "#1", "$x$", "_a_ *b* ~c~", "&#64;", "a\nb"]
     table = markdown_table(names, [names])
-    assert shown(artifact, table).replace("\u200b", "") == table.replace("\u200b", "")
+    ours, escaped = shown(artifact, REPORT, table)
+    assert ours == REPORT and escaped.replace("\u200b", "") == table.replace("\u200b", "")
 
 
 # ---------------------------------------------------------------- linters, where they are installed
