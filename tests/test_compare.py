@@ -11,7 +11,7 @@ from scipy import stats
 
 from image_classifier.cli import main
 from image_classifier.config import compose, to_yaml
-from image_classifier.core import ArtifactError, ConfigError, DataError, load_tensors, save_tensors
+from image_classifier.core import ArtifactError, ConfigError, DataError, load_tensors, markdown_text, save_tensors
 from image_classifier.metrics import compare_evaluations, compute_metrics, Evaluation, holm, mcnemar, save_predictions
 from image_classifier.runs import compare_runs
 from image_classifier.training import EpochResult
@@ -118,6 +118,43 @@ def test_markup_in_a_name_does_not_break_the_page(own):
     assert row.count("|") == 6 and "<b>" not in found.markdown + found._repr_html_()
 
 
+def test_class_names_from_outside_notify_nobody_and_stay_in_their_cells(own):
+    classes = ("@team|x", "[a](http://b.c) `#1` <img src=x>", "n" * 5000)
+    for name, skill in (("x", 2.0), ("y", 3.0)):
+        write_run(own / name, evaluated(skill, 1, classes=classes))
+    text = compare_runs(own / "x", own / "y", draws=50).markdown
+    matrix = [line for line in text.split("</summary>")[1].splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in matrix} == {5} and max(map(len, matrix)) < 400
+    assert not any(mark in text for mark in ("@team", "](", "://", "`#", "#1&", "<img"))
+
+
+def test_a_pull_request_sees_curves_confusion_time_and_size(own):
+    metrics = json.loads((own / "b" / "metrics.json").read_text()) | {"time": {"train_seconds": 12.25}, "model": {"parameters": 1234567}}
+    (own / "b" / "metrics.json").write_text(json.dumps(metrics))
+    (own / "b" / "classifier").mkdir()
+    (own / "b" / "classifier" / "model.safetensors").write_bytes(bytes(2_500_000))
+    found = compare_runs(own / "a", own / "b", draws=50)
+    text = found.markdown
+    assert text.count("xychart-beta") == 2 and text.count("line [1.0000, 0.5000]") == 2
+    for row in ("| parameters | – | 1,234,567 |", "| weights (MB) | – | 2.50 |", "| training time (s) | – | 12.2 |"):
+        assert row in text
+    assert "trained images per second" not in text, "no run has stored it"
+    counts = [[int(cell.strip() or 0) for cell in line.split("|")[2:-1]] for line in text.split("</summary>")[2].splitlines() if line.startswith(("| ant", "| bee", "| fly"))]
+    assert np.array_equal(counts, evaluated(3.0, 2).confusion)
+
+
+def test_a_significant_loss_of_accuracy_fails_where_that_is_asked_for(runs, tmp_path, capsys):
+    pairs = {("a", "b"): 0, ("b", "a"): 4, ("a", "c"): 0}
+    for (first, second), code in pairs.items():
+        file = tmp_path / f"{first}{second}.md"
+        words = ["compare", str(runs / first), str(runs / second), "--json", "--markdown", str(file)]
+        assert main(words) == 0, "only where it is asked for"
+        assert main([*words, "--fail-if-worse"]) == code
+        out, err = capsys.readouterr()
+        assert json.loads(out.splitlines()[-1])["b"] == str(runs / second) and file.exists(), "printed and written all the same"
+        assert err.count("\n") == bool(code) and ("by more than chance" in err) == bool(code)
+
+
 # ---------------------------------------------------------------- what is refused
 
 @pytest.mark.parametrize("change, code, message", [
@@ -167,7 +204,7 @@ def test_images_of_another_size_are_still_the_same_images(own):
     write_run(own / "x", evaluated(3.0, 2), ["data.size=16"], pixels=5)
     found = compare_runs(own / "a", own / "x", draws=50)
     assert found.n == 300 and found.as_dict()["unchecked_pixels"] == {str(own / "x"): "size, channels or resize differ"}
-    assert found.notes[-1].startswith("It was not checked whether the test images of") and found.notes[-1] in found.markdown
+    assert found.notes[-1].startswith("It was not checked whether the test images of") and markdown_text(found.notes[-1], 2000) in found.markdown
 
 
 def test_a_run_without_a_record_of_its_images_is_compared_and_says_so(own):

@@ -211,7 +211,7 @@ def brought_in(code: str) -> set[str]:
 
 
 # Modules that import torch when they are imported; every other module of these packages must not.
-NEED_TORCH = {"core.device", "core.tensors", "data.loader", "data.policies", "data.transforms", "data.augment", "metrics.figures", "metrics.plots", "metrics.comparison_plots", "metrics.explanation_plots", "metrics.activation_maps", "metrics.evaluation", "metrics.predictions", "metrics.robustness", "quality.label_errors", "quality.label_review", "quality.cross_validation"}
+NEED_TORCH = {"core.device", "core.tensors", "data.loader", "data.policies", "data.transforms", "data.augment", "metrics.figures", "metrics.plots", "metrics.comparison_plots", "metrics.comparison_markdown", "metrics.explanation_plots", "metrics.activation_maps", "metrics.evaluation", "metrics.predictions", "metrics.robustness", "quality.label_errors", "quality.label_review", "quality.cross_validation"}
 LIGHT = ["inference.signing", *(module for module in NOTEBOOK_OF if module not in NEED_TORCH
                                 and module.split(".")[0] in ("core", "config", "data", "metrics", "quality", "serving", "cli"))]
 

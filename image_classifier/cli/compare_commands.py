@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from .common import absolute_path, command, CommandResult, out_option, shown_path
-from ..core import ArtifactError, ConfigError
+from ..core import ArtifactError, ConfigError, quoted
 
 # %% ../../nbs/cli/35_compare_commands.ipynb #392a5bd2
 _TITLE = b"## Comparison of runs\n"
@@ -50,14 +50,16 @@ def write_comparison(found: Any,  # a RunComparison
 @click.option("--shared", is_flag=True, help="Leave out the test images that not all of the runs have.")
 @out_option("A folder for the comparison and its figures: training curves and differences.")
 @click.option("--markdown", metavar="FILE", type=click.Path(), help="A Markdown file to write, e.g. for a pull request.")
-def compare_command(runs: tuple[str, ...], shared: bool, out: str | None, markdown: str | None) -> CommandResult:
+@click.option("--fail-if-worse", is_flag=True, help="Exit with 4 if a run is less accurate than the first, by more than chance.")
+def compare_command(runs: tuple[str, ...], shared: bool, out: str | None, markdown: str | None, fail_if_worse: bool,
+                   ) -> CommandResult:
     """Compare runs on the same test images: is one more accurate, by how much, how sure?
 
     \b
     Examples:
       ic compare runs/a runs/b
       ic compare runs/a runs/b runs/c --out comparison       the first run is the baseline; Holm's correction
-      ic compare runs/a runs/b --markdown comparison.md
+      ic compare runs/a runs/b --markdown comparison.md --fail-if-worse       as in CI
 
     Accuracy gets McNemar's test (mid-p), the other measures a paired bootstrap. Images of one group count as such.
     A folder of runs named seed_... is compared as a set of seeds."""
@@ -75,4 +77,8 @@ def compare_command(runs: tuple[str, ...], shared: bool, out: str | None, markdo
     if file:
         atomic_write(file, found.markdown)
         written += f"\n\nwritten to {shown_path(file)}"
-    return CommandResult(f"{found}{written}", found.as_dict())
+    error = None
+    if fail_if_worse and found.worse:
+        error = ArtifactError(f"less accurate than {quoted(found.names[0])}, by more than chance",
+                              ", ".join(map(quoted, found.worse)), "find out why, or accept it without --fail-if-worse")
+    return CommandResult(f"{found}{written}", found.as_dict(), error)

@@ -9,6 +9,6 @@ from .own_folders import MARKER as MARKER, SIGNATURE as SIGNATURE, atomic_folder
 from .random import hash64 as hash64, hash_parts as hash_parts, permutation as permutation, uniform as uniform
 from .registries import NAME_PATTERN as NAME_PATTERN, registered_code as registered_code, registration as registration, summarize as summarize
 from .signals import Stop as Stop, Terminated as Terminated, install_handlers as install_handlers
-from .tables import html_table as html_table
+from .tables import html_table as html_table, markdown_table as markdown_table, markdown_text as markdown_text
 from .tensors import check_storable as check_storable, check_state_dict as check_state_dict, load_state as load_state, load_tensors as load_tensors, save_tensors as save_tensors, tensors_hash as tensors_hash
 from .user_code import code_place as code_place, import_code as import_code

@@ -2,6 +2,7 @@ from .activation_maps import grad_cam as grad_cam
 from .calibration import Reliability as Reliability, calibration_error as calibration_error, reliability as reliability
 from .classification import ClassScores as ClassScores, check_probabilities as check_probabilities, check_scores as check_scores, check_targets as check_targets, class_scores as class_scores, confusion_matrix as confusion_matrix, cross_entropy_per_image as cross_entropy_per_image, macro_averages as macro_averages, macro_intervals as macro_intervals, probabilities as probabilities
 from .comparison import Difference as Difference, MEASURES as MEASURES, SeedSummary as SeedSummary, compare_evaluations as compare_evaluations, format_p as format_p, join_units as join_units, pair_images as pair_images, shared_images as shared_images, summarize_seeds as summarize_seeds, verdict as verdict
+from .comparison_markdown import markdown_confusion as markdown_confusion, markdown_curves as markdown_curves
 from .comparison_plots import plot_curves as plot_curves, plot_differences as plot_differences, plot_learning_curve as plot_learning_curve
 from .evaluation import Evaluation as Evaluation, align_classes as align_classes, evaluate as evaluate, evaluate_logits as evaluate_logits, id_hashes as id_hashes, predict_logits as predict_logits, unit_hashes as unit_hashes
 from .explanation_plots import plot_explanations as plot_explanations
