@@ -162,6 +162,6 @@ def robustness_report(found: Robustness,
     for one in found.results:
         value, low, high = one.difference
         change = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
-        lines.append(f"{one.corruption:10}  {one.severity:8}  {str(one.accuracy):24}  {change:26}  {format_p(one.p_value)}")
+        lines.append(f"{one.corruption:10}  {one.severity:8}  {one.accuracy!s:24}  {change:26}  {format_p(one.p_value)}")
     return (f"robustness on {found.images:,} test images: accuracy {found.clean} as they are, {found.mean} on the mean over all "
             "corruptions\n" + "\n".join(lines) + "\n")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..core import InvalidValueError, quoted
-from .classification import check_scores, check_targets, cross_entropy_per_image, log_probabilities
+from .classification import check_scores, check_targets, cross_entropy_per_image
 from .intervals import Interval, Z_95
 
 # %% ../../nbs/metrics/32_temperature.ipynb #a11c1fd1

@@ -23,7 +23,7 @@ import torch
 from ..config import AugmentConfig
 from ..core import ConfigError, hash_parts, quoted, seeded_rng
 from ..data import AUGMENTATIONS, make_augment, parse_extra
-from .state import TrainSetup, TrainState
+from .state import TrainState
 
 # %% ../../nbs/training/47_augmenting.ipynb #bee5a609
 def split_augment(augment: Any,  # None, an AugmentConfig, a function, or a list of both

@@ -34,7 +34,7 @@ from .history import epochs_text, EpochResult, History
 from .norm_statistics import refresh_norms
 from .resuming import CheckpointCallback, resume
 from .setup import check_length, check_settings, merge_hyperparameters, setup_training
-from .setup import visiting_order, wrap_model, zero_totals
+from .setup import visiting_order, zero_totals
 from .state import TrainState, check_diverged, divergence_error, snapshot
 from .step import train_step
 
