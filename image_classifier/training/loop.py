@@ -11,7 +11,7 @@ import contextlib
 import math
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 
 import numpy as np
@@ -122,7 +122,7 @@ def fit_time_budget(state: TrainState,
     epochs = -all_reduce_max(distributed, -steps) / steps_per_epoch
     state.schedule = replace(state.schedule, epochs=state.epoch + epochs, deadline=state.elapsed + left,
                              valid_seconds=expected.valid_seconds)
-    short = hyper.num_epochs != "auto" and epochs * hyper.step_size < hyper.num_epochs
+    short = not isinstance(hyper.num_epochs, str) and epochs * hyper.step_size < hyper.num_epochs
     if distributed.is_main and hyper.scheduler_type == "step" and short:
         warnings.warn(f"{epochs_text(epochs)} of {hyper.num_epochs} fit into max_minutes, and the learning rate is cut as often "
                       "as it would be in all of them: ask for about as many epochs as fit, or use "
@@ -151,7 +151,7 @@ def replan_epochs(state: TrainState) -> None:  # after an epoch
 
 # %% ../../nbs/training/75_loop.ipynb #19b0e853
 @contextlib.contextmanager
-def leaving_best_weights(state: TrainState) -> Iterator[None]:
+def leaving_best_weights(state: TrainState) -> Generator[None]:
     "Call `on_fit_start` and `on_fit_end`; however the block ends, leave the model with its best weights, ready to predict."
     try:
         run_callbacks(state, "on_fit_start")
