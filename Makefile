@@ -1,7 +1,7 @@
 # `make` lists the targets. Each installs what it needs into .venv once, until settings.ini or setup.py change;
 # after that no target needs a network.
 .DEFAULT_GOAL := help
-.PHONY: help report test quick lab export docs same-python moved
+.PHONY: help report test quick lint lab export docs same-python moved
 
 # Any Python from 3.11 on: make test PYTHON=python3.12
 PYTHON ?= python3
@@ -33,6 +33,9 @@ test: $(VENV)/dev.stamp  ## install, then run what CI runs: notebooks, tests, ex
 
 quick: $(VENV)/dev.stamp  ## the tests that start no long training and no other process, for use between edits
 	$(OURS) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not slow" tests $(ARGS)
+
+lint: $(VENV)/lint.stamp  ## check every file: export, ruff, types, secrets, spelling, YAML, Dockerfile (ARGS="ruff" selects)
+	PATH="$(abspath $(BIN)):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))" $(BIN)/prek run --all-files --show-diff-on-failure $(ARGS)
 
 lab: $(VENV)/dev.stamp  ## open JupyterLab on the notebooks
 	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/python -m jupyterlab --notebook-dir=nbs
@@ -71,6 +74,10 @@ $(VENV)/report.stamp: $(VENV)/torch.stamp settings.ini setup.py
 $(VENV)/dev.stamp: $(VENV)/torch.stamp settings.ini setup.py
 	@$(PIP) install --quiet --no-compile --editable '.[dev]'
 	@touch $(VENV)/report.stamp $@
+
+$(VENV)/lint.stamp: $(VENV)/dev.stamp
+	@$(PIP) install --quiet --no-compile --editable '.[lint]'
+	@touch $@
 
 # If a Python is named on the command line, the environment must hold that version.
 same-python:

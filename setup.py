@@ -11,7 +11,8 @@ settings = parser["DEFAULT"]
 
 extras = {key.removesuffix("_requirements"): value.split()
           for key, value in settings.items() if key.endswith("_requirements")}
-extras["dev"] += [need for name in ("report", "pretrained", "timm", "sign", "expectations", "labels", "parallel", "export", "serve") for need in extras[name]]
+tested = ("report", "pretrained", "timm", "sign", "expectations", "labels", "parallel", "export", "serve")
+extras["dev"] += [need for name in tested for need in extras[name]]
 
 setup(
     name=settings["lib_name"],
@@ -27,7 +28,8 @@ setup(
     license_files=["LICENSE"],
     package_dir={"": "."},
     packages=find_packages(include=["image_classifier", "image_classifier.*"]),
-    package_data={"image_classifier": ["conf/*.yaml", "conf/*/*.yaml", "reports/*.ipynb", "web/*", "py.typed", "*.pyi", "*/*.pyi"]},
+    package_data={"image_classifier": ["conf/*.yaml", "conf/*/*.yaml", "reports/*.ipynb", "web/*", "py.typed", "*.pyi",
+                                       "*/*.pyi"]},
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
     extras_require=extras,

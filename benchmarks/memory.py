@@ -18,7 +18,7 @@ from statistics import median
 from folder_of_photos import SIZE, draw, machine
 from torch import nn
 
-from image_classifier.config import compose, DataConfig
+from image_classifier.config import DataConfig
 from image_classifier.data import IndexedArrayView, load_data
 from image_classifier.quality import check_splits
 from image_classifier.training import fit

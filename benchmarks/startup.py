@@ -55,7 +55,7 @@ def first_step(folder: str) -> dict[str, float]:
 if __name__ == "__main__":
     import tempfile
     rounds, times, parts = int(sys.argv[1]) if len(sys.argv) > 1 else 5, {name: [] for name in COMMANDS}, []
-    for turn in range(rounds + 1):  # the first one fetches files from the disk
+    for _ in range(rounds + 1):  # the first one fetches files from the disk
         with tempfile.TemporaryDirectory() as folder:
             steps = first_step(os.path.join(folder, "run"))
         for name, words in COMMANDS.items():

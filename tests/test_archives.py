@@ -195,7 +195,7 @@ def packed(source, path):
 
 
 @pytest.mark.parametrize("name", ["pets.zip", "pets.tar", "pets.tar.gz"])
-def test_archive_gives_the_same_data_as_its_folder(name, pets, tmp_path, monkeypatch):  # noqa: F811
+def test_archive_gives_the_same_data_as_its_folder(name, pets, tmp_path, monkeypatch):
     (tmp_path / "archives").mkdir()
     path = packed(pets, tmp_path / "archives" / name)
     config = folder(path, cache_dir=str(tmp_path / "cache"))
@@ -206,14 +206,14 @@ def test_archive_gives_the_same_data_as_its_folder(name, pets, tmp_path, monkeyp
     assert compose([f"data={path}"]).data.name == "folder"
 
 
-def test_command_trains_on_an_archive_and_refuses_a_hostile_one(pets, tmp_path, capsys):  # noqa: F811
+def test_command_trains_on_an_archive_and_refuses_a_hostile_one(pets, tmp_path, capsys):
     words = ["train", "epochs=1", "batch_size=8", f"data.cache_dir={tmp_path / 'cache'}", "--out", str(tmp_path / "run")]
     assert main([*words, f"data={HOSTILE['symlink'](tmp_path / 'bad.tar')}"]) == 3
     assert capsys.readouterr().err.startswith("error: neither a file nor a folder: a (")
     assert main([*words, f"data={packed(pets, tmp_path / 'pets.zip')}"]) == 0
 
 
-def test_csv_table_in_an_archive_is_read(pets, tmp_path):  # noqa: F811
+def test_csv_table_in_an_archive_is_read(pets, tmp_path):
     rows = ["file,label"] + [f"{file.relative_to(pets)},{file.parent.name}" for file in sorted(pets.rglob("*.png"))]
     (pets / "labels.csv").write_text("\n".join(rows))
     with tarfile.open(tmp_path / "pets.tar", "w") as archive:

@@ -67,10 +67,10 @@ def planted(data_dir, tmp_path_factory):
 def test_planted_faults_are_found_with_few_false_alarms(planted, tmp_path):
     root, equal, near, damaged = planted
     found = check_source(folder(root, cache_dir=str(tmp_path)))
-    assert {first: second for first, second in found["equal images in two splits"].images} == equal
+    assert dict(found["equal images in two splits"].images) == equal
     assert {name for name, in found["unreadable images"].images} == damaged
     assert found["missing classes"].what.startswith("class 'ten' has no images")
-    reported = {first: second for first, second in found["near duplicates of test images"].images}
+    reported = dict(found["near duplicates of test images"].images)
     correct = sum(near.get(first) == second for first, second in reported.items())
     assert correct >= 45 and correct / len(reported) >= 0.9, (correct, len(reported))
     assert {one.kind for one in found.findings} <= {

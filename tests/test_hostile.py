@@ -119,7 +119,7 @@ def test_invalid_history_is_refused(line, tmp_path):
     assert Run(tmp_path).history.best.valid_loss == 0.5
     (tmp_path / "history.jsonl").write_bytes(ROW + b"\n" + line)
     with pytest.raises(ArtifactError, match="not a history|not valid JSON"):
-        Run(tmp_path).history
+        _ = Run(tmp_path).history
 
 
 # images

@@ -299,7 +299,8 @@ def text_chunk(name, text, compressed):
 def raw_profile(code):
     "EXIF as the text that ImageMagick writes."
     exif = exif_with(code)
-    return "\nexif\n%8d\n%s\n" % (len(exif), "\n".join(re.findall(".{1,72}", exif.hex())))
+    rows = "\n".join(re.findall(".{1,72}", exif.hex()))
+    return f"\nexif\n{len(exif):8d}\n{rows}\n"
 
 
 ORIENTATION = {

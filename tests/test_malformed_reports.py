@@ -9,13 +9,14 @@ from image_classifier.core import ConfigError
 from image_classifier.runs import run_report
 from image_classifier.training import Checkpoints
 
+NONE = {}  # no metadata
 CELL = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": "n: int = 1\no: str = ''", "outputs": [], "execution_count": None}
 
 
 @pytest.fixture
 def notebook(tmp_path):
     "Return a function that writes a notebook."
-    def _write(cells=(CELL,), metadata={}):
+    def _write(cells=(CELL,), metadata=NONE):
         (tmp_path / "report.ipynb").write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": metadata, "cells": list(cells)}))
         return str(tmp_path / "report.ipynb")
     return _write

@@ -502,7 +502,7 @@ def test_classes_are_in_order_of_name_whatever_the_labels(idx):
     (lambda raw: (raw / "t10k-labels-idx1-ubyte").unlink(), "no t10k-labels-idx1-ubyte"),
     (lambda raw: write_idx(raw / "t10k-labels-idx1-ubyte", np.full(20, 10)), "20 labels up to 10 for 20 images of 10 classes"),
     (lambda raw: write_idx(raw / "t10k-labels-idx1-ubyte", np.zeros(19)), "19 labels up to 0 for 20 images"),
-    (lambda raw: (raw / "t10k-labels-idx1-ubyte").write_text("<html>Not found"), 
+    (lambda raw: (raw / "t10k-labels-idx1-ubyte").write_text("<html>Not found"),
      "not an IDX file of 1 dimensions (starts with 3c 68 74 6d)"),
     (lambda raw: (raw / "t10k-labels-idx1-ubyte").write_bytes(b""), "not an IDX file"),
     (lambda raw: (raw / "t10k-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 255, 255, 255, 255])),
@@ -520,7 +520,7 @@ def archive(path, name, records=30, classes=10, rename=lambda name: name):
     "Write a small archive in the publisher's layout with random pixels; return its files."
     kind, random = CIFAR_SETS[name], np.random.default_rng(0)
     files = {kind.names: "\n".join(f"class{9 - i % 10}{i // 10}" for i in range(classes)).encode() + b"\n\n"}
-    for number, member in enumerate([*kind.train, *kind.test]):
+    for member in [*kind.train, *kind.test]:
         rows = random.integers(0, 256, (records, kind.label_bytes + 3072), np.uint8)
         rows[:, 0] = 255
         rows[:, kind.label_bytes - 1] = np.arange(records) % classes
@@ -572,8 +572,8 @@ def test_pipe_among_cifar_files_does_not_hang(tmp_path):
 
 
 def test_class_names_that_are_equal_as_text_are_refused(tmp_path):
-    for folder in (b"\xff", rb"\xff", b"dog"):
-        save(Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), folder, b"1.png"))), picture(1))
+    for name in (b"\xff", rb"\xff", b"dog"):
+        save(Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name, b"1.png"))), picture(1))
     refused(tmp_path, r"two class folders have the same name once it is written as text: \xff")
 
 

@@ -408,7 +408,7 @@ def test_a_class_name_cannot_leave_the_alternative_text_of_a_figure(tmp_path):
 def test_a_report_hides_nothing_of_its_log_and_breaks_no_word_inside(report):
     page = (report / "report.html").read_text()
     style = page.split("<style>")[1].split("</style>")[0]
-    heights = [rule for rule in re.findall(r"([^{}]+)\{[^{}]*max-height: \d", style)]
+    heights = re.findall(r"([^{}]+)\{[^{}]*max-height: \d", style)
     assert [rule.strip() for rule in heights] == ["details.code pre"], "only folded code scrolls"
     assert "anywhere" not in re.search(r"th, td \{[^}]*overflow-wrap[^}]*\}", style)[0]
     assert "hyperparameters.<wbr>learning_<wbr>rate" in page and "td:first-child wbr { display: none; }" in style  # on a wide page

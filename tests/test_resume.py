@@ -338,7 +338,7 @@ def test_inconsistent_state_is_refused(whole, tmp_path, changes, line):
 def test_checkpoint_of_another_network_is_refused(whole, tmp_path):
     folder = only(whole[0], tmp_path / "run", 30)
     found = read_checkpoint(folder / "checkpoints" / "step_00000030")
-    found.model.pop(sorted(found.model)[0])
+    found.model.pop(min(found.model))
     found.state.pop("format"), found.state.pop("step")
     write_checkpoint(folder / "checkpoints", found)
     with pytest.raises(ArtifactError, match="weights of another architecture"):

@@ -150,7 +150,7 @@ def test_run_with_unknown_data_fingerprint_is_refused(whole, tmp_path, text):
         train(configured(), tmp_path / "run", splits=digits())
 
 
-def test_results_of_changed_data_are_refused(pets, tmp_path):  # noqa: F811
+def test_results_of_changed_data_are_refused(pets, tmp_path):
     config = compose([f"data={pets}", "epochs=1", "batch_size=8", "device=cpu"])
     train(config, tmp_path / "run")
     assert train(config, tmp_path / "run").reused
@@ -205,7 +205,7 @@ def test_diverged_run_keeps_finite_weights_and_its_history(tmp_path):
 # where runs go
 
 
-def test_run_without_a_folder_goes_to_the_project_and_failed_loading_leaves_no_folder(pets, tmp_path, monkeypatch):  # noqa: F811
+def test_run_without_a_folder_goes_to_the_project_and_failed_loading_leaves_no_folder(pets, tmp_path, monkeypatch):
     project = tmp_path / "project"
     (project / "below").mkdir(parents=True)
     (project / "settings.ini").write_text("[DEFAULT]\nlib_name = literate-image-classifier\n")
@@ -412,7 +412,7 @@ def test_weights_that_saw_the_test_images_are_refused(tmp_path):
             check_test_unseen(weights, splits)
 
 
-def test_a_teacher_of_another_size_that_saw_the_test_images_is_refused_and_the_unknown_is_said(pets, tmp_path):  # noqa: F811
+def test_a_teacher_of_another_size_that_saw_the_test_images_is_refused_and_the_unknown_is_said(pets, tmp_path):
     "A photo has other pixels at 96 than at 32 px, so their hashes say nothing."
     teacher = train(compose([f"data={pets}", "data.size=16", "model=simple_cnn", "epochs=1", "batch_size=8"]), tmp_path / "teacher")
     words = [f"data={pets}", "model=simple_cnn", "data.size=8", "epochs=1"]

@@ -205,7 +205,7 @@ def _contradictions(config: Config) -> Iterator[ConfigError]:
     if not data.formats:
         yield ConfigError("data.formats is empty", todo=f"name some of {', '.join(IMAGE_FORMATS)}")
     epochs, warmup = hyper.num_epochs, hyper.warmup_epochs
-    if epochs != "auto" and warmup > epochs:
+    if not isinstance(epochs, str) and warmup > epochs:
         yield ConfigError(f"hyperparameters.warmup_epochs must be <= num_epochs ({epochs}), got {warmup:g}")
     if (parts := hyper.gradient_accumulation) > hyper.batch_size:
         yield ConfigError(f"hyperparameters.gradient_accumulation must be <= batch_size ({hyper.batch_size}), got {parts}",

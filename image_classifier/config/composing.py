@@ -48,7 +48,7 @@ def _presets(*choices: str) -> Mapping[str, Any]:
         before, state.hydra = state.hydra, None
         try:
             with initialize_config_module("image_classifier.conf", version_base="1.3"):
-                composed = OmegaConf.to_container(hydra_compose("config", overrides=list(choices)))
+                composed: Any = OmegaConf.to_container(hydra_compose("config", overrides=list(choices)))
         finally:
             GlobalHydra.set_instance(state)
             state.hydra = before

@@ -200,7 +200,7 @@ class Setting(NamedTuple):
     limits: Mapping[str, Any] = MappingProxyType({})
 
 # %% ../../nbs/config/10_schema.ipynb #ddb10689
-SECTIONS = {entry.name: entry.type for entry in fields(Config) if is_dataclass(entry.type)}  # e.g. "data" to DataConfig
+SECTIONS: dict[str, Any] = {entry.name: entry.type for entry in fields(Config) if is_dataclass(entry.type)}  # names to classes
 
 @cache
 def settings() -> Mapping[str, Setting]:

@@ -68,7 +68,7 @@ def _pairs(mapping: Any, where: str, section: str = "") -> Iterator[Pair]:
             yield Pair(section + name, _value(node, place), place)
 
 # %% ../../nbs/config/20_yaml.ipynb #5f11a8aa
-def _malformed(problem: Exception, text: str, where: str) -> ConfigError:
+def _malformed(problem: Any, text: str, where: str) -> ConfigError:
     "Return the error for text that is not YAML, with line and column."
     lines, mark = text.splitlines() or [""], getattr(problem, "problem_mark", None)
     if mark:

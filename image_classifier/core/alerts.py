@@ -56,7 +56,7 @@ def _redacted(hook: str) -> str:
 # %% ../../nbs/core/80_alerts.ipynb #fb7482aa
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     "Treats a redirect as an error response."
-    def redirect_request(self, *_: Any) -> None:
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:
         "Return no new request."
 
 # %% ../../nbs/core/80_alerts.ipynb #5a6e5ad6
@@ -102,9 +102,10 @@ def check_hook(hook: str,  # a URL, or a command with arguments
     target = parse_hook(hook)
     if isinstance(target, str):
         address = urlsplit(target)
-        if urllib.request.getproxies().get(address.scheme) and not urllib.request.proxy_bypass(address.hostname):
+        host = address.hostname or ""
+        if urllib.request.getproxies().get(address.scheme) and not urllib.request.proxy_bypass(host):
             return
-        if failure := _within(seconds, partial(_unknown_host, address.hostname)):
+        if failure := _within(seconds, partial(_unknown_host, host)):
             raise ConfigError(f"the alert would not arrive: {failure}", _redacted(hook), "correct the address")
 
 # %% ../../nbs/core/80_alerts.ipynb #b3682e92

@@ -12,7 +12,8 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
+from typing import Any
 
 import torch
 
@@ -42,7 +43,7 @@ _USERS: list[tuple[int, bool]] = []  # trainings that run now: their thread, and
 
 @contextlib.contextmanager
 def _using_settings(change: bool,  # whether the block changes a setting of the process
-                   ) -> Iterator[None]:
+                   ) -> Generator[None]:
     "Raise a `ConfigError` if another thread is inside such a block and one of the two changes a setting."
     user = threading.get_ident(), change
     with _LOCKS["settings"]:
@@ -74,7 +75,7 @@ if hasattr(os, "register_at_fork"):
 # %% ../../nbs/core/50_device.ipynb #b00cd499
 @contextlib.contextmanager
 def threads(count: int,  # number of CPU threads; 0: leave torch's setting
-           ) -> Iterator[None]:
+           ) -> Generator[None]:
     "Make torch compute with `count` CPU threads inside the block."
     if _FORKED and count > 1:
         raise ConfigError(f"threads={count} would hang in a forked process", "threads", "use threads=1, or start it with spawn")
@@ -98,7 +99,7 @@ _RESTORE = ((_MMAP_MAX, 65536), (_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 6
 
 # %% ../../nbs/core/50_device.ipynb #c8b8ebe2
 @contextlib.contextmanager
-def keep_freed_memory() -> Iterator[None]:
+def keep_freed_memory() -> Generator[None]:
     "Keep freed memory for reuse inside the block, if the allocator is glibc's."
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(libc, "malloc_trim"):
@@ -117,7 +118,7 @@ def keep_freed_memory() -> Iterator[None]:
 @contextlib.contextmanager
 def seeded_rng(device: torch.device,  # whose generator is seeded beside the CPU's
                seed: int,  # a signed 64-bit number
-              ) -> Iterator[None]:
+              ) -> Generator[None]:
     "Seed the generators of the CPU and of `device` inside the block, and restore their states afterwards."
     other = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type)
     where = [device] if device.type == "cuda" else []
@@ -129,7 +130,7 @@ def seeded_rng(device: torch.device,  # whose generator is seeded beside the CPU
         try:
             yield
         finally:
-            if other:
+            if other and before is not None:
                 other.set_rng_state(before, *where)
 
 # %% ../../nbs/core/50_device.ipynb #54fcfa13
@@ -158,14 +159,14 @@ def autocast(precision: torch.dtype,  # float32: no change
 
 # %% ../../nbs/core/50_device.ipynb #23eef303
 @contextlib.contextmanager
-def deterministic(enabled: bool) -> Iterator[None]:
+def deterministic(enabled: bool) -> Generator[None]:
     "Make torch use only deterministic operations inside the block, if `enabled`."
     with _using_settings(enabled):
         if not enabled:
             yield
             return
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
-        settings = torch.utils.deterministic, torch.backends.cudnn
+        settings: tuple[Any, Any] = torch.utils.deterministic, torch.backends.cudnn  # modules whose settings are properties
         before = torch.get_deterministic_debug_mode(), settings[0].fill_uninitialized_memory, settings[1].benchmark
         try:
             torch.use_deterministic_algorithms(True)
@@ -184,7 +185,7 @@ def is_out_of_memory(problem: BaseException) -> bool:
 # %% ../../nbs/core/50_device.ipynb #5afa25fe
 @contextlib.contextmanager
 def translate_torch_errors(batch_size: int,  # of the step, for the advice
-                          ) -> Iterator[None]:
+                          ) -> Generator[None]:
     "Translate too little memory to a `ResourceError`, the other two failures to a `ConfigError`."
     try:
         yield

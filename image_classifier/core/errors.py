@@ -15,7 +15,7 @@ import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 # %% ../../nbs/core/10_errors.ipynb #7fd57b6c
 def quoted(text: object,  # a name or value from outside
@@ -153,7 +153,7 @@ def suggest_keywords(advice: Mapping[str, str],  # what to write instead of a ke
 # %% ../../nbs/core/10_errors.ipynb #01078553
 def plain_warnings() -> None:
     "Show each warning of this process as one line, `warning: ...`, without its source line."
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {escaped(message)}\n"
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {escaped(message)}\n"  # ty: ignore[invalid-assignment] meant so
 
 # %% ../../nbs/core/10_errors.ipynb #15f267b0
 DISTRIBUTION = "literate-image-classifier"  # the name to install; the package of its import name is another project
@@ -161,7 +161,7 @@ DISTRIBUTION = "literate-image-classifier"  # the name to install; the package o
 
 def require(module: str,  # the module to import, e.g. "papermill"
             extra: str,  # the extra of this package that installs it
-           ) -> object:
+           ) -> Any:
     "Import and return `module`, or raise a `ConfigError` that names the extra to install."
     try:
         return importlib.import_module(module)

@@ -16,8 +16,9 @@ import os
 import stat
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from .errors import ArtifactError, ConfigError, ImageClassifierError, quoted, ResourceError
@@ -29,7 +30,7 @@ FULL_DISK_ERRORS = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk qu
 # %% ../../nbs/core/20_io.ipynb #70da18e5
 @contextlib.contextmanager
 def writing_to(path: str | Path,  # the file or folder that is written, for the message
-              ) -> Iterator[None]:
+              ) -> Generator[None]:
     "Translate an `OSError` in the block: `ResourceError` if out of space, else `ConfigError`."
     try:
         yield
@@ -153,7 +154,7 @@ def parse_json(data: bytes,  # UTF-8 JSON
 # %% ../../nbs/core/20_io.ipynb #c499e135
 def read_json(path: str | Path,  # a regular file; links are refused
               limit: int = 64 << 20,  # size to accept at most, bytes
-             ) -> object:
+             ) -> Any:
     "Return the value of a JSON file, or raise an `ArtifactError`."
     data = read_bytes(path, limit)
     if not data.strip():
@@ -186,7 +187,7 @@ class WriteRetries:
     @contextlib.contextmanager
     def __call__(self,
                  what: str,  # the consequence of a failure, e.g. "checkpoint not saved"
-                ) -> Iterator[None]:
+                ) -> Generator[None]:
         "Turn a failure in the block into a warning, or raise a `ResourceError` after the third in a row."
         try:
             yield

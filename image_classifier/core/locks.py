@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from io import FileIO
 from pathlib import Path
 from typing import Optional
@@ -28,8 +28,9 @@ LOCK = ".ic-lock"
 
 # %% ../../nbs/core/30_locks.ipynb #7b42a6d2
 @contextlib.contextmanager
-def _open_lock(path: Path, wait: bool) -> Iterator[int]:
+def _open_lock(path: Path, wait: bool) -> Generator[int]:
     "Yield the handle of the lock file `path`, locked inside the block."
+    assert fcntl is not None  # `locked` asks first
     with writing_to(path):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
@@ -57,7 +58,7 @@ def _is_at(handle: int, path: Path) -> bool:
 @contextlib.contextmanager
 def locked(folder: str | Path,  # an existing folder
            wait: bool = False,  # wait until the other process leaves, instead of raising
-          ) -> Iterator[None]:
+          ) -> Generator[None]:
     "Keep other processes out of `folder` inside the block, or raise a `ConfigError` that names the one that holds the lock."
     if fcntl is None:
         yield

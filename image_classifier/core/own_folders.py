@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator
 from pathlib import Path
 from typing import Optional
 
@@ -128,7 +128,7 @@ def own_folder(folder: str | Path,  # parents are created too
 @contextlib.contextmanager
 def own_folder_if_done(folder: str | Path,  # parents are created too
                        kind: str,  # what it is for, in a word
-                      ) -> Iterator[Path]:
+                      ) -> Generator[Path]:
     "Make an own folder for the block; if the block fails and wrote nothing to a folder that is new, remove it again."
     folder = Path(folder).absolute()
     new = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -185,7 +185,7 @@ def _check_replaceable(path: Path,
 # %% ../../nbs/core/27_own_folders.ipynb #f3698e63
 @contextlib.contextmanager
 def atomic_folder(path: str | Path,  # where the finished folder appears
-                 ) -> Iterator[Path]:  # the temporary folder to fill
+                 ) -> Generator[Path]:  # the temporary folder to fill
     "Create or replace the folder `path` when the block ends, or leave no trace if it fails; refuse one with other files."
     path = Path(path)
     with writing_to(path):

@@ -8,7 +8,7 @@ __all__ = ['NAME_PATTERN', 'registration', 'summarize', 'registered_code']
 # %% ../../nbs/core/12_registries.ipynb #6444d216
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 
 from .errors import ConfigError, ImageClassifierError, quoted
 from .io import FULL_DISK_ERRORS
@@ -52,7 +52,7 @@ _OF_TORCH = re.compile("out of memory|can't allocate memory|deterministic|more t
 def registered_code(what: str,  # what fails, e.g. "the reader my_data failed"
                     where: object = "",  # its module or class
                     todo: str = "correct its code",
-                   ) -> Iterator[None]:
+                   ) -> Generator[None]:
     "Inside the block, turn an exception into a `ConfigError` that names the code it comes from."
     try:
         yield

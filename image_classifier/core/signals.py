@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 # %% ../../nbs/core/60_signals.ipynb #ffc2a363
 class Terminated(KeyboardInterrupt):  # asyncio lets only this kind of exception out of its tasks
@@ -26,7 +26,7 @@ class Stop:
         self.is_deferred = False
 
     @contextlib.contextmanager
-    def deferred(self) -> Iterator[None]:
+    def deferred(self) -> Generator[None]:
         "Inside the block, a signal sets `requested` instead of raising."
         self.is_deferred = True
         try:
@@ -48,7 +48,7 @@ class Stop:
 @contextlib.contextmanager
 def install_handlers(stop: Stop,  # called for each of the signals
                      *numbers: int,  # signals, e.g. signal.SIGINT
-                    ) -> Iterator[None]:
+                    ) -> Generator[None]:
     "Pass these signals to `stop` inside the block, and restore the previous handlers afterwards."
     in_main = threading.current_thread() is threading.main_thread()
     enabled = [number for number in numbers if in_main and signal.getsignal(number) != signal.SIG_IGN]

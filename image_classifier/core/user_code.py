@@ -27,6 +27,7 @@ def import_code(path: str | Path,  # a Python file
         raise ConfigError("no Python file to import" if not file.is_file() else "not a Python file", path, "name a .py file")
     name = f"{file.stem}_{hashlib.sha256(bytes(file.resolve())).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None  # each .py file has both
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     _FILES[str(file)] = str(path)
     if str(file.parent) not in sys.path:

@@ -55,7 +55,7 @@ class Member(NamedTuple):
 # %% ../../nbs/data/10_archives.ipynb #427f17ab
 class _LimitedStream(io.RawIOBase):
     "A stream that raises after `left` more bytes."
-    def __init__(self, stream: IO[bytes]):
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile):
         self.stream, self.left = stream, 1 << 20
 
     def readable(self) -> bool:
@@ -71,7 +71,7 @@ class _LimitedStream(io.RawIOBase):
         return data
 
 # %% ../../nbs/data/10_archives.ipynb #1ca80d27
-def _tar_members(stream: IO[bytes]) -> Iterator[Member]:
+def _tar_members(stream: io.BufferedReader) -> Iterator[Member]:
     "Yield the members of a tar archive, compressed with gzip or not."
     limited = _LimitedStream(gzip.open(stream) if stream.peek(2)[:2] == b"\x1f\x8b" else stream)
     with tarfile.open(fileobj=limited, mode="r|") as archive:
@@ -192,8 +192,7 @@ def unpack(archive: str | Path,  # .zip, .tar or .tar.gz; recognized by its cont
         raise DataError(problem.what, archive, "create the archive again, or unpack it yourself if you trust it") from problem
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, struct.error,
             NotImplementedError, RuntimeError) as problem:
-        if getattr(problem, "errno", None) in FULL_DISK_ERRORS:
-            what = FULL_DISK_ERRORS[problem.errno]
+        if what := FULL_DISK_ERRORS.get(getattr(problem, "errno", None) or 0):
             raise ResourceError(what, folder, "free some space and run the same command again") from problem
         what = f"not a readable archive: {quoted(problem, 120)}"
         raise DataError(what, archive, "the copy is damaged: copy it again") from problem

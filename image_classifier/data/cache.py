@@ -23,7 +23,7 @@ from typing import Optional
 import numpy as np
 
 from ..core import acquire_lock, ImageClassifierError, MARKER, own_folder_kind, quoted, read_json, remove_files
-from ..core import ResourceError, writable_folder, write_json
+from ..core import DataError, ResourceError, writable_folder, write_json
 from .archives import archive_record, is_as_unpacked
 from .download import DOWNLOADS
 from .image_formats import DecodeError, Limits
@@ -98,7 +98,7 @@ def open_entry(folder: Path,  # of an entry
         about, digests, sums = index
         with contextlib.suppress(OSError):
             os.utime(folder / ABOUT)  # the time of last use
-        problems = {int(row): DecodeError(what) for row, what in about["problems"].items()}
+        problems: dict[int, DataError] = {int(row): DecodeError(what) for row, what in about["problems"].items()}
         images = np.memmap(file, np.uint8, "r", shape=tuple(about["shape"]))
         found = DecodedImages(images, digests, sums, problems, Limits(**about["limits"]))
         if _matches_index(found):

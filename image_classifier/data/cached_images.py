@@ -14,7 +14,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator
 from dataclasses import asdict
 from io import FileIO
 from pathlib import Path
@@ -54,7 +54,7 @@ def pixels_key(source: Source,
     settings = [config.size, config.channels, config.resize, config.formats, config.max_pixels, config.max_bytes,
                 like and [like.integer_range, like.float_range]]
     pixels = ([(_place(file.path), *file[2:]) for file in source.files] if source.files is not None
-              else hashlib.sha256(np.ascontiguousarray(source.images)).hexdigest())
+              else hashlib.sha256(np.ascontiguousarray(source.images).data).hexdigest())
     return hashlib.sha256(json.dumps([4, PIL.__version__, settings, pixels]).encode()).hexdigest()[:32]
 
 # %% ../../nbs/data/68_cached_images.ipynb #24661d16
@@ -122,7 +122,8 @@ def _complete_entry(file: FileIO,  # images.bin, locked exclusively
     if not _is_permanent(problems):
         return found._replace(problems=problems)
     with writing_to(folder):
-        for array, name in zip(found, entry_arrays(shape)):
+        for array, name in zip(found[:3], entry_arrays(shape)):
+            assert isinstance(array, np.memmap)  # of `_prepare_entry`
             array.flush()
             with open(folder / name, "rb") as part:
                 os.fsync(part.fileno())
@@ -148,7 +149,7 @@ def exclusive_entry(folder: Path,  # of an entry, created if missing
                     name: str = IMAGES,  # of the file that is locked, created if missing
                     doing: str = "decoding these images",  # what another process does meanwhile, for the message
                     is_done: Callable[[], bool] | None = None,  # whether that has become unnecessary meanwhile
-                   ) -> Iterator[FileIO | None]:
+                   ) -> Generator[FileIO | None]:
     "Yield a file of an entry, locked for this process alone, or None if it is done; wait for other processes."
     file, tries = None, 0
     while file is None:
@@ -193,8 +194,8 @@ def load_or_decode(source: Source,
         return found
     facts = reader.facts()
     problems = {row: fact for row, fact in facts.items() if isinstance(fact, DataError)}
-    problems |= reader.find_ranges({row: fact for row, fact in facts.items() if row not in problems})
-    good = [fact for row, fact in facts.items() if row not in problems]
+    problems |= reader.find_ranges({row: fact for row, fact in facts.items() if isinstance(fact, ImageFacts)})
+    good = [fact for row, fact in facts.items() if row not in problems and isinstance(fact, ImageFacts)]
     if line := conversions(good, reader.limits):
         warnings.warn(line, UserWarning)
     shape = (len(source.ids), *resolve_shape(good, config))

@@ -30,7 +30,9 @@ def _read_tar(place: Path, wanted: Collection[str], limit: int) -> dict[str, byt
             if total > limit:
                 raise DataError(f"unpacks to more than {limit} bytes", place)
             if member.isreg() and posixpath.basename(member.name) in wanted:
-                found[posixpath.basename(member.name)] = archive.extractfile(member).read()
+                content = archive.extractfile(member)
+                assert content is not None  # a regular file has a content
+                found[posixpath.basename(member.name)] = content.read()
     return found
 
 # %% ../../nbs/data/43_cifar.ipynb #bd4b9dce

@@ -172,13 +172,14 @@ def read_csv_file(config: DataConfig,  # root, the names of the columns, cache_d
                                     "split": config.split_column, "group": config.group_column}), os.path.realpath(path.parent)
     table["file"] = [_forward_slashes(file, root) for file in table["file"]]
     table = _without_hidden(table)
-    files = find_files(table["file"], root, LINKS in allow)
-    raise_problems(table_problems(table, files), len(files), path, "fix or remove them; paths start from the table's folder")
+    listed = find_files(table["file"], root, LINKS in allow)
+    raise_problems(table_problems(table, listed), len(listed), path, "fix or remove them; paths start from the table's folder")
+    files = [file for file in listed if isinstance(file, File)]
     rows = sorted(range(len(files)), key=lambda row: files[row].id)
     files, table = [files[row] for row in rows], {role: [values[row] for row in rows] for role, values in table.items()}
     names = sorted(set(table["label"]))
     position = {name: i for i, name in enumerate(names)}
-    parts = [split_of(name) for name in table.get("split", ["train"] * len(files))]
+    parts = [split_of(name) or "" for name in table.get("split", ["train"] * len(files))]  # a name of no split was refused
     noun = "class" if len(names) == 1 else "classes"
     layout = f"{len(names)} {noun} in {short_path(path)}, {describe_splits(set(table.get('split', ())), config)}"
     return Source(tuple(names), [file.id for file in files], np.array([position[label] for label in table["label"]], np.int64),

@@ -81,8 +81,8 @@ class Dataset:
               ) -> "Dataset":
         "Return the rows at `indices`, in that order."
         rows = np.arange(len(self))[np.asarray(indices, dtype=None if len(indices) else np.int64)]
-        ids, groups = (values and tuple(values[row] for row in rows) for values in (self.ids, self.groups))
-        return Dataset(self.images[rows], self.targets[rows], self.classes, ids, groups)
+        groups = self.groups and tuple(self.groups[row] for row in rows)
+        return Dataset(self.images[rows], self.targets[rows], self.classes, tuple(self.ids[row] for row in rows), groups)
 
     def thumbnails(self,
                    count: int = 20,  # the most classes to show
@@ -126,7 +126,7 @@ def _check_mapped(array: np.ndarray) -> None:
     mapped = getattr(array, "_mmap", None)
     if mapped is not None and mapped.size() < len(mapped):
         raise DataError(f"the file of decoded images was cut from {len(mapped)} to {mapped.size()} bytes while it was in use",
-                        array.filename, "start again: the images are decoded again")
+                        getattr(array, "filename", None), "start again: the images are decoded again")
 
 
 class IndexedArrayView:

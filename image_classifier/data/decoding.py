@@ -181,7 +181,7 @@ def _to_hwc(image: Image.Image,  # decoded
     if is_deep(image.mode):
         return _to_8_bits(image, limits)
     mode = ("L" if image.mode in ("1", "L", "LA", "La") else "RGB") + ("A" if image.has_transparency_data else "")
-    return np.atleast_3d(image if image.mode == mode else image.convert(mode))
+    return np.atleast_3d(np.asarray(image if image.mode == mode else image.convert(mode)))
 
 # %% ../../nbs/data/25_decoding.ipynb #bfc35e21
 _T = Image.Transpose

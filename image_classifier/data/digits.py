@@ -18,7 +18,9 @@ from .source import Source
 def read_digits(config: DataConfig,  # not used
                ) -> Source:
     "Return scikit-learn's digits, their gray values 0..16 stretched to 0..255."
-    package = Path(find_spec("sklearn").origin).parent  # found without being imported
+    spec = find_spec("sklearn")  # found without being imported
+    assert spec is not None and spec.origin is not None  # it is a requirement
+    package = Path(spec.origin).parent
     file = package / "datasets" / "data" / "digits.csv.gz"
     if file.is_file():
         rows = np.loadtxt(file, delimiter=",", encoding="utf-8")

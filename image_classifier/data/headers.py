@@ -253,4 +253,4 @@ def orientation(exif: bytes,  # an EXIF block, with or without its "Exif\0\0"
     code = _exif_orientation(exif)
     if code is None and (found := re.search(rb'tiff:Orientation(="|>)([0-9])', xmp)):
         code = int(found[2])
-    return code if code in range(1, 9) else 1
+    return code if code is not None and code in range(1, 9) else 1

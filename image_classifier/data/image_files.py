@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..core import DataError, join_problems, own_folder_kind
-from .image_formats import IMAGE_FORMATS, sniff
+from ..core import join_problems, own_folder_kind
+from .image_formats import sniff
 from .source import check_path, File, log, os_reason
 
 # %% ../../nbs/data/45_image_files.ipynb #9526e6e9

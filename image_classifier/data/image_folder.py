@@ -75,8 +75,9 @@ def _inner_splits(dirs: Collection[tuple[str, ...]],  # folders that hold images
                   root: object,  # for messages
                  ) -> dict[str, str]:
     "Return the names at a level if each path has one and all are names of splits, else nothing."
-    splits = {name: split_of(name) for name in _names(dirs, level)}
-    if len(splits) < 2 or None in splits.values() or any(len(steps) <= level for steps in dirs):
+    names = _names(dirs, level)
+    splits = {name: split for name in names if (split := split_of(name)) is not None}
+    if len(splits) < 2 or len(splits) < len(names) or any(len(steps) <= level for steps in dirs):
         return {}
     _check_split_names(splits, root)
     return splits
@@ -112,7 +113,7 @@ def find_layout(dirs: Collection[tuple[str, ...]],  # folders that hold images, 
                 class_level: int | str = "auto",  # data.class_level
                ) -> Layout:
     "Return which folders are classes and splits, or raise a `DataError` if it is not clear."
-    if class_level != "auto":
+    if not isinstance(class_level, str):
         return _given_layout(dirs, class_level, root)
     wrapper = _find_wrapper(dirs)
     dirs = {steps[len(wrapper):] for steps in dirs}
@@ -211,7 +212,7 @@ def read_image_folder(config: DataConfig,  # root, formats, class_level, cache_d
     names = _class_names(used, _empty_class_folders(listing, layout), root)
     position = {name: i for i, name in enumerate(names)}
     parts = [layout.splits[step[layout.split_level]] if layout.splits else "train" for step in steps]
-    place, noun = short_path(os.path.join(config.root, *layout.wrapper)), "class" if len(names) == 1 else "classes"
+    place, noun = short_path(os.path.join(config.root or "", *layout.wrapper)), "class" if len(names) == 1 else "classes"
     return Source(tuple(map(_as_utf8, names)), [file.id for file in files], np.array([position[name] for name in used]),
                   valid_as_test(parts), files=files, where=str(Path(root, *layout.wrapper)),
                   layout=f"{len(names)} {noun} in {place}, {describe_splits(layout.splits, config)}")

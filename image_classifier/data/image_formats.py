@@ -9,10 +9,10 @@ __all__ = ['IMAGE_FORMATS', 'DecodeError', 'parse_errors', 'Format', 'sniff', 'L
 import math
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 from PIL import (AvifImagePlugin, BmpImagePlugin, GifImagePlugin, Jpeg2KImagePlugin, JpegImagePlugin, PngImagePlugin,
                  PpmImagePlugin, TiffImagePlugin, WebPImagePlugin)
@@ -45,7 +45,7 @@ def _parse_reason(problem: Exception,  # raised by a parser
 # %% ../../nbs/data/18_image_formats.ipynb #72dd8a84
 @contextmanager
 def parse_errors(format: str,  # the format being read, for the message
-                ) -> Iterator[None]:
+                ) -> Generator[None]:
     "Turn every exception of a parser in the `with` block into a `DecodeError`."
     try:
         yield
@@ -58,7 +58,7 @@ def parse_errors(format: str,  # the format being read, for the message
 class Format(NamedTuple):
     "How to recognize a format, and the Pillow class that reads it (None: recognized but never opened)."
     magic: bytes  # regular expression that matches the first bytes
-    reader: Optional[type] = None  # called with an open file; reads the header
+    reader: Any = None  # a class of Pillow, called with an open file; reads the header
 
 
 IMAGE_FORMATS = {

@@ -7,7 +7,7 @@ __all__ = ['Batch', 'to_device', 'batches']
 
 # %% ../../nbs/data/80_loader.ipynb #1a1459a9
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -119,7 +119,7 @@ def _pixels(dataset: Dataset,
 def batches(dataset: Dataset,
             preprocess: Preprocess,
             batch_size: int = 256,  # the last batch may be smaller
-            order: Optional[np.ndarray] = None,  # row numbers; None: all in their order
+            order: Optional[Sequence[int] | np.ndarray] = None,  # row numbers; None: all in their order
             augment: Optional[Callable] = None,  # (pixels (B,C,S,S) float32 0..255, indices (B,)) -> pixels
             device: torch.device | str = "cpu",  # of the batches, and of the images if they are resident
             reuse: bool = False,  # overwrite the inputs of a batch when the next one is requested
@@ -136,7 +136,8 @@ def batches(dataset: Dataset,
         buffer = empty()
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for start in range(0, len(order), batch_size):
-            rows, targets, indices = (values[start:start + batch_size] for values in (order, all_targets, all_indices))
+            part = slice(start, start + batch_size)
+            rows, targets, indices = order[part], all_targets[part], all_indices[part]
             if not on_cpu:
                 pixels = _pixels(dataset, rows, indices, augment)
                 yield Batch(preprocess.normalize(pixels).contiguous(memory_format=torch.channels_last), targets, indices)

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
@@ -67,7 +67,7 @@ class _Sorted(NamedTuple):
 def _in_order(images: np.ndarray,  # (M,C,S,S) uint8, reordered in place unless mapped
               rows: np.ndarray,  # (N,) rows to keep, in their new order
               skipped: np.ndarray,  # (M-N,) the other rows
-             ) -> np.ndarray:  # (N,C,S,S) uint8
+             ) -> Any:  # (N,C,S,S) uint8: an array, or an `IndexedArrayView`
     "Return `images[rows]` without copying the array."
     if isinstance(images, np.memmap):
         return IndexedArrayView([images], rows)
@@ -174,7 +174,7 @@ def _checked(config: DataConfig | Config | str | Path,
              allow: Sequence[str],
             ) -> tuple[DataConfig, list[str]]:
     "Return the configuration and what is allowed with every value converted, or raise a `ConfigError`."
-    checked = check_config(Config(data=_to_config(config), allow=allow or getattr(config, "allow", ())))
+    checked = check_config(Config(data=_to_config(config), allow=list(allow or getattr(config, "allow", ()))))
     return checked.data, checked.allow
 
 # %% ../../nbs/data/75_loading.ipynb #cc2d64eb
@@ -191,7 +191,7 @@ def _load(source: Source,
         count = f"{len(skipped)} damaged image{'s are' if len(skipped) > 1 else ' is'}"
         warnings.warn(f"{count} left out: {join_problems(skipped, 5)}", UserWarning, 3)
     kept = source.without_pixels().select(found.order).corrected()
-    return Dataset(found.images, kept.targets, kept.classes, tuple(kept.ids), kept.groups and tuple(kept.groups)), found
+    return Dataset(found.images, kept.targets, kept.classes, tuple(kept.ids), tuple(kept.groups) if kept.groups else None), found
 
 
 def _slice(dataset: Dataset,
@@ -261,7 +261,8 @@ def load_data(config: DataConfig | Config | str | Path = "digits",  # configurat
     mean_std = channel_mean_std(found.sums[found.parts == "train"].sum(0), size**2 * len(datasets["train"]))
     preprocess = Preprocess(size, channels, config.resize, *mean_std, found.limits)
     fingerprint = compute_fingerprint(datasets, preprocess, found.digests)
-    return take_share(Splits(data_name(config), **datasets, preprocess=preprocess, fingerprint=fingerprint), config)
+    splits = Splits(data_name(config), datasets["train"], datasets["valid"], datasets["test"], preprocess, fingerprint)
+    return take_share(splits, config)
 
 # %% ../../nbs/data/75_loading.ipynb #35c4a7f8
 def typical_side(config: DataConfig | Config | str | Path = "digits",  # as for `load_data`
@@ -288,10 +289,10 @@ def load_evaluation_set(config: DataConfig | Config | str | Path = "digits",  # 
                         preprocess: Optional[Preprocess] = None,  # a classifier's: how pixels are read; None: as `config` says
                        ) -> Dataset:
     "Return the source's own test images, or all of its images if it has none."
-    found, like = _to_config(config), preprocess and preprocess.limits
+    found, like = _to_config(config), preprocess.limits if preprocess else None
     if preprocess:
         found.size, found.channels, found.resize = preprocess.size, preprocess.channels, preprocess.resize
-    if preprocess and isinstance(config, (str, Path)):
+    if like and isinstance(config, (str, Path)):
         found.formats, found.max_pixels, found.max_bytes = list(like.formats), like.max_pixels, like.max_bytes
     config, allow = _checked(found, allow or getattr(config, "allow", ()))
     source = load_source(config, allow)

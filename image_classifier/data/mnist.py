@@ -11,7 +11,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import Any, IO
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from .download import cache_folder, fetch, IDX_FILES, IDX_SETS
 from .source import DOWNLOAD_AGAIN, existing_root, find_file, Source, source_from_arrays
 
 # %% ../../nbs/data/40_mnist.ipynb #1c6550ce
-def _read_idx_shape(file: IO[bytes],
+def _read_idx_shape(file: IO[bytes] | gzip.GzipFile,
                     dimensions: int,
                     path: object,  # for messages
                    ) -> tuple[int, ...]:
@@ -56,6 +56,7 @@ def read_mnist(config: DataConfig,  # name, root, download, cache_dir
               ) -> Source:
     "Return MNIST or Fashion-MNIST from `data.root`, or downloaded."
     kind = IDX_SETS[config.name]
+    paths: list[Any]
     if config.root is None:
         paths = fetch(kind.remotes, cache_folder(config.cache_dir) / config.name, config.download)
     else:

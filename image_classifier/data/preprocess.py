@@ -55,7 +55,8 @@ def _crop(width: int, height: int, size: int) -> tuple[tuple[int, int, int, int]
 
 def _pad(width: int, height: int, size: int) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
     "Return the whole image as the box, and a new width and height of which the larger is `size`."
-    return (0, 0, width, height), tuple(max(1, round(side * size / max(width, height))) for side in (width, height))
+    inner = [max(1, round(side * size / max(width, height))) for side in (width, height)]
+    return (0, 0, width, height), (inner[0], inner[1])
 
 
 RESIZE_RULES = {"stretch": _stretch, "crop": _crop, "pad": _pad}
@@ -97,7 +98,7 @@ def _resize_pillow(image: Image.Image,  # of a plain mode
     "Do the same as `resize` for a Pillow image."
     box, inner = RESIZE_RULES[rule](*image.size, size)
     part = image if box == (0, 0, *image.size) else image.crop(box)
-    return _center(np.atleast_3d(_resample(part, inner)).transpose(2, 0, 1), size)
+    return _center(np.atleast_3d(np.asarray(_resample(part, inner))).transpose(2, 0, 1), size)
 
 # %% ../../nbs/data/30_preprocess.ipynb #5f4d6fdb
 @lru_cache(64)
@@ -157,7 +158,7 @@ def _find_problem(values: Any,  # a Preprocess whose fields may hold anything
 
 # %% ../../nbs/data/30_preprocess.ipynb #642c9186
 def _check_names(values: object,  # read from a file
-                 of: type,  # a dataclass
+                 of: Any,  # a dataclass
                  where: str,  # for the message
                 ) -> None:
     "Raise an `ArtifactError` unless `values` is a dict with the names of these fields."
@@ -216,6 +217,6 @@ class Preprocess:
         _check_names(values, cls, "preprocess")
         _check_names(values["limits"], Limits, "preprocess.limits")
         try:
-            return cls(**{**values, "limits": Limits(**values["limits"])})
+            return cls(**values | {"limits": Limits(**values["limits"])})
         except ConfigError as problem:
             raise ArtifactError(problem.what, "preprocess") from None

@@ -142,7 +142,7 @@ def group_by_pattern(source: Source,
     if missing := [id for id, match in zip(source.ids, found) if not match]:
         raise DataError(f"{len(missing)} of {len(found)} images do not match data.group_pattern={quoted(pattern)}: "
                         f"{join_problems(missing, 3)}", source.where, "correct the pattern, or move those images elsewhere")
-    return replace(source, groups=["/".join(part or "" for part in match.groups()) or match[0] for match in found])
+    return replace(source, groups=["/".join(part or "" for part in match.groups()) or match[0] for match in found if match])
 
 # %% ../../nbs/data/52_readers.ipynb #7b257648
 def read_source(config: DataConfig,

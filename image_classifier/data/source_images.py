@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Event
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
@@ -44,14 +44,15 @@ def _run_chunk(work: Callable[[int], object],
     return results
 
 # %% ../../nbs/data/64_source_images.ipynb #5725fba7
-def map_in_threads(work: Callable[[int], object],  # called with each row
+def map_in_threads(work: Callable[[int], Any],  # called with each row
                    rows: Sequence[int],
                    label: str,  # of the progress bar, which appears on a terminal only
-                  ) -> dict[int, object]:  # row: what `work` returned, or the `DataError` it raised
+                  ) -> dict[int, Any]:  # row: what `work` returned, or the `DataError` it raised
     "Call `work` for all rows in several threads and return the results."
     from tqdm import tqdm
     results, stop, chunks = {}, Event(), [rows[start:start + 64] for start in range(0, len(rows), 64)]
-    with ThreadPoolExecutor(2 * os.cpu_count()) as pool, tqdm(total=len(rows), desc=label, disable=None, leave=False) as bar:
+    threads = 2 * (os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool, tqdm(total=len(rows), desc=label, disable=None, leave=False) as bar:
         try:
             for done in pool.map(functools.partial(_run_chunk, work, stop), chunks):
                 results |= done
@@ -171,6 +172,7 @@ class SourceImages:
                  like: Optional[Limits] = None,  # a classifier's, whose ranges of values apply; None: find them
                 ):
         self.source, self.config, self.like = source, config, like
+        self.images: Any = source.images  # None if there are files
         limits = Limits(config.max_bytes, config.max_pixels, formats=tuple(config.formats))
         self.limits = replace(limits, integer_range=like.integer_range, float_range=like.float_range) if like else limits
         self.read = _reader(source.files or (), config.max_bytes)
@@ -179,7 +181,7 @@ class SourceImages:
         "Return what the header of each row says, or why it cannot be used; for an array, of row 0 only."
         if self.source.files is not None:
             return map_in_threads(lambda row: read_header(self.read(row), self.limits), range(len(self.source.ids)), "headers")
-        _, channels, height, width = self.source.images.shape
+        _, channels, height, width = self.images.shape
         return {0: ImageFacts("array", width, height, "L" if channels == 1 else "RGB")}
 
     def find_ranges(self,
@@ -200,7 +202,7 @@ class SourceImages:
 
     def _ends(self,
               rows: Sequence[int],
-             ) -> Optional[tuple[float, float]]:
+             ) -> Optional[tuple[Any, Any]]:  # int or float, as the pixels
         "Return the smallest and the largest finite value in the images of `rows`, without alpha; None if there is none."
         def _ends_of(row):
             values = np.asarray(load_image(self.read(row), self.limits))
@@ -219,6 +221,6 @@ class SourceImages:
         preprocess = Preprocess(size, channels, self.config.resize, (0,) * channels, (1,) * channels, self.limits)
         def _decode_row(row):
             found.images[row] = (preprocess.pixels(self.read(row)) if self.source.files is not None else
-                                 resize(to_channels(self.source.images[row], channels), size, self.config.resize))
+                                 resize(to_channels(self.images[row], channels), size, self.config.resize))
             found.digests[row:row + 1], found.sums[row:row + 1] = image_statistics(found.images[row:row + 1])
         return {row: problem for row, problem in map_in_threads(_decode_row, rows, "decoding").items() if problem is not None}

@@ -20,13 +20,13 @@ from .source import Source
 from .split_checks import check_classes
 
 # %% ../../nbs/data/61_splitting.ipynb #342adc5f
-def pixel_digests(images: Sequence[np.ndarray],  # each uint8
+def pixel_digests(images: Sequence[np.ndarray] | np.ndarray,  # each uint8
                  ) -> np.ndarray:  # (N,) 16 bytes each
     "Return a short hash of each image's pixels (BLAKE2b)."
-    return np.array([hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest() for image in images], "V16")
+    return np.array([hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest() for image in images], "V16")
 
 # %% ../../nbs/data/61_splitting.ipynb #24bb055b
-def connected_groups(*labels: Sequence,  # (N,) values; rows with equal values are connected
+def connected_groups(*labels: Sequence | np.ndarray,  # (N,) values; rows with equal values are connected
                     ) -> np.ndarray:  # (N,) int64: the first row of each row's unit
     "Return which rows must stay together because any of the labelings connects them."
     from scipy.sparse import coo_array
@@ -146,7 +146,7 @@ def stratified_sample(targets: np.ndarray,  # (N,)
     "Return which rows make up `fraction` of each class."
     share, members = class_shares(targets, fraction), _members(units, targets)
     priority = dict(zip(units.tolist(), priorities.tolist()))
-    members = {unit: members[unit] for unit in sorted(members, key=priority.get)}
+    members = {unit: members[unit] for unit in sorted(members, key=priority.__getitem__)}
     largest = {target: max(1, n * _LARGE) for target, n in share.items()}
     if all(n <= largest[target] for counts in members.values() for target, n in counts.items()):
         return np.isin(units, [*_take_in_order(members, share)])

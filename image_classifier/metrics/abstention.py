@@ -15,7 +15,7 @@ from .classification import check_probabilities, check_targets
 from .intervals import design_effect, share_interval, wilson
 
 # %% ../../nbs/metrics/34_abstention.ipynb #93eb647e
-def _ranked(probabilities: np.ndarray, targets: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def _ranked(probabilities: np.ndarray, targets: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Return the confidence of each image and whether its prediction is right."
     probabilities = check_probabilities(probabilities)
     targets = check_targets(targets, probabilities.shape[1])
@@ -25,7 +25,7 @@ def _ranked(probabilities: np.ndarray, targets: Sequence[int]) -> tuple[np.ndarr
 
 
 def coverage_curve(probabilities: np.ndarray,  # (N,K), each row adds up to 1
-                   targets: Sequence[int],  # (N,) class indices
+                   targets: Sequence[int] | np.ndarray,  # (N,) class indices
                   ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Return each possible threshold, from the highest, the number of images at or above it, and how many of them are right."
     confidence, correct = _ranked(probabilities, targets)
@@ -36,7 +36,7 @@ def coverage_curve(probabilities: np.ndarray,  # (N,K), each row adds up to 1
 
 # %% ../../nbs/metrics/34_abstention.ipynb #f4bf6409
 def fit_threshold(probabilities: np.ndarray,  # (N,K) of validation images, each row adds up to 1
-                  targets: Sequence[int],  # (N,) class indices
+                  targets: Sequence[int] | np.ndarray,  # (N,) class indices
                   wanted: float,  # accuracy of the predictions that are kept, below 1
                   units: np.ndarray | None = None,  # (N,) equal for images that belong together; None: independent images
                  ) -> float | None:
@@ -50,10 +50,10 @@ def fit_threshold(probabilities: np.ndarray,  # (N,K) of validation images, each
 
 
 def measure_threshold(probabilities: np.ndarray,  # (N,K), each row adds up to 1
-                      targets: Sequence[int],  # (N,) class indices
+                      targets: Sequence[int] | np.ndarray,  # (N,) class indices
                       threshold: float,  # lowest confidence of a prediction that is kept
                       units: np.ndarray | None = None,  # (N,) equal for images that belong together; None: independent images
-                     ) -> dict[str, dict]:
+                     ) -> dict[str, dict | None]:
     "Return the coverage, and the accuracy of the images that it keeps, with 95 % intervals."
     confidence, correct = _ranked(probabilities, targets)
     kept = confidence >= threshold

@@ -8,7 +8,7 @@ __all__ = ['LEAST_SIDE', 'LEAST_OF_LARGE', 'STEPS', 'MapLayer', 'find_map_layer'
 # %% ../../nbs/metrics/62_activation_maps.ipynb #124b2ca8
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ from ..models import evaluating
 @contextlib.contextmanager
 def _watching(model: nn.Module,
               watch: Callable,  # called with number of the call, name, inputs, output; returns another output, or None
-             ) -> Iterator[None]:
+             ) -> Generator[None]:
     "Call a function after each call of a layer inside the block."
     thread, names, count = threading.get_ident(), {layer: name for name, layer in model.named_modules() if name}, 0
     def _hook(layer: nn.Module, inputs: tuple, output: Any) -> Any:
@@ -130,12 +130,13 @@ def map_evidence(model: nn.Module,
                 ) -> torch.Tensor:  # (B,h,w)
     "Return how much each position of the chosen maps adds to the logit of a class; negative if it speaks against it."
     layer = find_map_layer(model, inputs)
-    return sum(_products(model, inputs, targets, layer, (step + 0.5) / STEPS) for step in range(STEPS)) / STEPS
+    steps = ((step + 0.5) / STEPS for step in range(STEPS))
+    return sum((_products(model, inputs, targets, layer, step) for step in steps), torch.tensor(0.0)) / STEPS
 
 # %% ../../nbs/metrics/62_activation_maps.ipynb #b63935e0
 def grad_cam(model: nn.Module,  # (B,C,H,W) -> (B,K), in any mode, frozen or not; it is left as it is
              inputs: torch.Tensor,  # (B,C,H,W), normalized, on the model's device
-             targets: Sequence[int] | None = None,  # (B,) classes to explain; None: the predicted ones
+             targets: Sequence[int] | np.ndarray | None = None,  # (B,) classes to explain; None: the predicted ones
             ) -> np.ndarray:  # (B,H,W) float32, 0..1; all 0 where nothing speaks for the class
     "Return where in each image a network sees the evidence for a class."
     check_type(model, nn.Module, "model", "pass a network; Classifier.explain explains images")
@@ -151,8 +152,8 @@ def grad_cam(model: nn.Module,  # (B,C,H,W) -> (B,K), in any mode, frozen or not
         if not torch.isfinite(logits).all():
             raise ArtifactError("the model returns non-finite logits",
                                 todo="its weights are damaged: restore them from their source")
-        targets = logits.argmax(1) if targets is None else torch.as_tensor(check_targets(targets, logits.shape[1]))
-        if len(targets) != len(inputs):
-            raise InvalidValueError(f"{len(targets)} targets for {len(inputs)} images")
-        evidence = map_evidence(model, inputs, targets.to(inputs.device)).clamp(min=0)
+        classes = logits.argmax(1) if targets is None else torch.as_tensor(check_targets(targets, logits.shape[1]))
+        if len(classes) != len(inputs):
+            raise InvalidValueError(f"{len(classes)} targets for {len(inputs)} images")
+        evidence = map_evidence(model, inputs, classes.to(inputs.device)).clamp(min=0)
         return _enlarge(evidence, *inputs.shape[2:]).cpu().numpy()

@@ -27,7 +27,7 @@ class Reliability(NamedTuple):
 
 # %% ../../nbs/metrics/30_calibration.ipynb #1a888d18
 def reliability(probabilities: np.ndarray,  # (N,K), each row adds up to 1
-                targets: Sequence[int],  # (N,) class indices
+                targets: Sequence[int] | np.ndarray,  # (N,) class indices
                 bins: int = 15,  # most bins, of about equal numbers of images
                 units: np.ndarray | None = None,  # (N,) equal for images that belong together; None: independent images
                ) -> Reliability:
@@ -39,7 +39,8 @@ def reliability(probabilities: np.ndarray,  # (N,K), each row adds up to 1
     if len(targets) != len(probabilities):
         raise InvalidValueError(f"{len(probabilities)} rows of probabilities but {len(targets)} targets")
     if not len(targets):
-        return Reliability(*np.zeros((5, 0)))
+        none = np.zeros(0)
+        return Reliability(none, none, none, none, none)
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == targets
     edges = np.unique(np.quantile(confidence, np.arange(1, bins) / bins, method="inverted_cdf"))
     bin_of = np.searchsorted(edges, confidence)
@@ -101,7 +102,7 @@ def invert_ece(table: Reliability,  # the bins
 
 # %% ../../nbs/metrics/30_calibration.ipynb #cf6cf4eb
 def calibration_error(probabilities: np.ndarray,  # (N,K), each row adds up to 1
-                      targets: Sequence[int],  # (N,) class indices
+                      targets: Sequence[int] | np.ndarray,  # (N,) class indices
                       bins: int = 15,  # most bins, of about equal numbers of images
                       seed: int = 0,  # of the simulation
                       draws: int = 500,  # simulated test sets for each size of the ECE

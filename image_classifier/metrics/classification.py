@@ -17,7 +17,7 @@ from ..core import InvalidValueError
 from .intervals import design_effect, f1_interval, Interval, mean_interval, widen, wilson
 
 # %% ../../nbs/metrics/20_classification.ipynb #03af0252
-def check_targets(targets: Sequence[int],  # (N,) class indices
+def check_targets(targets: Sequence[int] | np.ndarray,  # (N,) class indices
                   k: int,  # number of classes
                  ) -> np.ndarray:
     "Return `targets` as an int64 array (N,), or raise an `InvalidValueError` that names the first invalid row."
@@ -60,8 +60,8 @@ def check_probabilities(probabilities: np.ndarray,  # (N,K)
     return probabilities
 
 # %% ../../nbs/metrics/20_classification.ipynb #4d8915c0
-def confusion_matrix(targets: Sequence[int],  # (N,) true class indices
-                     predicted: Sequence[int],  # (N,) predicted class indices
+def confusion_matrix(targets: Sequence[int] | np.ndarray,  # (N,) true class indices
+                     predicted: Sequence[int] | np.ndarray,  # (N,) predicted class indices
                      k: int,  # number of classes
                     ) -> np.ndarray:
     "Return how often each class (row) was predicted as each class (column): (K,K) int64."
@@ -177,7 +177,7 @@ def probabilities(logits: np.ndarray,  # (N,K)
 _LARGEST = 1e100  # loss; the mean and the spread of such losses stay finite
 
 def cross_entropy_per_image(logits: np.ndarray,  # (N,K)
-                            targets: Sequence[int],  # (N,) class indices
+                            targets: Sequence[int] | np.ndarray,  # (N,) class indices
                            ) -> np.ndarray:
     "Return the cross-entropy of each image: (N,) float64."
     log_p = log_probabilities(logits)
@@ -193,7 +193,7 @@ def cross_entropy_per_image(logits: np.ndarray,  # (N,K)
 _FEW_MISTAKES = 10
 
 def loss_interval(logits: np.ndarray,  # (N,K)
-                  targets: Sequence[int],  # (N,) class indices
+                  targets: Sequence[int] | np.ndarray,  # (N,) class indices
                   seed: int = 0,  # of the resampling
                   draws: int = 1000,  # number of resamples
                  ) -> Interval:

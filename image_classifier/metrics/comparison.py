@@ -10,6 +10,7 @@ __all__ = ['MEASURES', 'pair_images', 'join_units', 'shared_images', 'image_sums
 # %% ../../nbs/metrics/75_comparison.ipynb #3eda03de
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -168,11 +169,11 @@ def spread_of(sides: Sequence[Side],  # a side, or two to be compared
     "Return the uncertainty of the mean over the runs of a side, or of the difference of two such means."
     change = sides[-1].drawn.mean(0) - (sides[0].drawn.mean(0) if len(sides) > 1 else 0)
     images = _NOISE * change.var(0, ddof=1) * units / (units - 1)
-    images = images + sum((side.least**2).sum(0) / len(side.least)**2 for side in sides)
+    images = images + reduce(np.add, [(side.least**2).sum(0) / len(side.least)**2 for side in sides])
     several = [side for side in sides if len(side.values) > 1]
     if not several:
         return Spread(images, 0 * images, np.full(len(images), units - 1.0))
-    seeds, total, freedom = 0, images, images**2 / (units - 1)
+    seeds, total, freedom = np.zeros(len(images)), images, images**2 / (units - 1)
     for side in sides:
         known = side if len(side.values) > 1 else several[0]  # the seeds of a single run are taken to matter as much
         both = (known.drawn - known.drawn.mean(0)).var(1, ddof=1).sum(0) / (len(known.drawn) - 1)

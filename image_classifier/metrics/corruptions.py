@@ -83,7 +83,7 @@ def corrupt(images: np.ndarray,  # (N,C,H,W) uint8, 1, 3 or 4 channels; the four
             name: str,  # one of `CORRUPTIONS`
             severity: int,  # 1 to 5
             seed: int = 0,  # of the noise
-            indices: Sequence[int] | None = None,  # (N,) numbers of the images, for the noise; None: from 0
+            indices: Sequence[int] | np.ndarray | None = None,  # (N,) numbers of the images, for the noise; None: from 0
            ) -> np.ndarray:  # (N,C,H,W) uint8
     "Return the corrupted images."
     if name not in _STRENGTHS:

@@ -30,7 +30,7 @@ def predict_logits(model: nn.Module,  # (B,C,H,W) -> (B,K)
                    dataset: Dataset,  # N images
                    preprocess: Preprocess,  # from pixels to inputs
                    precision: torch.dtype = torch.float32,  # of convolutions and matrix products
-                   rows: Sequence[int] | None = None,  # which images; None: all
+                   rows: Sequence[int] | np.ndarray | None = None,  # which images; None: all
                    tta: str = "none",  # test-time augmentation: none, flip or crops
                   ) -> torch.Tensor:  # (N,K) float32 on the CPU
     "Return the model's logits for the images of `dataset`, in order."
@@ -38,9 +38,10 @@ def predict_logits(model: nn.Module,  # (B,C,H,W) -> (B,K)
     check_type(dataset, Dataset, "dataset", "pass one of the splits, e.g. splits.test")
     device = next(model.parameters()).device
     batch_size = min(512, max(16, (1 << 23) // (preprocess.channels * preprocess.size ** 2)))
+    order = None if rows is None else np.asarray(rows, np.int64)
     with evaluating(model), autocast(precision, device):
         parts = [forward_tta(model, batch.inputs, tta).float().clone()
-                 for batch in batches(dataset, preprocess, batch_size, rows, device=device, reuse=True)]
+                 for batch in batches(dataset, preprocess, batch_size, order, device=device, reuse=True)]
     return torch.cat(parts).cpu() if parts else torch.zeros(0, len(dataset.classes))
 
 # %% ../../nbs/metrics/60_evaluation.ipynb #5f0f7f3e
@@ -102,10 +103,12 @@ def evaluate(model: Any,  # a network (B,C,H,W) -> (B,K), or a `Classifier`, whi
             ) -> Evaluation:
     "Run `model` over `dataset` once, in order and without augmentation, and return its metrics and logits."
     check_type(dataset, Dataset, "dataset", "pass the images to evaluate on, e.g. splits.test")
+    assert dataset is not None  # its type was checked
     if isinstance(getattr(model, "preprocess", None), Preprocess) and preprocess is None:
         return evaluate(model.model, align_classes(dataset, model.classes), model.preprocess, model.tta, model.temperature)
     check_type(model, nn.Module, "model", "pass a network, or a Classifier")
     check_type(preprocess, Preprocess, "preprocess", "pass e.g. splits.preprocess, or a Classifier as the model")
+    assert preprocess is not None  # its type was checked
     logits = predict_logits(model, dataset, preprocess, tta=tta).numpy()
     if not np.isfinite(logits).all():
         raise ArtifactError("the model returns non-finite logits", todo="its weights are damaged: restore them from their source")

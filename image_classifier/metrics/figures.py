@@ -28,12 +28,13 @@ LINE_COLORS = (TRAIN, VALID, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # then
 WIDE_FONTS = {"Noto Sans CJK JP", "Noto Sans CJK SC", "Microsoft YaHei", "PingFang SC", "Hiragino Sans", "Malgun Gothic",
               "Arial Unicode MS"}
 FONTS = ["DejaVu Sans", *sorted(set(font_manager.get_font_names()) & WIDE_FONTS)]
-PLOT_STYLE = {"font.family": FONTS, "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8,
+PLOT_STYLE: dict[Any, Any] = {
+              "font.family": FONTS, "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8,
               "ytick.labelsize": 8, "legend.fontsize": 8, "legend.frameon": False, "axes.spines.top": False,
               "axes.spines.right": False, "axes.grid": True, "grid.color": "#dddddd", "grid.linewidth": 0.6,
               "axes.axisbelow": True, "lines.linewidth": 1.6, "lines.markersize": 4, "text.parse_math": False}
 _SESSION = ("backend", "interactive", "toolbar", "tk.", "webagg.")  # settings of a program, not of a figure
-_DEFAULTS = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith(_SESSION)}
+_DEFAULTS: dict[Any, Any] = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith(_SESSION)}
 plot_style = partial(matplotlib.rc_context, _DEFAULTS | PLOT_STYLE)
 
 # %% ../../nbs/metrics/80_figures.ipynb #b5bbd55a

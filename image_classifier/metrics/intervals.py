@@ -7,7 +7,7 @@ __all__ = ['Z_95', 'Interval', 'wilson', 'f1_interval', 'bootstrap_t', 'mean_int
            'widen']
 
 # %% ../../nbs/metrics/10_intervals.ipynb #03652bba
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,9 +16,9 @@ from ..core import InvalidValueError
 # %% ../../nbs/metrics/10_intervals.ipynb #b82f48f0
 class Interval(NamedTuple):
     "A measured value with its 95 % interval: three numbers, or three arrays of one shape; NaN where undefined."
-    value: float | np.ndarray
-    low: float | np.ndarray
-    high: float | np.ndarray
+    value: Any
+    low: Any
+    high: Any
 
     def as_dict(self) -> dict[str, float] | None:
         "Return `{'value', 'low', 'high'}` as plain floats, or None if undefined."
@@ -31,8 +31,8 @@ class Interval(NamedTuple):
 Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 # %% ../../nbs/metrics/10_intervals.ipynb #9d8a6973
-def wilson(successes: int | np.ndarray,  # number of successes, any shape
-           n: int | np.ndarray,  # number of trials, same shape; 0 makes the value undefined
+def wilson(successes: float | np.ndarray,  # number of successes, any shape
+           n: float | np.ndarray,  # number of trials, same shape; 0 makes the value undefined
           ) -> Interval:
     "Return the proportion `successes / n` with its 95 % score interval (Wilson 1927)."
     successes, n = np.asarray(successes, np.float64), np.asarray(n, np.float64)

@@ -73,7 +73,8 @@ class LearningCurve:
         if not 0 < n < np.inf:
             raise InvalidValueError(f"a number of images > 0 expected, got {n}")
         runs = self._errors(self.drawn, n) * (1 + self.noise)
-        value, low, high = _interval(max(1 - self._errors(self.law, n), 0), np.clip(1 - runs, 0, 1))  # few images: a law above 1
+        expected = max(float(1 - self._errors(self.law, n)), 0.0)  # few images: a law above 1
+        value, low, high = _interval(expected, np.clip(1 - runs, 0, 1))
         least = wilson(value * self.tested, self.tested)
         return Interval(value, min(low, float(least.low)), max(high, float(least.high)))
 
@@ -113,7 +114,7 @@ def _interval(value: float, drawn: np.ndarray) -> Interval:
 MIN_SIZES = 4
 
 
-def fit_learning_curve(sizes: Sequence[int],  # (S,) training images, ascending
+def fit_learning_curve(sizes: Sequence[int] | np.ndarray,  # (S,) training images, ascending
                        correct: np.ndarray,  # (S,R,N) whether each of R runs is right about each of N test images
                        units: np.ndarray | None = None,  # (N,) equal for images that belong together; None: independent images
                        seed: int = 0,  # of the bootstrap

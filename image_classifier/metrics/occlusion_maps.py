@@ -7,6 +7,7 @@ __all__ = ['GRID', 'SIDES', 'windows', 'log_odds', 'occlusion']
 
 # %% ../../nbs/metrics/64_occlusion_maps.ipynb #350145be
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import numpy as np
 
@@ -32,7 +33,7 @@ _LEAST_FALL = 1e-3  # of the log odds; if no pixel exceeds it, nothing in the im
 
 
 def log_odds(probabilities: np.ndarray,  # (N,K)
-             targets: Sequence[int],  # (N,) classes
+             targets: Sequence[int] | np.ndarray,  # (N,) classes
             ) -> np.ndarray:  # (N,)
     "Return the log of the odds of a class in each row, between -46 and 46."
     rows = np.arange(len(probabilities))
@@ -61,7 +62,7 @@ def _mean_fall(predict: Callable, image: np.ndarray, target: int, before: float,
 
 def occlusion(predict: Callable[[np.ndarray], np.ndarray],  # (M,C,H,W) uint8 -> (M,K) probabilities
               images: np.ndarray,  # (N,C,H,W) uint8
-              targets: Sequence[int] | None = None,  # (N,) classes to explain; None: the predicted ones
+              targets: Sequence[int] | np.ndarray | None = None,  # (N,) classes to explain; None: the predicted ones
              ) -> np.ndarray:  # (N,H,W) float32, 0..1; all 0 where nothing speaks for the class
     "Return which parts of each image a class depends on, with 99 predictions for each image."
     images = np.asarray(images)
@@ -75,7 +76,8 @@ def occlusion(predict: Callable[[np.ndarray], np.ndarray],  # (M,C,H,W) uint8 ->
     if len(targets) != len(images):
         raise InvalidValueError(f"{len(targets)} targets for {len(images)} images")
     for evidence, image, target, before in zip(maps, images, targets, log_odds(found, targets)):
-        fall = sum(_mean_fall(predict, image, target, before, share) for share in SIDES) / len(SIDES)
+        falls = [_mean_fall(predict, image, target, before, share) for share in SIDES]
+        fall = np.asarray(reduce(np.add, falls)) / len(SIDES)
         if fall.max() > _LEAST_FALL:
             evidence[:] = np.maximum(fall, 0) / fall.max()
     return maps

@@ -34,7 +34,7 @@ def overlay(image: np.ndarray,  # (C,H,W) uint8
         raise InvalidValueError(f"a map of shape {evidence.shape} for an image of {colored.shape[1]} x {colored.shape[2]} pixels")
     if not np.all((0 <= evidence) & (evidence <= 1)):
         raise InvalidValueError("a map holds numbers outside of 0 to 1, or NaN")
-    gray = np.tensordot(np.float32([0.299, 0.587, 0.114]), colored.astype(np.float32), 1)  # luminance of ITU-R BT.601
+    gray = np.tensordot(np.array([0.299, 0.587, 0.114], np.float32), colored.astype(np.float32), 1)  # luminance of ITU-R BT.601
     steps = np.linspace(0, 1, len(CIVIDIS))
     color = np.stack([np.interp(evidence, steps, channel) for channel in CIVIDIS.T])
     return np.rint((1 - _OPACITY) * gray + _OPACITY * color).astype(np.uint8)

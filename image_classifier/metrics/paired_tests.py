@@ -34,8 +34,8 @@ class PairedTest(NamedTuple):
     mid_p: float
 
 
-def mcnemar(a: Sequence[bool],  # (N,) whether the first classifier is right
-            b: Sequence[bool],  # (N,) whether the second one is
+def mcnemar(a: Sequence[bool] | np.ndarray,  # (N,) whether the first classifier is right
+            b: Sequence[bool] | np.ndarray,  # (N,) whether the second one is
             units: np.ndarray | None = None,  # (N,) equal for images that belong together; None: independent images
            ) -> PairedTest:
     "Test whether two classifiers are equally accurate on the same images."
@@ -67,8 +67,8 @@ def _score(loss: float,  # assumed
     return (x - y - n * loss) / np.sqrt(max(n * (2 * gained + loss * (1 - loss)), 1e-300))
 
 
-def loss_bound(a: Sequence[bool],  # (N,) whether the classifier is right
-               b: Sequence[bool],  # (N,) whether its replacement is
+def loss_bound(a: Sequence[bool] | np.ndarray,  # (N,) whether the classifier is right
+               b: Sequence[bool] | np.ndarray,  # (N,) whether its replacement is
                units: np.ndarray | None = None,  # (N,) equal for images that belong together; None: independent images
               ) -> float:
     "Return the largest loss of accuracy from a to b that the images leave plausible: the one-sided 95 % bound."

@@ -42,7 +42,7 @@ def _write_cells(axes: Axes,
                 ) -> None:
     "Write each number into its cell, white on dark cells."
     for (row, column), value in np.ndenumerate(cells):
-        color = NEUTRAL if value == 0 else "white" if image.norm(value) > 0.6 else "black"
+        color = NEUTRAL if value == 0 else "white" if float(np.asarray(image.norm(value))) > 0.6 else "black"
         label = f"{value:d}" if np.issubdtype(cells.dtype, np.integer) else f"{value:.2f}"
         axes.text(column, row, label, ha="center", va="center", color=color, fontsize=9 if len(cells) <= 10 else 7,
                   in_layout=False)  # a number never leaves the matrix, and measuring each one takes a third of the drawing
@@ -153,7 +153,7 @@ def plot_lr_finder(finder: Any,  # with .rates, .losses, .smoothed and .suggesti
 # %% ../../nbs/metrics/90_plots.ipynb #b526729f
 @plot_style()
 def plot_reliability(probabilities: np.ndarray,  # (N,K), each row adds up to 1
-                     targets: Sequence[int],  # (N,) class indices
+                     targets: Sequence[int] | np.ndarray,  # (N,) class indices
                      units: np.ndarray | None = None,  # (N,) equal for images that belong together; None: independent images
                      error: dict | None = None,  # the calibration error, if it is known: value, low and high
                     ) -> Figure:
@@ -161,15 +161,15 @@ def plot_reliability(probabilities: np.ndarray,  # (N,K), each row adds up to 1
     table = reliability(probabilities, targets, units=units)
     if not len(table.count):
         return plot_message("no images")
-    error = f"calibration error {format_ece(error or calibration_error(probabilities, targets, units=units).as_dict())}"
+    title = f"calibration error {format_ece(error or calibration_error(probabilities, targets, units=units).as_dict())}"
     bins = f"{len(table.count)} bins of {table.count.sum():,} images"
-    figure = Figure(3.8, 4.4, alt=f"Accuracy against confidence in {bins}; {error}")
+    figure = Figure(3.8, 4.4, alt=f"Accuracy against confidence in {bins}; {title}")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color=NEUTRAL, linestyle="--", linewidth=1, label="calibrated")
     reach = np.maximum([table.accuracy - table.low, table.high - table.accuracy], 0)
     upper.errorbar(table.confidence, table.accuracy, reach, color=TRAIN, fmt="o", capsize=2, linewidth=1,
                    label=f"accuracy, 95 %, {len(table.count)} bins")
-    upper.set(ylabel="accuracy", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title=error)
+    upper.set(ylabel="accuracy", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title=title)
     figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=2)  # never over the error bars
     lower.hist(np.asarray(probabilities).max(1), bins=np.linspace(0, 1, 26), color=TRAIN)
     lower.set(xlabel="confidence", ylabel="images")
@@ -178,7 +178,7 @@ def plot_reliability(probabilities: np.ndarray,  # (N,K), each row adds up to 1
 # %% ../../nbs/metrics/90_plots.ipynb #5489473a
 @plot_style()
 def plot_coverage(probabilities: np.ndarray,  # (N,K), each row adds up to 1
-                  targets: Sequence[int],  # (N,) class indices
+                  targets: Sequence[int] | np.ndarray,  # (N,) class indices
                   units: np.ndarray | None = None,  # (N,) equal for images that belong together; None: independent images
                   threshold: float | None = None,  # a confidence to mark
                  ) -> Figure:

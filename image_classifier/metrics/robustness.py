@@ -117,6 +117,7 @@ def measure_robustness(model: Any,  # a network (B,C,H,W) -> (B,K), or a `Classi
         model, preprocess, tta = model.model, model.preprocess, model.tta
     check_type(model, nn.Module, "model", "pass a network, or a Classifier")
     check_type(preprocess, Preprocess, "preprocess", "pass e.g. splits.preprocess, or a Classifier as the model")
+    assert preprocess is not None  # its type was checked
     rows = stratified_rows(dataset.targets, most)
     few = dataset.select(rows)
     units = unit_hashes(few, id_hashes(few.ids))
@@ -126,7 +127,8 @@ def measure_robustness(model: Any,  # a network (B,C,H,W) -> (B,K), or a `Classi
     corrupted: list[list[np.ndarray]] = [[] for _ in cases]
     for start in range(0, len(rows), _TOGETHER):
         part = few.select(range(start, min(start + _TOGETHER, len(rows))))
-        images = np.asarray(part.images.cpu() if hasattr(part.images, "cpu") else part.images)
+        pixels: Any = part.images
+        images = np.asarray(pixels.cpu() if hasattr(pixels, "cpu") else pixels)
         clean.append(_is_right(model, part, preprocess, tta))
         for number, (found, case) in enumerate(zip(corrupted, cases), 1):
             changed = replace(part, images=corrupt(images, *case, seed, rows[start:start + _TOGETHER]))
@@ -162,6 +164,6 @@ def robustness_report(found: Robustness,
     for one in found.results:
         value, low, high = one.difference
         change = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
-        lines.append(f"{one.corruption:10}  {one.severity:8}  {str(one.accuracy):24}  {change:26}  {format_p(one.p_value)}")
+        lines.append(f"{one.corruption:10}  {one.severity:8}  {one.accuracy!s:24}  {change:26}  {format_p(one.p_value)}")
     return (f"robustness on {found.images:,} test images: accuracy {found.clean} as they are, {found.mean} on the mean over all "
             "corruptions\n" + "\n".join(lines) + "\n")

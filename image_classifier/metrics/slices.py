@@ -30,7 +30,7 @@ def _as_numbers(values: Sequence[str]) -> np.ndarray | None:
         return None
 
 
-def _quarters(numbers: Sequence[float], texts: Sequence[str]) -> list[str]:
+def _quarters(numbers: np.ndarray, texts: Sequence[str]) -> list[str]:
     "Return the smallest and largest text of each number's quarter; equal numbers are in the quarter of their middle rank."
     _, place, counts = np.unique(numbers, return_inverse=True, return_counts=True)
     quarters = (4 * (counts.cumsum() - counts / 2) / len(numbers)).astype(int)[place]

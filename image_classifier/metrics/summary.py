@@ -59,9 +59,9 @@ def _effects(losses: np.ndarray,  # (N,)
 
 # %% ../../nbs/metrics/40_summary.ipynb #65d48508
 def top_k_accuracy(logits: np.ndarray,  # (N,K)
-                   targets: Sequence[int],  # (N,) class indices
+                   targets: Sequence[int] | np.ndarray,  # (N,) class indices
                    units: np.ndarray | None = None,  # (N,) equal for images that belong together; None: independent images
-                  ) -> dict[str, dict]:  # with one key, or none
+                  ) -> dict[str, dict | None]:  # with one key, or none
     "Return top5_accuracy with more than 10 classes, top2_accuracy with 4 to 10."
     logits, targets = np.asarray(logits), np.asarray(targets, np.int64)
     n, classes = logits.shape
@@ -77,7 +77,7 @@ def top_k_accuracy(logits: np.ndarray,  # (N,K)
 
 # %% ../../nbs/metrics/40_summary.ipynb #eb1ef1f5
 def compute_metrics(logits: np.ndarray,  # (N,K)
-                    targets: Sequence[int],  # (N,) class indices
+                    targets: Sequence[int] | np.ndarray,  # (N,) class indices
                     classes: Sequence[str],  # K names, in the order of the logits
                     seed: int = 0,  # of the resampling
                     units: np.ndarray | None = None,  # (N,) equal for images that belong together; None: independent images

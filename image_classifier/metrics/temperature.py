@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..core import InvalidValueError, quoted
-from .classification import check_scores, check_targets, cross_entropy_per_image, log_probabilities
+from .classification import check_scores, check_targets, cross_entropy_per_image
 from .intervals import Interval, Z_95
 
 # %% ../../nbs/metrics/32_temperature.ipynb #a11c1fd1
@@ -40,7 +40,7 @@ def inverse_slopes(logits: np.ndarray,  # (N,K)
 
 # %% ../../nbs/metrics/32_temperature.ipynb #cc141773
 def fit_temperature(logits: np.ndarray,  # (N,K) of validation images
-                    targets: Sequence[int],  # (N,) class indices, of two classes or more
+                    targets: Sequence[int] | np.ndarray,  # (N,) class indices, of two classes or more
                     units: np.ndarray | None = None,  # (N,) equal for images that belong together; None: independent images
                    ) -> Interval:
     "Return the temperature with the lowest cross-entropy and its 95 % interval; it never raises the cross-entropy."

@@ -66,7 +66,7 @@ def set_channels(model: nn.Module,  # made for 3 channels; changed in place
     new = nn.Conv2d(channels, old.out_channels, old.kernel_size, old.stride, old.padding, old.dilation, bias=old.bias is not None)
     with torch.no_grad():
         new.weight.copy_(adapt_channels(old.weight, channels))
-        if old.bias is not None:
+        if old.bias is not None and new.bias is not None:
             new.bias.copy_(old.bias)
     model.set_submodule(name, new)
 

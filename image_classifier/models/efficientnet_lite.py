@@ -15,13 +15,13 @@ from .registry import Architecture, register_model
 # %% ../../nbs/models/45_efficientnet_lite.ipynb #8b39fbae
 class SamePadConv2d(nn.Conv2d):
     "A convolution of stride 2 with TensorFlow's `SAME` padding."
-    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         "(B,C,H,W) -> (B,width,ceil(H/2),ceil(W/2))"
         side, padding = self.kernel_size[0], []
-        for length in (maps.shape[3], maps.shape[2]):  # F.pad takes the last dimension first
+        for length in (input.shape[3], input.shape[2]):  # F.pad takes the last dimension first
             total = side - 2 + length % 2
             padding += [total // 2, total - total // 2]
-        return super().forward(F.pad(maps, padding))
+        return super().forward(F.pad(input, padding))
 
 # %% ../../nbs/models/45_efficientnet_lite.ipynb #1bedc992
 def conv_norm(channels: int,  # input channels

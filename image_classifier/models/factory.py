@@ -8,7 +8,7 @@ __all__ = ['CANDIDATE_SIZES', 'model_names', 'check_model', 'find_builder', 'see
 
 # %% ../../nbs/models/70_factory.ipynb #e340d06b
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import fields, replace
 from typing import Any
 
@@ -61,7 +61,7 @@ def find_builder(name: str,  # a name that `check_model` accepts
 # %% ../../nbs/models/70_factory.ipynb #1f1f8bd8
 @contextlib.contextmanager
 def seeded_init(seed: int,  # any integer
-               ) -> Iterator[None]:
+               ) -> Generator[None]:
     "Seed torch's CPU generator and create tensors on the CPU inside the block; restore the generator after it."
     cpu = torch.device("cpu")
     with seeded_rng(cpu, seed), cpu:
@@ -167,7 +167,8 @@ def build_model(architecture: Architecture | str,  # or its name
         raise ConfigError(f"the builder returned {type(model).__name__}, not a network", architecture.name,
                           "return a torch.nn.Module")
     try:
-        model.architecture = architecture
+        network: Any = model
+        network.architecture = architecture
     except AttributeError as problem:
         raise ConfigError(f"the network has an attribute architecture of its own: {summarize(problem)}", architecture.name,
                           "rename it") from problem

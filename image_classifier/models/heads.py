@@ -8,7 +8,7 @@ __all__ = ['evaluating', 'find_classifier', 'feature_count', 'layer_inputs', 'te
 # %% ../../nbs/models/75_heads.ipynb #3ffca290
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from .registry import Architecture
 
 # %% ../../nbs/models/75_heads.ipynb #9743e90e
 @contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Generator[None]:
     "Switch every layer to evaluation mode inside the block, and back to its own mode after it."
     training = [layer for layer in model.modules() if layer.training]
     model.eval()
@@ -34,13 +34,14 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def _logits_layers(model: nn.Module) -> list[str]:
     "Return the names of the linear layers whose output is the network's."
+    network: Any = model
     found, outputs, hooks = [], {}, []
     for name, layer in model.named_modules():
         if isinstance(layer, nn.Linear):
             hooks.append(layer.register_forward_hook(lambda layer, inputs, output, name=name: outputs.update({name: output})))
     try:
         with evaluating(model):
-            logits = trial_logits(model, model.architecture)
+            logits = trial_logits(model, network.architecture)
         found = [name for name, output in outputs.items() if output is logits]
     finally:
         for hook in hooks:
@@ -64,12 +65,13 @@ def find_classifier(model: nn.Module,  # from `build_model`, or any other
 def feature_count(model: nn.Module,  # with a head that `find_classifier` finds
                  ) -> int:
     "Return the number of features that the head receives."
-    return model.get_submodule(find_classifier(model)).in_features
+    head: Any = model.get_submodule(find_classifier(model))
+    return head.in_features
 
 # %% ../../nbs/models/75_heads.ipynb #6e680936
 @contextlib.contextmanager
 def layer_inputs(layer: nn.Module,  # of a network, e.g. that of `find_classifier`
-                ) -> Iterator[list[torch.Tensor]]:
+                ) -> Generator[list[torch.Tensor]]:
     "Collect the inputs that the layer gets inside the block, from this thread."
     found: list[torch.Tensor] = []
     thread = threading.get_ident()

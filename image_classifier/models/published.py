@@ -9,6 +9,7 @@ __all__ = ['LITE0_PACKAGE', 'PACKAGED', 'TORCHVISION_URL', 'TORCHVISION_SHA256',
 # %% ../../nbs/models/78_published.ipynb #204912ef
 import importlib.util
 from dataclasses import dataclass
+from typing import Any
 
 from ..core import ConfigError, quoted, require, suggestion
 
@@ -67,7 +68,8 @@ def torchvision_file(name: str,  # of a network of torchvision
                     ) -> str:  # e.g. resnet18-f37072fd.pth
     "Return the name of the file that torchvision publishes."
     import torchvision.models
-    return torchvision.models.get_model_weights(name).DEFAULT.url.rpartition("/")[2]
+    weights: Any = torchvision.models.get_model_weights(name)
+    return weights.DEFAULT.url.rpartition("/")[2]
 
 # %% ../../nbs/models/78_published.ipynb #c2281baa
 def _torchvision_weights(name: str) -> PretrainedWeights | None:
@@ -76,7 +78,8 @@ def _torchvision_weights(name: str) -> PretrainedWeights | None:
     file = torchvision_file(name)
     if file not in TORCHVISION_SHA256:
         return None
-    made_for = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+    weights: Any = torchvision.models.get_model_weights(name)
+    made_for = weights.DEFAULT.transforms()
     mean, std = tuple(made_for.mean), tuple(made_for.std)
     if name == "inception_v3":
         mean = std = (0.5, 0.5, 0.5)

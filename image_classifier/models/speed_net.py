@@ -41,6 +41,8 @@ class Whitening(nn.Module):
                  channels: int,  # input channels
                 ):
         super().__init__()
+        self.weight: torch.Tensor
+        self.initialized: torch.Tensor
         self.count = channels * self.side**2
         self.register_buffer("weight", torch.randn(self.count, channels, self.side, self.side) / self.count**0.5)
         self.register_buffer("initialized", torch.tensor(False))  # whether `init_from_data` has set the filters
@@ -61,9 +63,9 @@ class SafeMaxPool2d(nn.MaxPool2d):
     def __init__(self):
         super().__init__(2)
 
-    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         "(B,C,H,W) -> (B,C,H/2,W/2)"
-        return super().forward(maps) if min(maps.shape[2:]) > 1 else maps
+        return super().forward(input) if min(input.shape[2:]) > 1 else input
 
 # %% ../../nbs/models/40_speed_net.ipynb #e635ef74
 class GlobalMaxPool2d(nn.Module):
@@ -95,6 +97,7 @@ class SpeedNet(nn.Sequential):
                       ) -> None:
         "Compute the whitening filters from training images, unless they have been computed before."
         first = self[0]
+        assert isinstance(first, Whitening)
         if first.initialized:
             return
         patches = (extract_patches(image[None], first.side) for image in inputs)
@@ -110,8 +113,9 @@ HEAD_INIT_STD = 1 / 256  # standard deviation of the head's initial weights
 @register_model("speednet")
 def speednet(architecture: Architecture) -> SpeedNet:
     "Build the fast network for small images."
-    layers = [Whitening(architecture.channels)]
-    channels = 2 * layers[0].count
+    whitening = Whitening(architecture.channels)
+    layers: list[nn.Module] = [whitening]
+    channels = 2 * whitening.count
     for first, second in STAGE_WIDTHS:
         layers += speednet_block(channels, first, halve=True) + speednet_block(first, second)
         channels = second

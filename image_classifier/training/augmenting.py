@@ -14,7 +14,7 @@ import inspect
 import random
 import types
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ import torch
 from ..config import AugmentConfig
 from ..core import ConfigError, hash_parts, quoted, seeded_rng
 from ..data import AUGMENTATIONS, make_augment, parse_extra
-from .state import TrainSetup, TrainState
+from .state import TrainState
 
 # %% ../../nbs/training/47_augmenting.ipynb #bee5a609
 def split_augment(augment: Any,  # None, an AugmentConfig, a function, or a list of both
@@ -41,7 +41,7 @@ def split_augment(augment: Any,  # None, an AugmentConfig, a function, or a list
 @contextlib.contextmanager
 def seeded_generators(device: torch.device,  # of the batch
                       seed: int,  # a signed 64-bit number
-                     ) -> Iterator[None]:
+                     ) -> Generator[None]:
     "Seed the global generators of torch, NumPy and Python inside the block, and restore their states afterwards."
     with seeded_rng(device, seed):
         before = random.getstate(), np.random.get_state()
@@ -74,11 +74,12 @@ def batch_augment(state: TrainState) -> Callable | None:  # (pixels (B,C,S,S) fl
     "Return the augmentation of the current epoch's batches; each call uses the current step."
     setup, rank = state.setup, state.setup.compute.distributed.rank
     configured = make_augment(setup.augment, setup.seed, state.epoch)
-    if setup.augment_function is None:
+    function = setup.augment_function
+    if function is None:
         return configured
     def _augment(pixels, indices):
         seed = hash_parts(setup.seed, state.epoch, state.step, *([rank] if rank else []), "augment function")
-        pixels.copy_(call_augment(setup.augment_function, pixels, seed))
+        pixels.copy_(call_augment(function, pixels, seed))
         return configured(pixels, indices) if configured else pixels
     return _augment
 

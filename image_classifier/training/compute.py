@@ -8,7 +8,7 @@ __all__ = ['Compute', 'resolve_compute']
 # %% ../../nbs/training/25_compute.ipynb #09872ee0
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
@@ -40,7 +40,7 @@ class Compute:
     @contextlib.contextmanager
     def active(self,
                batch_size: int,  # for error messages
-              ) -> Iterator[None]:
+              ) -> Generator[None]:
         "Inside the block, apply threads, determinism and memory settings, and translate torch's errors."
         with threads(self.threads), deterministic(self.deterministic), keep_freed_memory(), translate_torch_errors(batch_size):
             yield
@@ -57,8 +57,8 @@ def resolve_compute(device: str | torch.device = "auto",  # auto, cpu, cuda, cud
     wanted = check_config(Config(device=device, compile=compile, threads=threads, deterministic=deterministic,
                                  hyperparameters=Hyperparameters(precision=precision)))
     distributed, found = init_distributed(wanted.device), choose_device(wanted.device)
-    precision, cores = choose_precision(wanted.hyperparameters.precision, found), available_cores()
+    numbers, cores = choose_precision(wanted.hyperparameters.precision, found), available_cores()
     if (count := wanted.threads * distributed.world_size) > cores and distributed.is_main:
         warnings.warn(f"{count} threads on {counted(cores, 'core')} make each step slower: use threads="
                       f"{max(1, cores // distributed.world_size)}", UserWarning)
-    return Compute(found, distributed, precision, wanted.compile, wanted.threads, wanted.deterministic)
+    return Compute(found, distributed, numbers, wanted.compile, wanted.threads, wanted.deterministic)

@@ -13,9 +13,10 @@ import contextlib
 import inspect
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import torch
@@ -136,7 +137,7 @@ def wrap_ddp(distributed: DistributedContext,
     ddp = nn.parallel.DistributedDataParallel
     devices = [torch.device(distributed.device)] if distributed.device != "cpu" else None
     renamed = "forward_sync_buffers" in inspect.signature(ddp).parameters  # since torch 2.15
-    keep_buffers = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
+    keep_buffers: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
     return ddp(model, devices, gradient_as_bucket_view=True, **keep_buffers)
 
 # %% ../../nbs/training/20_distributed.ipynb #b450a696
@@ -176,7 +177,7 @@ def check_batch_divisible(distributed: DistributedContext,
 
 # %% ../../nbs/training/20_distributed.ipynb #4d5324b3
 @contextlib.contextmanager
-def peer_failure(distributed: DistributedContext) -> Iterator[None]:
+def peer_failure(distributed: DistributedContext) -> Generator[None]:
     "Inside the block, raise a `ResourceError` if the connection to another process breaks."
     try:
         yield

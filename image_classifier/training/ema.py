@@ -6,7 +6,7 @@
 __all__ = ['make_ema']
 
 # %% ../../nbs/training/35_ema.ipynb #b1718e41
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,7 +21,7 @@ def make_ema(model: nn.Module,  # on the device where it is trained
     ema.n_averaged += 1  # torch replaces the average at a count of 0; the initial weights count as one step
 
     @torch.no_grad()
-    def _average(averages: Sequence[torch.Tensor], tensors: Sequence[torch.Tensor], _) -> None:
+    def _average(averages: Any, tensors: Any, _) -> None:  # lists of tensors
         count = int(ema.n_averaged)  # steps made so far + 1; it is on the CPU, so this does not wait for the device
         if averages[0].is_floating_point():
             torch._foreach_lerp_(averages, tensors, 1 - min(decay, count / (9 + count)))

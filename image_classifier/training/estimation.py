@@ -213,7 +213,7 @@ def epochs_within(expected: TimeEstimate,
     "Return how many epochs fit into the time, at least one; the last one may be a part of one."
     seconds = 60 * minutes * (1 - MARGIN)
     fitting = max(1.0, _fitting_epochs(seconds, expected.steps, expected.step_seconds, expected.valid_seconds))
-    return fitting if most == "auto" else min(fitting, most)
+    return fitting if isinstance(most, str) else min(fitting, most)
 
 # %% ../../nbs/training/70_estimation.ipynb #e571a002
 RECENT = 3  # epochs that are measured
@@ -240,4 +240,4 @@ def replanned_epochs(state: TrainState) -> float:  # after a whole epoch
                         for part in (1, 1 - MARGIN))
     if fitting * (1 - MARGIN) <= planned - done <= longest:
         return planned
-    return done + fitting if most == "auto" else min(done + fitting, most)
+    return done + fitting if isinstance(most, str) else min(done + fitting, most)

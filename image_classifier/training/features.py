@@ -11,11 +11,11 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 import torch
@@ -45,12 +45,13 @@ def compute_features(model: nn.Module,  # (B,C,S,S) -> (B,K), with a head that `
                      dataset: Dataset,
                      preprocess: Preprocess,  # from pixels to inputs
                      precision: torch.dtype = torch.float32,  # of convolutions and matrix products
-                     rows: Optional[Sequence[int]] = None,  # which images; None: all
+                     rows: Optional[Sequence[int] | np.ndarray] = None,  # which images; None: all
                      progress: Optional[Callable[[int, int], None]] = None,  # called with the images done and all images
                     ) -> np.ndarray:  # (N,F) float32
     "Return the inputs of the model's classifier layer for the images of `dataset`, in order."
     name = find_classifier(model)
-    layer, device = model.get_submodule(name), next(model.parameters()).device
+    layer: Any = model.get_submodule(name)
+    device = next(model.parameters()).device
     rows = np.arange(len(dataset)) if rows is None else np.asarray(rows, np.int64)
     size = _batch_size(preprocess, device)
     padded = np.append(rows, np.repeat(rows[-1:], -len(rows) % size))
@@ -116,7 +117,7 @@ def _read_part(path: Path, width: int) -> dict[bytes, np.ndarray]:
     features, digests = tensors.get("features"), tensors.get("digests")
     if features is None or digests is None or features.dtype != np.float32 or features.shape != (len(digests), width):
         raise ArtifactError("not a part with these features", path)
-    if not np.array_equal(tensors.get("sha256"), _checksum(digests, features)):
+    if not np.array_equal(tensors.get("sha256", ()), _checksum(digests, features)):
         raise ArtifactError("the checksum does not match", path)
     return dict(zip((digest.tobytes() for digest in digests), features))
 
@@ -139,7 +140,7 @@ def _writable_entry(folder: Path,  # cache/features/<key>
                     size: int,  # bytes that it will hold
                     limit: int,  # data.cache_limit
                     about: str,  # for listings
-                   ) -> Iterator[bool]:
+                   ) -> Generator[bool]:
     "Lock an entry inside the block, created if missing; yield False, with a warning, if it cannot be written."
     with contextlib.ExitStack() as stack:
         try:
@@ -191,7 +192,8 @@ def extract_features(model: nn.Module,  # (B,C,S,S) -> (B,K), with a head that `
     compute = partial(compute_features, model, dataset, preprocess, precision)
     if key is None or not len(dataset):
         return compute(progress=progress)
-    layer, device = model.get_submodule(find_classifier(model)), next(model.parameters()).device
+    layer: Any = model.get_submodule(find_classifier(model))
+    device = next(model.parameters()).device
     folder = cache_folder(cache_dir) / "features" / _entry_name(key, preprocess, precision, device)
     digests = _digests(dataset)
     known = _read_entry(folder, layer.in_features)[0] if own_folder_kind(folder.parent) == "cache" else {}

@@ -108,6 +108,7 @@ def _features(model: nn.Module, splits: Splits, compute: Compute, cache: tuple[s
 
 def _probe_result(probe: Probe, seconds: float) -> EpochResult:
     "Return the probe's measurements as those of an epoch."
+    assert probe.valid_loss is not None and probe.valid_accuracy is not None  # it was fitted with validation images
     return EpochResult(1, 1, 0.0, probe.train_loss, probe.train_accuracy, probe.valid_loss, probe.valid_accuracy, seconds)
 
 
@@ -191,7 +192,7 @@ def _probe_network(model: nn.Module, splits: Splits, mode: str, cache: tuple[str
     began, compute, hyper = time.perf_counter(), arguments["compute"], arguments["hyperparameters"]
     targets, valid_targets = splits.train.targets, splits.valid.targets
     with compute.active(hyper.batch_size):
-        model.to(compute.device, memory_format=torch.channels_last)
+        model.to(compute.device, memory_format=torch.channels_last)  # ty: ignore[no-matching-overload] torch does not declare it
         features, valid_features = _features(model, splits, compute, cache)
         units = connected_groups(splits.train.digests, splits.train.groups or splits.train.digests)
         weights = parse_class_weights(hyper.class_weights, splits.classes, targets)
@@ -203,6 +204,7 @@ def _probe_network(model: nn.Module, splits: Splits, mode: str, cache: tuple[str
             valid_logits = predict_logits(model, splits.valid, splits.preprocess, compute.precision, tta=tta).numpy()
     seconds = all_reduce_max(compute.distributed, math.ceil(1000 * (time.perf_counter() - began))) / 1000
     n = len(valid_targets)
+    assert probe.valid_accuracy is not None and neighbors_accuracy is not None  # there are validation images
     hits = [wilson(round(accuracy * n), n) for accuracy in (probe.valid_accuracy, neighbors_accuracy)]
     about = {"mode": mode, "kept": "probe", "strength": probe.strength,
              "probe_valid_accuracy": hits[0].as_dict(), "neighbors": neighbors, "neighbors_valid_accuracy": hits[1].as_dict()}
@@ -270,7 +272,7 @@ def _probe_seconds(model: nn.Module, splits: Splits, hyperparameters: Hyperparam
     "Return the seconds that a linear probe takes: the features of all images, and the classifier."
     classes, images = len(splits.classes), len(splits.train) + len(splits.valid)
     with compute.active(hyperparameters.batch_size):
-        model.to(compute.device, memory_format=torch.channels_last)
+        model.to(compute.device, memory_format=torch.channels_last)  # ty: ignore[no-matching-overload] torch does not declare it
         rows = np.arange(_TIMED) % len(splits.train)
         for _ in range(2):  # the first one warms up
             began = time.perf_counter()

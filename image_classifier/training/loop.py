@@ -11,7 +11,7 @@ import contextlib
 import math
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 
 import numpy as np
@@ -34,7 +34,7 @@ from .history import epochs_text, EpochResult, History
 from .norm_statistics import refresh_norms
 from .resuming import CheckpointCallback, resume
 from .setup import check_length, check_settings, merge_hyperparameters, setup_training
-from .setup import visiting_order, wrap_model, zero_totals
+from .setup import visiting_order, zero_totals
 from .state import TrainState, check_diverged, divergence_error, snapshot
 from .step import train_step
 
@@ -122,7 +122,7 @@ def fit_time_budget(state: TrainState,
     epochs = -all_reduce_max(distributed, -steps) / steps_per_epoch
     state.schedule = replace(state.schedule, epochs=state.epoch + epochs, deadline=state.elapsed + left,
                              valid_seconds=expected.valid_seconds)
-    short = hyper.num_epochs != "auto" and epochs * hyper.step_size < hyper.num_epochs
+    short = not isinstance(hyper.num_epochs, str) and epochs * hyper.step_size < hyper.num_epochs
     if distributed.is_main:
         log.info(f"{epochs_text(epochs)} fit into the {max(left, 1) / 60:.2g} minutes that are left of max_minutes")
     if distributed.is_main and hyper.scheduler_type == "step" and short:
@@ -153,7 +153,7 @@ def replan_epochs(state: TrainState) -> None:  # after an epoch
 
 # %% ../../nbs/training/75_loop.ipynb #19b0e853
 @contextlib.contextmanager
-def leaving_best_weights(state: TrainState) -> Iterator[None]:
+def leaving_best_weights(state: TrainState) -> Generator[None]:
     "Call `on_fit_start` and `on_fit_end`; however the block ends, leave the model with its best weights, ready to predict."
     try:
         run_callbacks(state, "on_fit_start")

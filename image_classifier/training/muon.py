@@ -8,6 +8,7 @@ __all__ = ['COEFFICIENTS', 'HEAD_LR_SCALE', 'VECTOR_LR_SCALE', 'NORMS', 'newton_
 
 # %% ../../nbs/training/05_muon.ipynb #939ae773
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -40,7 +41,7 @@ HEAD_LR_SCALE, VECTOR_LR_SCALE = 0.02, 110.0  # learning rates of the head, and 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
-def normalized_filters(model: nn.Module) -> set[nn.Parameter]:
+def normalized_filters(model: nn.Module) -> set[torch.Tensor]:
     "Return the filters of ungrouped convolutions whose output is normalized."
     layers = [layer for layer in model.modules() if isinstance(layer, NORMS) or [*layer.parameters(recurse=False)]]
     return {layer.weight for layer, after in pairwise(layers)
@@ -73,7 +74,7 @@ class Muon(torch.optim.Optimizer):
         self.found_inf: torch.Tensor | None = None  # 1: the next step changes nothing
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure: Any = None) -> None:  # ty: ignore[incompatible-method-override] torch's own optimizers return None
         "Update all parameters that have a gradient."
         skip = None if self.found_inf is None else self.found_inf != 0
         for group in self.param_groups:

@@ -8,6 +8,7 @@ __all__ = ['DEFAULT_STEPS', 'FORGOTTEN', 'ESTIMATION_IMAGES', 'ESTIMATION_BATCH'
 
 # %% ../../nbs/training/57_norm_statistics.ipynb #21bf95a7
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,7 +35,8 @@ def stale_norms(model: nn.Module,  # in training mode
                 steps_per_epoch: int,
                ) -> list[str]:  # names of layers
     "Return the normalizations whose running statistics still depend on their initial values."
-    momenta = {name: model.get_submodule(name).momentum for name in tracking_norms(model)}
+    layers: dict[str, Any] = dict(model.named_modules())
+    momenta = {name: layers[name].momentum for name in tracking_norms(model)}
     return [name for name, momentum in momenta.items()
             if momentum * min(steps_per_epoch, DEFAULT_STEPS) < 1 and momentum * steps < FORGOTTEN]
 
@@ -45,7 +47,7 @@ def estimate_norm_statistics(model: nn.Module,  # left in evaluation mode
                              inputs: Iterable[torch.Tensor],  # batches (B,C,S,S)
                             ) -> None:
     "Set the running statistics of these layers to the average over the batches."
-    layers = [model.get_submodule(name) for name in names]
+    layers: list[Any] = [model.get_submodule(name) for name in names]
     before = [layer.momentum for layer in layers]
     model.eval()
     for layer in layers:

@@ -9,6 +9,7 @@ __all__ = ['OPTIMIZERS', 'decaying_weights', 'parameter_groups', 'register_optim
 # %% ../../nbs/training/10_optimizers.ipynb #77dbeed9
 import re
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,7 +32,7 @@ def _decays(layer: nn.Module,
     return name == "weight" or (sum(side > 1 for side in weight.shape) > 1 and not _NO_DECAY.search(name))
 
 
-def decaying_weights(model: nn.Module) -> set[nn.Parameter]:
+def decaying_weights(model: Any) -> set[nn.Parameter]:
     "Return the parameters that weight decay applies to."
     exempt = set(model.no_weight_decay()) if hasattr(model, "no_weight_decay") else set()
     return {weight for path, layer in model.named_modules() for name, weight in layer.named_parameters(recurse=False)
@@ -113,7 +114,7 @@ def make_optimizer(model: nn.Module,  # on the device where it is trained
 _FUSED = (torch.optim.Adagrad, torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)  # accept `found_inf` if fused
 
 
-def step_optimizer(optimizer: torch.optim.Optimizer,
+def step_optimizer(optimizer: Any,  # of torch, or a `Muon`
                    skip: torch.Tensor,  # () bool, on the device
                   ) -> None:
     "Make one step, which changes nothing if `skip` is true."

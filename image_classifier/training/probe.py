@@ -9,7 +9,7 @@ __all__ = ['STRENGTHS', 'NEIGHBORS', 'StrengthResult', 'Probe', 'fit_probe', 're
 # %% ../../nbs/training/84_probe.ipynb #6772cc23
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -345,7 +345,7 @@ def set_head(model: nn.Module,  # changed in place
             ) -> None:
     "Set the classifier layer of a network to the probe's weight and bias."
     name = find_classifier(model)
-    layer = model.get_submodule(name)
+    layer: Any = model.get_submodule(name)
     if layer.weight.shape != probe.weight.shape:
         raise ConfigError(f"the layer has shape {tuple(layer.weight.shape)}, the probe {probe.weight.shape}", name,
                           "fit the probe to this network's features and classes")

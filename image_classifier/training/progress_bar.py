@@ -11,8 +11,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import TextIO
+from collections.abc import Callable, Generator
+from typing import Any, TextIO
 
 from ..config import describe_augment
 from .callbacks import Callback
@@ -37,7 +37,7 @@ class LineProgress(Callback):
         "Write the augmentation, and if fewer epochs are planned than configured."
         self._write(f"augmentation: {describe_augment(state.setup.augment)}")
         planned, configured = state.schedule.epochs, state.setup.hyperparameters.num_epochs
-        if configured == "auto":
+        if isinstance(configured, str):
             self._write(f"about {epochs_text(planned)} fit into max_minutes")
         elif planned < configured:
             self._write(f"about {epochs_text(planned)} of {configured} fit into max_minutes")
@@ -54,7 +54,7 @@ class LineProgress(Callback):
 # %% ../../nbs/training/80_progress_bar.ipynb #a9636e15
 class BarProgress(LineProgress):
     "Shows a bar over the steps of an epoch, and its line when it is done."
-    bar = None
+    bar: Any = None
 
     def on_epoch_start(self, state: TrainState) -> None:
         "Open a bar for the epoch."
@@ -123,7 +123,7 @@ class CountProgress(Callback):
 def show_count(label: str,  # what is done
                stream: TextIO | None = None,  # None: standard error
                seconds: float = 10,  # between two lines
-              ) -> Iterator[Callable[[int, int], None]]:
+              ) -> Generator[Callable[[int, int], None]]:
     "Yield a function `(done, total)` that moves a bar in a terminal, and elsewhere writes a line now and then."
     from tqdm import tqdm
     stream, last = stream or sys.stderr, time.monotonic()

@@ -13,6 +13,7 @@ import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 import torch
 
@@ -58,8 +59,8 @@ _DEFAULTS = {**_settings(Hyperparameters(), AugmentConfig()), "compile": False, 
 EPOCHS_KEY = "hyperparameters.num_epochs"
 
 
-def is_longer(before: int | str,  # num_epochs of the checkpoint
-              now: int | str,  # num_epochs as configured
+def is_longer(before: Any,  # num_epochs of the checkpoint, a number or auto
+              now: Any,  # num_epochs as configured
              ) -> bool:
     "Return whether more epochs are configured than before; auto has no limit."
     return before != "auto" and (now == "auto" or now > before)

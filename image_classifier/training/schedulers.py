@@ -32,12 +32,18 @@ def cosine_interpolate(start: float,  # value at 0
     return end + (start - end) * (1 + math.cos(math.pi * min(max(fraction, 0.0), 1.0))) / 2
 
 # %% ../../nbs/training/15_schedulers.ipynb #5d2e1ad5
+def _epochs(h: Hyperparameters) -> float:
+    "Return `num_epochs`."
+    assert not isinstance(h.num_epochs, str)  # auto was replaced by what fits
+    return h.num_epochs
+
+
 def cosine_schedule(h: Hyperparameters,
                     time: float,  # epochs since the start
                     history: Sequence = (),  # not used
                    ) -> float:
     "Return the learning rate on a cosine from `learning_rate` down to `min_lr` over all epochs."
-    return cosine_interpolate(h.learning_rate, lowest_lr(h), time / h.num_epochs)
+    return cosine_interpolate(h.learning_rate, lowest_lr(h), time / _epochs(h))
 
 # %% ../../nbs/training/15_schedulers.ipynb #4839e03f
 def linear_schedule(h: Hyperparameters,
@@ -45,7 +51,7 @@ def linear_schedule(h: Hyperparameters,
                     history: Sequence = (),  # not used
                    ) -> float:
     "Return the learning rate on a straight line from `learning_rate` down to `min_lr` over all epochs."
-    return lowest_lr(h) + (h.learning_rate - lowest_lr(h)) * max(0.0, 1 - time / h.num_epochs)
+    return lowest_lr(h) + (h.learning_rate - lowest_lr(h)) * max(0.0, 1 - time / _epochs(h))
 
 # %% ../../nbs/training/15_schedulers.ipynb #e5cf4dfa
 def lowest_lr(h: Hyperparameters) -> float:
@@ -61,7 +67,7 @@ def onecycle_schedule(h: Hyperparameters,
                       history: Sequence = (),  # not used
                      ) -> float:
     "Return a rate that rises to `learning_rate` over the first 30 % of all epochs, then falls to `min_lr`."
-    fraction = time / h.num_epochs
+    fraction = time / _epochs(h)
     if fraction < PCT_START:
         return cosine_interpolate(h.learning_rate / DIV_FACTOR, h.learning_rate, fraction / PCT_START)
     return cosine_interpolate(h.learning_rate, lowest_lr(h), (fraction - PCT_START) / (1 - PCT_START))
@@ -94,8 +100,8 @@ SCHEDULES: dict[str, Callable] = {"step": step_schedule, "cosine": cosine_schedu
 
 # %% ../../nbs/training/15_schedulers.ipynb #3970bcd2
 def warmup_factor(h: Hyperparameters,
-                  step: int,  # optimizer steps made so far
-                  steps_per_epoch: int,
+                  step: float,  # optimizer steps made so far
+                  steps_per_epoch: float,
                  ) -> float:
     "Return the factor of the learning rate for the next step, 0..1."
     steps = h.warmup_epochs * steps_per_epoch
@@ -103,7 +109,7 @@ def warmup_factor(h: Hyperparameters,
 
 # %% ../../nbs/training/15_schedulers.ipynb #84deae83
 def lr_at_step(hyperparameters: Hyperparameters,  # scheduler_type and its settings
-               step: int,  # optimizer steps made so far
+               step: float,  # optimizer steps made so far
                steps_per_epoch: float,
                history: Sequence = (),  # finished epochs, each with a valid_loss (plateau only)
               ) -> float:
@@ -112,7 +118,7 @@ def lr_at_step(hyperparameters: Hyperparameters,  # scheduler_type and its setti
     if name not in SCHEDULES:
         raise ConfigError(f"unknown scheduler_type {quoted(name)}", todo=suggestion(name, SCHEDULES))
     if h.swa_start:
-        time = min(time, h.swa_start * h.num_epochs)
+        time = min(time, h.swa_start * _epochs(h))
     rate = SCHEDULES[name](h, time, history)
     if name == "onecycle":
         return rate
@@ -146,7 +152,7 @@ class Schedule:
             epochs, h = self._first, replace(h, swa_start=0.0)  # no average yet, so the rate falls to the end
         else:
             step -= first
-        return lr_at_step(h, step, self.steps_per_epoch * epochs / h.num_epochs, history)
+        return lr_at_step(h, step, self.steps_per_epoch * epochs / _epochs(h), history)
 
     @property
     def steps(self) -> int:

@@ -45,7 +45,7 @@ def merge_hyperparameters(hyperparameters: Hyperparameters | None,
     "Return `hyperparameters`, or the defaults with the given values; raise a `ConfigError` if both are given."
     check_type(hyperparameters, (Hyperparameters, type(None)), "hyperparameters", "pass Hyperparameters(...), or epochs=, lr=")
     values = dict(num_epochs=epochs, batch_size=batch_size, learning_rate=lr)
-    given = {name: value for name, value in values.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
     if hyperparameters is not None and given:
         raise ConfigError(f"{', '.join(given)} and hyperparameters are both given", "fit",
                           "set the values inside hyperparameters, or leave hyperparameters out")
@@ -139,7 +139,7 @@ def check_module(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
         raise ConfigError(f"a network must be a torch.nn.Module, not a {name}", todo="pass e.g. build_model(name, classes=...)")
     tensors = [*model.parameters(), *model.buffers()]
-    if any(isinstance(tensor, nn.parameter.UninitializedTensorMixin) for tensor in tensors):
+    if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
         raise ConfigError("the network has lazy layers, whose size is not known yet", name,
                           "call it once on a batch of images before training")
     weights = model.state_dict()
@@ -170,7 +170,7 @@ def _try_forward(model: nn.Module,
         return model(image)
 
 # %% ../../nbs/training/50_setup.ipynb #514b7048
-def _check_logits(logits: object, model: nn.Module, classes: int) -> None:
+def _check_logits(logits: Any, model: nn.Module, classes: int) -> None:
     "Raise a `ConfigError` if the output for one image is not (1, classes) finite logits with a gradient."
     name = type(model).__name__
     shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
@@ -186,7 +186,7 @@ def _check_logits(logits: object, model: nn.Module, classes: int) -> None:
 INIT_SAMPLES = 1000  # training images for `init_from_data`
 
 
-def init_from_data(model: nn.Module,
+def init_from_data(model: Any,  # a network
                    splits: Splits,  # the images may be on the device
                    seed: int,
                    device: torch.device,
@@ -291,7 +291,8 @@ def wrap_model(model: nn.Module,
               ) -> nn.Module:
     "Return the model as it is called in training: wrapped for several processes, then compiled, if configured."
     wrapped = wrap_ddp(compute.distributed, model)
-    return torch.compile(wrapped) if compute.compile else wrapped
+    called: Any = torch.compile(wrapped) if compute.compile else wrapped
+    return called
 
 # %% ../../nbs/training/50_setup.ipynb #24b21c63
 def setup_training(model: nn.Module,  # moved to the device, in place
@@ -315,7 +316,7 @@ def setup_training(model: nn.Module,  # moved to the device, in place
     loss = make_loss(hyperparameters, splits.classes, splits.train.targets, device)
     warn_of_small_parts(model, hyperparameters, compute)
     with translate_torch_errors(hyperparameters.batch_size):
-        model.to(device, memory_format=torch.channels_last)
+        model.to(device, memory_format=torch.channels_last)  # ty: ignore[no-matching-overload] torch does not declare it
         splits = replace(splits, train=to_device(splits.train, device), valid=to_device(splits.valid, device))
         optimizer = make_optimizer(model, hyperparameters)
         if plan:
@@ -323,7 +324,7 @@ def setup_training(model: nn.Module,  # moved to the device, in place
         init_from_data(model, splits, seed, device)
         steps = math.ceil(epoch_images(len(splits.train), hyperparameters.batch_size) / hyperparameters.batch_size)
         ema = make_average(model, hyperparameters)
-        epochs = 1 if hyperparameters.num_epochs == "auto" else hyperparameters.num_epochs  # auto: planned by `fit`
+        epochs = 1 if isinstance(hyperparameters.num_epochs, str) else hyperparameters.num_epochs  # auto: planned by `fit`
         schedule = Schedule(hyperparameters, steps, epochs, first_epochs=plan.first_epochs if plan else 0)
         teacher = prepare_teacher(teacher, splits, hyperparameters, device)
         setup = TrainSetup(splits, hyperparameters, augment, seed, compute, steps, function, loss, teacher, plan)

@@ -9,6 +9,7 @@ __all__ = ['dropout_seed', 'part_count', 'split_batch', 'no_sync', 'batch_weight
 # %% ../../nbs/training/55_step.ipynb #2b897554
 import contextlib
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -56,7 +57,8 @@ def no_sync(state: TrainState,
            ) -> contextlib.AbstractContextManager:
     "Return a context that keeps gradients in this process, if `enabled`."
     distributed = enabled and state.setup.compute.distributed.world_size > 1
-    return state.compiled_model.no_sync() if distributed else contextlib.nullcontext()
+    model: Any = state.compiled_model
+    return model.no_sync() if distributed else contextlib.nullcontext()
 
 # %% ../../nbs/training/55_step.ipynb #d210d3a7
 def batch_weight(state: TrainState,

@@ -6,7 +6,7 @@
 __all__ = ['make_swa', 'make_average']
 
 # %% ../../nbs/training/36_swa.ipynb #88a95114
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,7 +22,7 @@ def make_swa(model: nn.Module,  # on the device where it is trained
     swa = AveragedModel(model)
 
     @torch.no_grad()
-    def _average(averages: Sequence[torch.Tensor], tensors: Sequence[torch.Tensor], _) -> None:
+    def _average(averages: Any, tensors: Any, _) -> None:  # lists of tensors
         torch._foreach_lerp_(averages, tensors, 1 / (int(swa.n_averaged) + 1))  # the count is on the CPU
     swa.multi_avg_fn = _average
     return swa
