@@ -215,7 +215,8 @@ class Buildah(Docker):
                       "--clear-groups", "env", "--ignore-environment", *config["Env"]]
             yield Server(f"http://127.0.0.1:{PORTS[target]}", inside, ["nsenter", "--target", child, "--net"], log.read_text)
         finally:
-            process.kill()  # --kill-child ends what runs in the box
+            # The first process of the box: it changed its user, so it would outlive `unshare`; all others of the box end with it.
+            ran(["kill", "-KILL", child], check=False)
             process.wait()
 
     def clear(self) -> None:
