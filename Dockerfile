@@ -97,7 +97,7 @@ RUN pip install --no-cache-dir --no-compile --editable '.[dev]' \
 ENV JUPYTER_PREFER_ENV_PATH=1
 USER 1000
 EXPOSE 8888
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8888/api', timeout=4)"]
 # A new token at every start; nothing here sets a password.
 ENTRYPOINT ["jupyter", "lab"]
