@@ -60,7 +60,7 @@ def test_a_workflow_may_read_at_most_and_its_runs_do_not_pile_up(name):
 @every_job
 def test_every_job_has_a_time_limit_and_no_more_rights_than_listed_here(name, job):
     found = WORKFLOWS[name]["jobs"][job]
-    assert found.get("timeout-minutes", 99) <= 45 or "uses" in found
+    assert found.get("timeout-minutes", 99) <= 75 or "uses" in found
     allowed = {("ci.yml", "publish-docs"): {"pages", "id-token"}, ("release.yml", "pypi"): {"id-token", "attestations"},
                ("release.yml", "images"): {"packages", "id-token", "attestations"}, ("security.yml", "codeql"): {"security-events"},
                ("report-comment.yml", "comment"): {"pull-requests"}}
