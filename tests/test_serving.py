@@ -1,5 +1,4 @@
 "A server answers as the classifier does, refuses what it must in one line, stays alive under load, and ends in order."
-import asyncio
 import contextlib
 import http.client
 import json
@@ -11,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -285,8 +283,8 @@ def test_names_from_outside_are_text(service):
     reply = ask(service, "POST", "/predict_batch", *form((name, IMAGE), field="files"))
     assert reply.json()["results"][0]["filename"] == name and reply.headers["content-type"] == "application/json"
     assert ask(service, "GET", "/classes").json()["classes"] == list(CLASSES)
-    for given in ("a b", "x" * 65, "é", "{}"):
-        assert ask(service, "GET", "/livez", x_request_id=given).headers["x-request-id"] != given
+    for name in ("a b", "x" * 65, "é", "{}"):
+        assert ask(service, "GET", "/livez", x_request_id=name).headers["x-request-id"] != name
     assert ask(service, "GET", "/livez", x_request_id="my-id.7").headers["x-request-id"] == "my-id.7"
 
 

@@ -38,8 +38,8 @@ def find_artifact(path: str | Path,  # a run's folder, or a classifier's
     path = Path(path)
     inside, path = existing_folder(path / "classifier"), existing_folder(path)
     if own_folder_kind(path) == "web page":
-        raise ArtifactError("a page for a web host, not a classifier", path,
-                            f"open it with python -m http.server -d {shlex.quote(shown_path(path))}, or name the folder beside it")
+        opened = f"open it with python -m http.server -d {shlex.quote(shown_path(path))}"
+        raise ArtifactError("a page for a web host, not a classifier", path, f"{opened}, or name the classifier beside it")
     if inside.is_dir():
         if (path / "config.yaml").is_file() and not (path / "metrics.json").is_file():
             text = f"the run in {shown_path(path)} is not finished; this is the classifier of its best epoch so far"

@@ -33,15 +33,20 @@ def model_card(classifier: Any,  # a Classifier
     limits = ["It assigns one of its classes to any image, even to one that shows none of them.",
               "It marks images that are unlike its training images (`out_of_distribution`); that finds many of them, not all.",
               "The measures hold for images like those it was tested on."]
-    served = ["ic serve <this folder>              # a page and an API over HTTP"] if "onnx" in exports else []
-    lines += ["## How to use it", "", "With [image_classifier](https://github.com/image-classifier/image_classifier), in a shell:", "",
-              "```sh", "ic predict <this folder> image.png  # its class, how probable it is, and whether the image is unlike the others",
-              *served, "```", "", "In Python:", "", "```python", "from image_classifier import Classifier",
-              'print(Classifier.load("<this folder>").predict("image.png"))', "```", "", "## Limitations", "",
-              " ".join(limits if classifier.detector else limits[::2]), ""]
+    lines += [*_usage("onnx" in exports), "## Limitations", "", " ".join(limits if classifier.detector else limits[::2]), ""]
     return "\n".join(lines)
 
 # %% ../../nbs/inference/30_cards.ipynb #ecb6f6a7
+def _usage(served: bool) -> list[str]:
+    "Return the card's lines about using the classifier."
+    link = "[image_classifier](https://github.com/image-classifier/image_classifier)"
+    server = ["ic serve <this folder>              # a page and an API over HTTP"] if served else []
+    return ["## How to use it", "", f"With {link}, in a shell:", "", "```sh",
+            "ic predict <this folder> image.png  # its class, and how probable it is", *server, "```", "", "In Python:", "",
+            "```python", "from image_classifier import Classifier",
+            'print(Classifier.load("<this folder>").predict("image.png"))', "```", ""]
+
+
 def _measures(metrics: dict) -> list[str]:
     "Return the card's lines about evaluation and training, from a run's metrics.json."
     test, data, model = metrics["test"], metrics["data"], metrics["model"]

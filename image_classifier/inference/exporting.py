@@ -37,7 +37,8 @@ for _name, _function in {"int8": export_int8, "pte": export_pte, "openvino": exp
 
 _ONNX = [(module, "export") for module in ("onnx", "onnxscript", "onnxruntime")]
 _NEEDS = {"onnx": _ONNX, "int8": _ONNX, "web": _ONNX, "pte": [("executorch", "executorch")],
-          "openvino": [*_ONNX, ("openvino", "openvino")], "openvino-int8": [*_ONNX, ("nncf", "openvino"), ("openvino", "openvino")]}
+          "openvino": [*_ONNX, ("openvino", "openvino")],
+          "openvino-int8": [*_ONNX, ("nncf", "openvino"), ("openvino", "openvino")]}
 
 
 def check_exporters(names: str | Sequence[str],  # e.g. "onnx", "onnx,int8" or a list

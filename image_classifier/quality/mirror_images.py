@@ -6,8 +6,6 @@
 __all__ = ['mirrored_classes']
 
 # %% ../../nbs/quality/35_mirror_images.ipynb #0ec62587
-from collections.abc import Sequence
-
 import numpy as np
 
 from ..data import Dataset

@@ -185,7 +185,7 @@ class RunComparison:
         found = [{"a": self.names[0], "b": name, "n": self.n, "verdict": text,
                   "measures": {key: pair[key].as_dict() | ({"p_holm": p[key]} if several else {}) for key in MEASURES}}
                  for name, text, pair, p in zip(self.names[1:], self.verdicts, self.pairs, self.corrected)]
-        settings = {"settings": {key: values for key, values in self.settings}, "seeds": list(map(len, self.runs)),
+        settings = {"settings": dict(self.settings), "seeds": list(map(len, self.runs)),
                     "unchecked_pixels": self.unchecked, "left_out": self.left_out}
         return ({"baseline": self.names[0], "n": self.n, "comparisons": found} if several else found[0]) | settings
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from torch import nn
 
 from ..config import DEFAULT_WEIGHTS, LEAKS, ModelConfig
-from ..core import ArtifactError, ConfigError, DataError, load_state, quoted, read_bytes
+from ..core import ConfigError, DataError, load_state, quoted, read_bytes
 from ..data import log, Preprocess, Splits
 from ..inference import Classifier
 from ..models import adopt_normalization, changed_tensors, load_pretrained, load_weights_file, pretrained_weights

@@ -7,7 +7,7 @@ __all__ = ['ClientGone', 'Budget', 'read_body', 'Upload', 'parse_form', 'media_t
 
 # %% ../../nbs/serving/30_bodies.ipynb #1ce88e84
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from ..core import quoted, require
