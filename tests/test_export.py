@@ -360,6 +360,7 @@ def test_a_converter_that_fails_is_one_line_with_exit_code_4(folder, ready, monk
         raise NotImplementedError("no such operator\nand forty lines more")
     before, tool = content(folder), SimpleNamespace(to_edge_transform_and_lower=fail, XnnpackPartitioner=object, Core=fail)
     monkeypatch.setattr(module, "require", lambda *names: tool)
+    monkeypatch.setattr(exporting, "_NEEDS", {})
     assert main(["export", str(folder), "data=digits", "--to", form]) == 4
     lines = complaints(capfd.readouterr().err)
     assert len(lines) == 1 and "the network cannot be converted to" in lines[0] and "NotImplementedError: no such operator" in lines[0]
