@@ -174,7 +174,8 @@ def _checked(config: DataConfig | Config | str | Path,
              allow: Sequence[str],
             ) -> tuple[DataConfig, list[str]]:
     "Return the configuration and what is allowed with every value converted, or raise a `ConfigError`."
-    checked = check_config(Config(data=_to_config(config), allow=list(allow or getattr(config, "allow", ()))))
+    given: Any = allow or getattr(config, "allow", ())  # of any type until it is checked
+    checked = check_config(Config(data=_to_config(config), allow=given))
     return checked.data, checked.allow
 
 # %% ../../nbs/data/75_loading.ipynb #cc2d64eb

@@ -298,7 +298,7 @@ def serve(model: str | Path,  # an artifact or run that holds model.onnx, or an 
         listener.listen(2048)  # before the log says so: a small model can be ready before uvicorn listens
         log_line("start", address=address, model=str(model), version=service.version, workers=workers, threads=settings.threads)
         if sys.stderr.isatty():
-            print(f"open {address} in a browser; Ctrl-C ends the server", file=sys.stderr)
+            sys.stderr.write(f"open {address} in a browser; Ctrl-C ends the server\n")
         os.environ |= {_MODEL: str(Path(model).absolute()), _SETTINGS: settings_to_text(settings), _VERSION: service.version}
         shared = {"http": BoundedProtocol, "ws": "none", "access_log": False, "server_header": False, "log_config": None,
                   "log_level": "warning", "timeout_graceful_shutdown": max(1, round(settings.drain))}
