@@ -6,9 +6,9 @@
 __all__ = ['FIXED_KEYS', 'TABLE_HEAD', 'password_option', 'find_artifact', 'evaluate_command', 'column_values',
            'measure_corrupted', 'slices_data', 'check_target', 'check_overrides', 'evaluation_config', 'own_splits',
            'evaluation_images', 'images_seen', 'describe_images', 'predict_command', 'check_table_target',
-           'describe_top', 'predictions_table', 'expand_images', 'load_predictor', 'predict_readable',
-           'predict_remotely', 'unreadable_error', 'read_secret', 'read_password', 'keygen_command', 'sign_command',
-           'verify_command']
+           'describe_top', 'below_threshold', 'describe_prediction', 'predictions_table', 'expand_images',
+           'load_predictor', 'predict_readable', 'predict_remotely', 'unreadable_error', 'read_secret', 'read_password',
+           'keygen_command', 'sign_command', 'verify_command']
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #344608c5
 import contextlib
@@ -294,17 +294,14 @@ def predict_command(classifier: str, images: tuple[str, ...], top_k: int, table:
         named, errors = expand_images(images, found.preprocess.limits)
         (predictions, unread), failure = predict_readable(found, named), None
     errors += unread
-    unsure = {name: prediction.confidence < (found.threshold or 0) for name, prediction in predictions}
-    lines = [f"{quoted(name, 1000)}: {describe_top(prediction, top_k)}"
-             + (f" (below the confidence of {found.threshold:.4f}: let a person look)" if unsure[name] else "")
-             + (" (unlike the training images: the class may mean nothing)" if prediction.out_of_distribution else "")
+    lines = [f"{quoted(name, 1000)}: {describe_prediction(prediction, top_k, found.threshold)}"
              for name, prediction in predictions]
     if target:
         from image_classifier.core import atomic_write
         atomic_write(target, predictions_table(predictions, errors, min(top_k, len(found.classes))))
         lines.append(f"written to {shown_path(target)}")
-    marks = {name: {"below_threshold": mark} if found.threshold is not None else {} for name, mark in unsure.items()}
-    data = {"predictions": [{"image": name, **prediction.as_dict(), **marks[name]} for name, prediction in predictions],
+    data = {"predictions": [{"image": name, **prediction.as_dict(), **below_threshold(prediction, found.threshold)}
+                            for name, prediction in predictions],
             "errors": [{"image": name, "error": error} for name, error in errors]}
     return CommandResult("\n".join(lines), data, failure or unreadable_error(errors, len(errors) + len(predictions)))
 
@@ -333,6 +330,24 @@ def describe_top(prediction: Any,  # a Prediction
     "Return the most probable classes with their probabilities."
     top = list(prediction.all_probabilities.items())[:count]
     return ", ".join(f"{quoted(name)} {probability:.4f}" for name, probability in top)
+
+
+def below_threshold(prediction: Any,  # a Prediction
+                    threshold: float | None,  # of the classifier; None: it has none
+                   ) -> dict[str, bool]:
+    "Return whether a prediction is less confident than the classifier promises, as its field in JSON; empty without a threshold."
+    return {} if threshold is None else {"below_threshold": prediction.confidence < threshold}
+
+
+def describe_prediction(prediction: Any,  # a Prediction
+                        count: int,  # classes to name
+                        threshold: float | None,  # of the classifier; None: it has none
+                       ) -> str:
+    "Return the most probable classes, and why a person should look, if so."
+    unsure = any(below_threshold(prediction, threshold).values())
+    return (describe_top(prediction, count)
+            + (f" (below the confidence of {threshold:.4f}: let a person look)" if unsure else "")
+            + (" (unlike the training images: the class may mean nothing)" if prediction.out_of_distribution else ""))
 
 
 def predictions_table(predictions: Sequence[tuple[str, Any]],  # (name, Prediction)
