@@ -1,14 +1,19 @@
 """What the tests know about notebooks: which there are, what their directives say, and how to run one against its module."""
 import ast
+import configparser
 import importlib
 import linecache
+import os
 import re
+import shutil
+import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 import nbformat
+import pytest
 from nbdev.frontmatter import FrontmatterProc
 from nbdev.process import NBProcessor, extract_directives
 from nbformat import NotebookNode
@@ -16,6 +21,38 @@ from nbformat import NotebookNode
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT / "nbs"
 PACKAGE = "image_classifier"
+PACKAGES = "core config data models metrics training quality inference runs serving monitoring cli".split()  # imports go from right to left
+SETTINGS = configparser.ConfigParser(delimiters=["="])
+SETTINGS.read(ROOT / "settings.ini", encoding="utf-8")
+SETTINGS = SETTINGS["DEFAULT"]
+
+
+def tracked() -> list[Path]:
+    "The files of the project: what git knows, and what it would add."
+    try:
+        found = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as problem:
+        pytest.skip(f"no git checkout: {problem}")
+    return sorted(Path(name) for name in set(found.decode().split("\0")) if name and os.path.lexists(ROOT / name))
+
+
+def cells(path: Path, kind: str = "code") -> list[nbformat.NotebookNode]:
+    return [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == kind]
+
+
+def copied(folder: Path, names: list[str] | None = None) -> list[Path]:
+    "Copy the project, or the named files and folders of it, into `folder`, links as links; return the files."
+    files = [file for file in tracked() if names is None or file.parts[0] in names]
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
+    return files
+
+
+def surface(package: str) -> dict[str, str]:
+    "The public names of a package, each with the module that it is loaded from, as the stub beside `__init__.py` says."
+    tree = ast.parse((ROOT / PACKAGE / package / "__init__.pyi").read_text(encoding="utf-8"))
+    return {name.name: node.module for node in tree.body if isinstance(node, ast.ImportFrom) for name in node.names}
 
 
 def notebooks(folder: Path = NBS) -> list[Path]:

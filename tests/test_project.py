@@ -1,6 +1,5 @@
 """The rules of the project, checked on its files: what is exported, imported, banned, documented and linked."""
 import ast
-import configparser
 import importlib.metadata
 import inspect
 import io
@@ -10,7 +9,6 @@ import os
 import pwd
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 import tokenize
@@ -20,31 +18,15 @@ from fnmatch import fnmatch
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import ModuleType
-from urllib.parse import unquote
 
 import nbformat
 import pytest
 import yaml
-from literate import NBS, PACKAGE, ROOT, exports, front_matter, module_of, notebooks, load_module, why_skipped, without_magics
+from literate import cells, copied, exports, front_matter, load_module, module_of, NBS, notebooks, PACKAGE, PACKAGES, ROOT, SETTINGS, surface
+from literate import tracked, why_skipped, without_magics
 
-SETTINGS = configparser.ConfigParser(delimiters=["="])
-SETTINGS.read(ROOT / "settings.ini", encoding="utf-8")
-SETTINGS = SETTINGS["DEFAULT"]
 NOTEBOOK_OF = {module_of(path): path for path in notebooks() if module_of(path)}
 MODULES = sorted((ROOT / PACKAGE).rglob("*.py"))
-
-
-def tracked() -> list[Path]:
-    "The files of the project: what git knows, and what it would add."
-    try:
-        found = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError) as problem:
-        pytest.skip(f"no git checkout: {problem}")
-    return sorted(Path(name) for name in set(found.decode().split("\0")) if name and os.path.lexists(ROOT / name))
-
-
-def cells(path: Path, kind: str = "code") -> list[nbformat.NotebookNode]:
-    return [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == kind]
 
 
 def sources() -> Iterator[tuple[str, ast.Module]]:
@@ -58,15 +40,6 @@ def sources() -> Iterator[tuple[str, ast.Module]]:
 
 
 # Export, clean and what ties a notebook to its module
-
-
-def copied(folder: Path, names: list[str] | None = None) -> list[Path]:
-    "Copy the project, or the named files and folders of it, into `folder`, links as links; return the files."
-    files = [file for file in tracked() if names is None or file.parts[0] in names]
-    for name in files:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
-    return files
 
 
 def test_export_and_clean_leave_no_diff(tmp_path):
@@ -372,13 +345,6 @@ def source_of(module: str) -> str:
     return (ROOT / PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
 
 
-def surface(package: str) -> dict[str, str]:
-    "The public names of a package, each with the module that it is loaded from, as the stub beside `__init__.py` says."
-    tree = ast.parse((ROOT / PACKAGE / package / "__init__.pyi").read_text(encoding="utf-8"))
-    return {name.name: node.module for node in tree.body if isinstance(node, ast.ImportFrom) for name in node.names}
-
-
-PACKAGES = "core config data models metrics training quality inference runs serving monitoring cli".split()  # imports go from right to left
 
 
 @pytest.mark.parametrize("module", NOTEBOOK_OF)
@@ -537,139 +503,9 @@ def test_no_output_is_an_error_or_a_warning_of_somebody_else():
 # The docs
 
 
-LINK = re.compile(r"(?<!!)\[[^\]]*\]\(<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\)|!\[[^\]]*\]\(<?([^)\s>]+)>?\)")
-SITE = SETTINGS["doc_host"] + SETTINGS["doc_baseurl"]
-FENCED = re.compile(r"^(```|~~~).*?^\1", re.M | re.S)
-
-
-def slugs(text: str) -> set[str]:
-    "The anchors that headings make."
-    headings = re.findall(r"^#+\s+(.*?)\s*(?:\{#(\S+)\})?\s*$", FENCED.sub("", text), re.M)
-    return {chosen or re.sub(r"[^\w\- ]", "", re.sub(r"[`*]", "", title)).strip().lower().replace(" ", "-") for title, chosen in headings}
-
-
-def page(path: Path) -> str:
-    "The name a notebook's page has on the site."
-    return str(path.relative_to(NBS).parent / (re.sub(r"^\d+[a-zA-Z0-9]*_", "", path.stem) + ".html"))
-
-
-def links(text: str) -> list[str]:
-    return [first or second for first, second in LINK.findall(FENCED.sub("", text))]
-
-
-def anchors(path: Path) -> set[str]:
-    "What `#...` may name on a notebook's page: its headings, and the names it exports."
-    names = {name for cell in cells(path) if exports(cell) for name, _ in public_functions(ast.parse(cell.source))}
-    classes = {node.name for cell in cells(path) if exports(cell) for node in ast.parse(cell.source).body if isinstance(node, ast.ClassDef)}
-    return slugs("\n".join(cell.source for cell in cells(path, "markdown"))) | {name.lower() for name in names | classes}
-
-
-def broken(target: str, text: str, folder: Path) -> str:
-    "Why a link leads nowhere, or nothing."
-    if target.startswith(SITE):
-        target, folder = target.removeprefix(SITE).lstrip("/") or "index.html", NBS
-    elif target.startswith(SETTINGS["git_url"]):
-        rest = re.match(rf"/(?:blob|tree|raw)/{SETTINGS['branch']}/(.*)", target.removeprefix(SETTINGS["git_url"]))
-        target, folder = (rest[1] if rest else "."), ROOT
-    elif re.match(r"[a-z][a-z0-9+.-]*:", target):
-        return ""
-    name, _, anchor = unquote(target).partition("#")
-    if not name:
-        return "" if anchor in slugs(text) else f"no heading #{anchor}"
-    pages = {(NBS / page(path)).resolve(): path for path in notebooks()}
-    found = pages.get((folder / name).resolve(), folder / name)
-    if not found.exists():
-        return f"no {name}"
-    if anchor and found.suffix == ".ipynb" and anchor.lower() not in anchors(found):
-        return f"no #{anchor} in {found.name}"
-    return ""
-
-
-def documents() -> Iterator[tuple[str, str, Path]]:
-    for path in notebooks():
-        yield str(path.relative_to(ROOT)), "\n\n".join(cell.source for cell in cells(path, "markdown")), path.parent
-    for path in sorted(ROOT.glob("*.md")):
-        yield path.name, path.read_text(encoding="utf-8"), ROOT
-
-
-def test_links_between_the_docs_resolve():
-    found = [f"{name}: {target}: {why}" for name, text, folder in documents() for target in links(text) if (why := broken(target, text, folder))]
-    assert not found
-
-
 def test_the_readme_is_the_home_page():
     readme = runpy.run_path(str(NBS / "_readme.py"))["readme"]
     assert (ROOT / "README.md").read_text(encoding="utf-8") == readme(), "run `make export`"
-
-
-def test_links_of_the_home_page_work_in_the_readme_too():
-    "index.ipynb becomes README.md: a relative link would be dead in one of the two."
-    home = NBS / "index.ipynb"
-    if not home.exists():
-        pytest.skip("no home page yet")
-    text = "\n".join(cell.source for cell in cells(home, "markdown"))
-    relative = [target for target in links(text) if not re.match(r"[a-z]+:|#", target)]
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert not [target for target in relative if not ((NBS / target).suffix == ".png" and (NBS / target).is_file() and f"](nbs/{target})" in readme)]
-
-
-def test_the_link_check_finds_a_dead_link(tmp_path):
-    text = "# A page\n\n## Two words\n\n[good](#two-words) [bad](#three) [gone](missing.ipynb) ![none](picture.png)\n```\n[code](never.md)\n```\n"
-    assert [bool(broken(target, text, tmp_path)) for target in links(text)] == [False, True, True, True]
-    assert not broken("../nbs/core/10_errors.ipynb#nearest", "", NBS) and not broken(f"{SITE}/core/errors.html#exit-codes", "", NBS)
-    assert broken(f"{SITE}/core/errors.html#nowhere", "", NBS) and broken(f"{SITE}/nowhere.html", "", NBS)
-
-
-def sidebar(entries: list) -> Iterator[str]:
-    for entry in entries:
-        if isinstance(entry, str):
-            yield entry
-        else:
-            yield from sidebar(entry.get("contents", []))
-            yield from [entry["href"]] if "href" in entry else []
-
-
-def test_every_notebook_is_in_the_sidebar_once():
-    site = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))["website"]
-    shown = list(sidebar(site["sidebar"]["contents"]))
-    there = [path.relative_to(NBS).as_posix() for path in notebooks()]
-    assert Counter(shown) == Counter(there)
-    in_packages = [name for name in shown if name.split("/")[0] in PACKAGES]
-    assert in_packages == sorted(in_packages, key=lambda name: (PACKAGES.index(name.split("/")[0]), name)), "packages in their order, notebooks by number"
-
-
-# One process, so that torch and the others are imported once; nbdev_docs starts several. Its shells, one for each notebook, take a minute to
-# be cleared at the end, which the test does without.
-DOCS = """
-import os
-from nbdev.quarto import refresh_quarto_yml
-from nbdev.serve import proc_nbs
-
-refresh_quarto_yml()
-proc_nbs(n_workers=0)
-os._exit(0)
-"""
-
-
-@pytest.mark.slow
-def test_the_docs_can_be_processed(tmp_path):
-    "All that happens before Quarto: signatures are shown, imports run, every page has its title and description, every setting is there."
-    copied(tmp_path, ["settings.ini", "_quarto.yml", "nbs"])  # the package is imported from the checkout, where it is compiled
-    done = subprocess.run([sys.executable, "-c", DOCS], cwd=tmp_path, capture_output=True, text=True,
-                          env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
-    assert done.returncode == 0, done.stderr[-4000:]
-    made = {path.relative_to(tmp_path / "_proc") for path in (tmp_path / "_proc").rglob("*") if path.is_file()}
-    assert {path.relative_to(NBS) for path in notebooks()} <= made
-    assert (tmp_path / "_proc" / "_quarto.yml").read_text(encoding="utf-8") == (ROOT / "_quarto.yml").read_text(encoding="utf-8")
-    for path in notebooks():
-        header = yaml.safe_load(nbformat.read(tmp_path / "_proc" / path.relative_to(NBS), 4).cells[0].source.strip().strip("-"))
-        assert header["title"] and header["description"], path.name
-
-
-@pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.relative_to(NBS).as_posix())
-def test_every_page_has_a_title_and_a_description(path):
-    header = front_matter(path)
-    assert header.get("title") and header.get("description"), "the first cell holds `# title` and `> description`"
 
 
 def test_the_site_is_set_up_in_one_place():
