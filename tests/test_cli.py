@@ -248,7 +248,8 @@ def test_explain_writes_a_picture_of_each_readable_image_and_names_the_others(ic
 @pytest.mark.parametrize(("words", "code", "said"), [
     (["--out", "{new}", "--method", "gradcam"], 2, "unknown method gradcam (method). did you mean grad_cam"),
     (["--out", "{new}", "--class", "zero"], 2, "unknown class zero (target)"), (["--out", "{run}"], 2, "a run folder is there"),
-    (["--out", "{home}"], 2, "not empty"), ([], 2, "missing option '--out'"), (["{home}/gone.png", "--out", "{new}"], 3, "no such file")])
+    (["--out", "{home}"], 2, "not empty"), ([], 2, "missing option '--out'"),
+    (["--out", ""], 2, "an option has an empty value"), (["{home}/gone.png", "--out", "{new}"], 3, "no such file")])
 def test_explain_refuses_in_one_line_and_leaves_no_folder(ic, home, first, tmp_path, words, code, said):
     before = sorted(home.rglob("*"))
     image = [] if words[:1] == ["{home}/gone.png"] else [home / "zero.png"]
@@ -256,6 +257,22 @@ def test_explain_refuses_in_one_line_and_leaves_no_folder(ic, home, first, tmp_p
     assert (found, out) == (code, "")
     one_line(err, said)
     assert sorted(home.rglob("*")) == before and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("words", [["train", "--out", ""], ["estimate", "--out", ""], ["evaluate", "{run}", "--out", ""], ["predict", "{run}", "{home}/zero.png", "--csv", ""],
+                                   ["compare", "{run}", "{run}", "--markdown", ""], ["export", "{run}", "--resign", ""], ["report", "--out", ""]])
+def test_an_output_named_by_an_unset_variable_is_refused_and_not_left_out(ic, home, first, words):
+    before = sorted(home.rglob("*"))
+    code, out, err = ic(*(word.format(run=first, home=home) for word in words))
+    assert (code, out) == (2, "") and sorted(home.rglob("*")) == before
+    one_line(err, "an option has an empty value. give it a value or leave it out")
+
+
+def test_a_report_of_an_empty_name_is_no_run(ic, first, monkeypatch):
+    monkeypatch.chdir(first)  # where config.yaml is
+    code, out, err = ic("report", "")
+    assert (code, out) == (2, "")
+    one_line(err, "no run in ''")
 
 
 def test_evaluate_gives_the_numbers_of_the_run_and_writes_them(ic, first, tmp_path):

@@ -360,7 +360,7 @@ def test_a_converter_that_fails_is_one_line_with_exit_code_4(folder, ready, monk
         raise NotImplementedError("no such operator\nand forty lines more")
     before, tool = content(folder), SimpleNamespace(to_edge_transform_and_lower=fail, XnnpackPartitioner=object, Core=fail)
     monkeypatch.setattr(module, "require", lambda *names: tool)
-    monkeypatch.setattr(exporting, "_NEEDS", {})
+    monkeypatch.setattr(export_formats, "_NEEDS", {})
     assert main(["export", str(folder), "data=digits", "--to", form]) == 4
     lines = complaints(capfd.readouterr().err)
     assert len(lines) == 1 and "the network cannot be converted to" in lines[0] and "NotImplementedError: no such operator" in lines[0]
@@ -515,6 +515,18 @@ def test_a_format_of_ones_own_is_exported_beside_onnx(folder, digits, ready):
         del EXPORTERS["names"]
     assert [form.name for form in forms] == ["pytorch", "onnx", "names"] and (folder / "names.txt").read_text()[:3] == "0\n1"
     assert set(check_manifest(folder)) >= {"names.txt", "model.onnx"} and "names.txt" in (folder / "README.md").read_text()
+
+
+def test_a_package_that_a_format_of_ones_own_needs_is_missed_before_any_work(folder, digits, monkeypatch):
+    monkeypatch.setattr(export_formats, "to_onnx", lambda *arguments: pytest.fail("computed"))
+    monkeypatch.setitem(sys.modules, "converter", None)
+    register_exporter("mine", {"converter.tools": "", **export_formats.ONNX_NEEDS})(lambda job: pytest.fail("called"))
+    try:
+        with pytest.raises(ConfigError, match=r"converter is not installed. pip install converter$"):
+            export_artifact(folder, "onnx,mine", digits)
+    finally:
+        del EXPORTERS["mine"]
+    assert not (folder / "model.onnx").exists()
 
 
 @pytest.mark.parametrize("to, said", [("onxx", "did you mean onnx?"), ("", "unknown export format"), ("onnx,../x", "unknown export format")])

@@ -411,7 +411,12 @@ def public_functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
             yield node.name, node
         elif isinstance(node, ast.ClassDef):
             yield from ((f"{node.name}.{part.name}", part) for part in node.body
-                        if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef)) and not part.name.startswith("_"))
+                        if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef)) and not part.name.startswith("_") and not is_overload(part))
+
+
+def is_overload(function: ast.FunctionDef) -> bool:
+    "Whether a definition only tells editors and type checkers about one way of calling the function after it, which has the text."
+    return any(isinstance(found, ast.Name) and found.id == "overload" for found in function.decorator_list)
 
 
 def parameters(function: ast.FunctionDef) -> list[ast.arg]:

@@ -16,7 +16,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ class ReaderGone(Exception):
 
 
 @contextlib.contextmanager
-def reader_gone() -> Iterator[None]:
+def reader_gone() -> Generator[None]:
     "Turn a broken pipe in the block into a `ReaderGone`, which click passes on."
     try:
         yield
@@ -157,9 +157,9 @@ def to_library_error(problem: BaseException,  # raised by a command or by click
     if isinstance(problem, MemoryError) or "out of memory" in str(problem).lower():
         sized = words[:1] and words[0] in ("train", "estimate", "learning-curve", "report", "labels")  # others take no such keys
         return ResourceError("out of memory", todo="try a smaller batch_size or data.size" if sized else "free some memory")
-    if getattr(problem, "errno", None) in FULL_DISK_ERRORS:
+    if (number := getattr(problem, "errno", None)) in FULL_DISK_ERRORS:
         where = getattr(problem, "filename", None) or ""
-        return ResourceError(FULL_DISK_ERRORS[problem.errno], where, "free some space and run the same command again")
+        return ResourceError(FULL_DISK_ERRORS[number], where, "free some space and run the same command again")
     if isinstance(problem, ModuleNotFoundError) and (problem.name or "").partition(".")[0] in _REQUIRED:
         return ConfigError(f"{problem.name} is not installed, so this installation can only serve and predict",
                            todo=f"pip install {DISTRIBUTION}")
@@ -187,7 +187,7 @@ def unknown_option(typed: str,  # e.g. "--epochs"
                   ) -> ConfigError:
     "Suggest the nearest option, `key=value` if the option is a configuration key, or a command of that name."
     from image_classifier.config import ALIASES, keys, SECTIONS
-    name, parameters = typed.lstrip("-").replace("-", "_"), command.get_params(context) if command else []
+    name, parameters = typed.lstrip("-").replace("-", "_"), command.get_params(context) if command and context else []
     what = f"unknown option {escaped(typed[:80])}"
     if name in {*ALIASES, *SECTIONS, *keys()} and any(parameter.name == "overrides" for parameter in parameters):
         return ConfigError(what, todo=f"write {name}=<value>, without dashes")
@@ -211,7 +211,7 @@ def move_global_flags(words: Sequence[str],  # as typed
 # %% ../../nbs/cli/60_app.ipynb #db853a6a
 @contextlib.contextmanager
 def handle_signals(stop: Stop,  # the request that a training checks
-                  ) -> Iterator[None]:
+                  ) -> Generator[None]:
     "Turn signals into a request to stop and print warnings as one line, inside the block."
     def _warn(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
         if issubclass(category, UserWarning):
@@ -219,7 +219,8 @@ def handle_signals(stop: Stop,  # the request that a training checks
     with warnings.catch_warnings(), install_handlers(stop, signal.SIGINT, signal.SIGTERM):
         if any(action == "error" for action, *_ in warnings.filters):  # PYTHONWARNINGS=error would end the command
             warnings.simplefilter("default")
-        warnings.showwarning = _warn
+        shown: Any = warnings  # whose function may be replaced
+        shown.showwarning = _warn
         yield
 
 
@@ -238,7 +239,7 @@ class _Notes(logging.Handler):
 
 
 @contextlib.contextmanager
-def show_notes() -> Iterator[None]:
+def show_notes() -> Generator[None]:
     "Print what the library logs inside the block."
     log, notes = logging.getLogger("image_classifier"), _Notes()
     level = log.level

@@ -26,8 +26,8 @@ from typing import Any
 
 import click
 
-from .common import absolute_path, command, CommandResult, complete_override, compose_overrides
-from .common import import_option, out_option, shown_path
+from .common import command, CommandResult, complete_override, compose_overrides
+from .common import import_option, optional_path, out_option, shown_path
 from ..core import ArtifactError, ConfigError, DataError, ImageClassifierError, join_problems, quoted
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #99635798
@@ -81,7 +81,7 @@ def evaluate_command(classifier: str, overrides: tuple[str, ...], out: str | Non
     from image_classifier.core import choose_device, write_json
     from image_classifier.inference import Classifier
     from image_classifier.metrics import classification_report, evaluate, robustness_report, slice_accuracy, slices_report
-    folder, target = find_artifact(classifier), absolute_path(out)
+    folder, target = find_artifact(classifier), optional_path(out)
     if target:
         check_target(target)
     found = Classifier.load(folder)
@@ -276,7 +276,7 @@ def predict_command(classifier: str, images: tuple[str, ...], top_k: int, table:
       ic predict --server http://127.0.0.1:8000 cat.png dog.jpg
 
     IMAGE is a file, a folder of images, or - for stdin. With --server, all arguments are images."""
-    images, target = (classifier, *images) if server else images, absolute_path(table)
+    images, target = (classifier, *images) if server else images, optional_path(table)
     if not images:
         raise click.UsageError("Missing argument 'IMAGE...'.")
     if server:

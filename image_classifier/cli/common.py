@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CommandResult', 'emit', 'command', 'import_option', 'compose_overrides', 'network_names', 'complete_path',
            'complete_value', 'complete_override', 'Bash', 'overrides_argument', 'out_option', 'absolute_path',
-           'shown_path']
+           'optional_path', 'shown_path']
 
 # %% ../../nbs/cli/20_common.ipynb #b9704d01
 import functools
@@ -22,7 +22,7 @@ from typing import Any
 import click
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class, split_arg_string
 
-from ..core import ImageClassifierError, quoted
+from ..core import ConfigError, ImageClassifierError, quoted
 
 # %% ../../nbs/cli/20_common.ipynb #4c6a836f
 @dataclass
@@ -169,10 +169,18 @@ def out_option(text: str,  # the help text
     return click.option("--out", metavar="PATH", type=click.Path(), required=required, help=text)
 
 # %% ../../nbs/cli/20_common.ipynb #6b6f454d
-def absolute_path(path: str | None,  # as typed
+def absolute_path(path: str,  # as typed
+                 ) -> Path:
+    "Return a path of the command line, seen from the working folder; raise a `ConfigError` if it is empty."
+    if not path:
+        raise ConfigError("an option has an empty value", todo="give it a value or leave it out")
+    return Path(path).absolute()
+
+
+def optional_path(path: str | None,  # as typed; None: not given
                  ) -> Path | None:
-    "Return a path of the command line, seen from the working folder; None stays None."
-    return Path(path).absolute() if path else None
+    "Return a path like `absolute_path`; None stays None."
+    return None if path is None else absolute_path(path)
 
 # %% ../../nbs/cli/20_common.ipynb #3d6f9654
 def shown_path(path: str | Path,  # a path to print

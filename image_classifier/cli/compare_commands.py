@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from .common import absolute_path, command, CommandResult, out_option, shown_path
+from .common import command, CommandResult, optional_path, out_option, shown_path
 from ..core import ArtifactError, ConfigError, quoted
 
 # %% ../../nbs/cli/35_compare_commands.ipynb #392a5bd2
@@ -65,7 +65,7 @@ def compare_command(runs: tuple[str, ...], shared: bool, out: str | None, markdo
     A folder of runs named seed_... is compared as a set of seeds."""
     from image_classifier.core import atomic_write, check_own_folder
     from image_classifier.runs import compare_runs
-    folder, file = absolute_path(out), absolute_path(markdown)
+    folder, file = optional_path(out), optional_path(markdown)
     if folder:
         check_own_folder(folder, "comparison")
     if file:

@@ -8,8 +8,8 @@ __all__ = ['parse_shares', 'learning_curve_command']
 # %% ../../nbs/cli/37_curve_commands.ipynb #c185a800
 import click
 
-from .common import absolute_path, command, CommandResult, compose_overrides
-from .common import out_option, overrides_argument, shown_path
+from .common import command, CommandResult, compose_overrides
+from .common import optional_path, out_option, overrides_argument, shown_path
 from ..core import ConfigError, quoted
 
 # %% ../../nbs/cli/37_curve_commands.ipynb #263c8327
@@ -43,13 +43,12 @@ def learning_curve_command(overrides: tuple[str, ...], file: str | None, out: st
     All runs have the same test images and as many steps as the largest share, unless early stopping or max_minutes ends one
     sooner: choose enough epochs, or more images will seem useless. The error is fitted by a power law, with a band for test
     images and runs. With the same --out and shares, an interrupted learning curve is continued."""
-    if out == "":
-        raise ConfigError("an option has an empty value", todo="give it a value or leave it out")
-    numbers, config = parse_shares(shares), compose_overrides(overrides, file)
+    folder, numbers = optional_path(out), parse_shares(shares)
+    config = compose_overrides(overrides, file)
     from image_classifier.runs import train_learning_curve, write_learning_curve
     from image_classifier.training import init_distributed, make_progress
     stop = click.get_current_context().obj
-    found = train_learning_curve(config, numbers, repeats, absolute_path(out), lambda: [make_progress()], stop)
+    found = train_learning_curve(config, numbers, repeats, folder, lambda: [make_progress()], stop)
     if not init_distributed(config.device).is_main:
         return CommandResult(data=None)
     write_learning_curve(found)

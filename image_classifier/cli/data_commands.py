@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from .common import absolute_path, command, CommandResult, compose_overrides
-from .common import out_option, overrides_argument, shown_path
+from .common import optional_path, out_option, overrides_argument, shown_path
 from ..core import check_hook, check_own_folder, ConfigError, counted, DataError, quoted, require, suggestion
 
 # %% ../../nbs/cli/50_data_commands.ipynb #9ebff3ff
@@ -49,19 +49,20 @@ def check_command(overrides: tuple[str, ...], file: str | None, out: str | None,
         check_hook(alert)
     if suite:
         require("pandas", "expectations"), require("great_expectations", "expectations")
-    config, target = compose_overrides(overrides, file), absolute_path(out)
+    config, target = compose_overrides(overrides, file), optional_path(out)
     check_list_target(target)
-    check_suite_targets(absolute_path(suite), absolute_path(docs))
+    check_suite_targets(optional_path(suite), optional_path(docs))
     found, result = run_check(config)
     if target:
         write_exclude_list(target, found, config)
         result.text += f"\nwritten to {shown_path(target)}"
-    if suite and not result.error:
-        compared = compare_with_suite(found, suite, docs, alert)
-        result = CommandResult(f"{result.text}\n{compared.text}", result.data | {"suite": compared.data}, compared.error)
-    elif suite:
+    if not suite:
+        return result
+    if result.error:
         result.error.what += "; it was neither learned nor compared with the suite"
-    return result
+        return result
+    compared = compare_with_suite(found, suite, docs, alert)
+    return CommandResult(f"{result.text}\n{compared.text}", {**(result.data or {}), "suite": compared.data}, compared.error)
 
 # %% ../../nbs/cli/50_data_commands.ipynb #9b18f78c
 def run_check(config: Any,  # a Config
@@ -155,7 +156,7 @@ def compare_with_suite(found: Any,  # a DataReport with facts
                       ) -> CommandResult:
     "Learn expectations from the images, or compare the images with those in the file."
     from image_classifier.quality import check_expectations, Suite
-    result = check_expectations(found.facts._asdict(), absolute_path(suite), docs=absolute_path(docs), hook=alert)
+    result = check_expectations(found.facts._asdict(), absolute_path(suite), docs=optional_path(docs), hook=alert)
     if isinstance(result, Suite):
         count = len(result.expectations)
         return CommandResult(f"learned {count} expectations from {result.images:,} images: {shown_path(suite)}",
@@ -182,12 +183,11 @@ def labels_review_command(overrides: tuple[str, ...], file: str | None, out: str
     images are in a table of their own; data.corrections=runs/labels, the folder, means both. A few small networks are trained for
     it, or classifiers on features of a pretrained one. The data is checked first; the exit code is 3 if training would refuse it.
     Needs the extra labels."""
-    if not out:
-        raise ConfigError("an option has an empty value", todo="give it a value or leave it out")
+    folder = absolute_path(out)
     require("cleanlab.count", "labels")
     from image_classifier.quality import check_no_decision_lost
     from image_classifier.runs import check_run_config, choose_settings
-    config, folder = check_run_config(compose_overrides(overrides, file)), absolute_path(out)
+    config = check_run_config(compose_overrides(overrides, file))
     check_own_folder(folder, "report")
     check_no_decision_lost(folder, earlier_decisions(config))
     config = choose_settings(config)
@@ -195,8 +195,8 @@ def labels_review_command(overrides: tuple[str, ...], file: str | None, out: str
     if result.error:
         result.error.what += "; labels were not reviewed"
         return result
-    result.data["labels"] = review_labels(config, folder)
-    suspects = result.data["labels"]["suspects"]
+    labels = review_labels(config, folder)
+    result.data, suspects = {**(result.data or {}), "labels": labels}, labels["suspects"]
     held_out = sum(one["split"] != "train" for one in suspects)
     result.text += (f"\n{counted(len(suspects), 'label')} to review, most suspicious first ({len(suspects) - held_out} of "
                     f"training images, {held_out} of validation and test images): {shown_path(folder)}")
@@ -266,16 +266,16 @@ def cache_clear_command(names: tuple[str, ...]) -> CommandResult:
 
     Entries in use are never removed. `ic cache` lists the names."""
     from image_classifier.data import cache_entries, DOWNLOAD, remove_entry, WEIGHTS
-    overrides, names = [word for word in names if "=" in word], [word for word in names if "=" not in word]
+    overrides, named = [word for word in names if "=" in word], [word for word in names if "=" not in word]
     folder = find_cache(overrides)
     entries = cache_entries(folder)
-    chosen = choose_entries(entries, names) if names else [entry for entry in entries if entry.kind not in (DOWNLOAD, WEIGHTS)]
+    chosen = choose_entries(entries, named) if named else [entry for entry in entries if entry.kind not in (DOWNLOAD, WEIGHTS)]
     removed = [entry for entry in chosen if remove_entry(entry)]
     kept = [entry.name for entry in chosen if entry not in removed]
     size = sum(entry.bytes for entry in removed)
     text = f"removed {len(removed)} of {len(chosen)}, {format_bytes(size)}" if chosen else "nothing to remove"
     data = {"folder": str(folder), "removed": [entry.name for entry in removed], "in_use": kept, "bytes": size}
-    if kept and names:
+    if kept and named:
         what = f"in use by another process: {', '.join(kept)}"
         return CommandResult(text, data, ConfigError(what, folder, "wait for it, and run the same command again"))
     return CommandResult(text + (f"; in use: {', '.join(kept)}" if kept else ""), data)

@@ -73,11 +73,11 @@ def explain_command(classifier: str, images: tuple[str, ...], out: str, method: 
 
     IMAGE is a file, a folder of images, or - for stdin. Dark blue: no evidence; yellow: the strongest."""
     from image_classifier.core import check_own_folder
-    from image_classifier.inference import Classifier, explain_pixels
+    from image_classifier.inference import check_explanation, Classifier
     artifact, folder = find_artifact(classifier), absolute_path(out)
     check_own_folder(folder, "explanations")
     found = Classifier.load(artifact)
-    explain_pixels(found, (), method, target)  # checks the names before anything is read or written
+    check_explanation(found, method, target)  # before anything is read or written
     named, errors = expand_images(images, found.preprocess.limits)
     written, unread = write_explanations(found, named, folder, method, target)
     errors += unread

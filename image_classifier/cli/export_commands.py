@@ -16,7 +16,7 @@ import click
 
 from .classifier_commands import evaluation_config, evaluation_images, find_artifact, own_splits
 from .classifier_commands import password_option, read_password
-from .common import absolute_path, command, CommandResult, complete_override, import_option, shown_path
+from .common import command, CommandResult, complete_override, import_option, optional_path, shown_path
 from ..core import ConfigError, DataError
 
 # %% ../../nbs/cli/47_export_commands.ipynb #d38f6665
@@ -63,13 +63,14 @@ def export_command(classifier: str, overrides: tuple[str, ...], to: str, resign:
     The web page classifies on the visitor's device. Its first export downloads ONNX Runtime Web (20 MB) from the npm registry and
     verifies it; to do without, name the file in IMAGE_CLASSIFIER_WEB_RUNTIME."""
     from image_classifier.inference import check_exporters, Classifier, export_artifact, forms_table
-    folder, password, names = find_artifact(classifier), read_password(password_env), check_exporters(to)
+    key, password = optional_path(resign), read_password(password_env)
+    folder, names = find_artifact(classifier), check_exporters(to)
     data = export_data(Classifier.load(folder), folder, overrides)
-    forms = export_artifact(folder, names, data, absolute_path(resign), password)
+    forms = export_artifact(folder, names, data, key, password)
     made = [path for form in forms for path in (*form.files, *([form.folder] if form.folder else ()))]
     lines = [forms_table(forms), *(f"written to {shown_path(path)}" for path in made)]
     lines += [f"try it: python -m http.server 8000 -d {shlex.quote(str(shown_path(form.folder)))}; open http://localhost:8000/"
-              for form in forms if form.name == "web"]
+              for form in forms if form.name == "web" and form.folder]
     figures = {form.name: form.as_dict() for form in forms}
     error = next((form.error for form in forms if form.error), None)
     return CommandResult("\n".join(lines), {"classifier": str(folder), "forms": figures}, error)

@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from .common import absolute_path, command, CommandResult, compose_overrides
-from .common import import_option, out_option, overrides_argument, shown_path
+from .common import import_option, optional_path, out_option, overrides_argument, shown_path
 from ..core import ConfigError, DataError, escaped, quoted
 
 # %% ../../nbs/cli/30_run_commands.ipynb #aaf23807
@@ -116,7 +116,7 @@ def estimate_command(overrides: tuple[str, ...], file: str | None, out: str | No
     config = compose_overrides(overrides, file)
     from image_classifier.runs import estimate_run
     from image_classifier.training import init_distributed
-    estimate = estimate_run(config, run_dir=absolute_path(out))
+    estimate = estimate_run(config, run_dir=optional_path(out))
     if not init_distributed(config.device).is_main:
         return CommandResult(data=None)
     return CommandResult(str(estimate), estimate.as_dict())
@@ -133,7 +133,7 @@ def find_lr_command(overrides: tuple[str, ...], file: str | None, out: str | Non
       ic find-lr data=./photos model=resnet18 --out lr.png
 
     All other settings, such as optimizer and batch size, are those of the training."""
-    config, target = compose_overrides(overrides, file), absolute_path(out)
+    config, target = compose_overrides(overrides, file), optional_path(out)
     if target:
         check_figure_target(target)
         if config.data.root and target.resolve().is_relative_to(Path(config.data.root).resolve()):
@@ -183,11 +183,11 @@ def train_command(overrides: tuple[str, ...], file: str | None, out: str | None)
     from image_classifier.training import init_distributed, make_progress
     if seeds > 1:
         stop = click.get_current_context().obj
-        found = train_seeds(config, seeds, absolute_path(out), lambda: [make_progress()], stop)
+        found = train_seeds(config, seeds, optional_path(out), lambda: [make_progress()], stop)
         if not init_distributed(config.device).is_main:
             return CommandResult(data=None)
         return CommandResult(f"{found}\nruns {shown_path(found.path)}", found.as_dict())
-    run = train(config, absolute_path(out), callbacks=[make_progress()], stop=click.get_current_context().obj)
+    run = train(config, optional_path(out), callbacks=[make_progress()], stop=click.get_current_context().obj)
     if not init_distributed(config.device).is_main:
         return CommandResult(data=None)
     message = f"{run.status_message}\n" if run.status_message else ""
@@ -234,7 +234,7 @@ def report_command(overrides: tuple[str, ...], file: str | None, out: str | None
     The first argument may be a run's folder."""
     from image_classifier.runs import run_report
     run_dir, words = split_run(overrides, out)
-    if len(words) < len(overrides):
+    if run_dir and len(words) < len(overrides):
         file = file or str(run_dir / "config.yaml")
     made = run_report(notebook, run_dir=run_dir, time_limit=time_limit, imports=click.get_current_context().params["imports"],
                       **notebook_arguments(notebook, words, file))
@@ -250,10 +250,10 @@ def split_run(words: Sequence[str],  # arguments as typed
              ) -> tuple[Path | None, list[str]]:  # the run's folder, the overrides
     "Split off the run that the arguments may begin with."
     if not words or "=" in words[0]:
-        return absolute_path(out), list(words)
-    if not (Path(words[0]) / "config.yaml").is_file():
+        return optional_path(out), list(words)
+    if not words[0] or not (Path(words[0]) / "config.yaml").is_file():
         raise ConfigError(f"no run in {quoted(words[0], 200)}", todo="name a folder that holds config.yaml, or write key=value")
-    if out and absolute_path(out) != absolute_path(words[0]):
+    if out is not None and absolute_path(out) != absolute_path(words[0]):
         raise ConfigError("RUN and --out name different folders", f"{words[0]}, {out}", "give one of them")
     return absolute_path(words[0]), list(words[1:])
 

@@ -140,7 +140,7 @@ def write_json(path: str | Path,  # the file to write or replace
 # %% ../../nbs/core/20_io.ipynb #7a2fe131
 def parse_json(data: bytes,  # UTF-8 JSON
                path: str | Path,  # where it comes from, for messages
-              ) -> object:
+              ) -> Any:
     "Return the value of `data` with finite numbers only, or raise an `ArtifactError`."
     def _finite(text: str) -> float:
         if not math.isfinite(value := float(text)):

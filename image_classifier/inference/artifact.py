@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from .. import __version__
@@ -36,9 +37,9 @@ def to_metadata(classifier: Any,  # a Classifier
 # %% ../../nbs/inference/20_artifact.ipynb #c379e275
 class _MetaInit(TorchFunctionMode):
     "Create the weights of new models on the meta device inside the block."
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        device = {"device": "meta"} if function in (torch.empty, torch.zeros, torch.ones) else {}
-        return function(*args, **{**(kwargs or {}), **device})
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        device = {"device": "meta"} if func in (torch.empty, torch.zeros, torch.ones) else {}
+        return func(*args, **{**(kwargs or {}), **device})
 
 # %% ../../nbs/inference/20_artifact.ipynb #eb27f517
 def check_shapes(architecture: Architecture,
@@ -52,7 +53,7 @@ def check_shapes(architecture: Architecture,
             own = builder(architecture).state_dict()
     except Exception:  # it cannot be built without values, or it fails again in `build_model`, with a better message
         return
-    if not any(isinstance(tensor, nn.parameter.UninitializedTensorMixin) for tensor in own.values()):  # lazy layers
+    if not any(is_lazy(tensor) for tensor in own.values()):
         check_state_dict(own, tensors, where)
 
 # %% ../../nbs/inference/20_artifact.ipynb #423d39da

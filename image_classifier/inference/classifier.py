@@ -9,7 +9,7 @@ __all__ = ['Classifier', 'load_signed', 'export_artifact']
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -21,14 +21,14 @@ from ..core import write_manifest
 from ..data import Preprocess
 from .artifact import build_from_metadata, to_metadata
 from .cards import model_card
-from .explanation import explain_pixels, Explanation
+from .explanation import check_explanation, explain_pixels, Explanation
 from .export_formats import ExportedForm
 from .exporting import add_exports
 from .metadata import check_metadata, OOD_FILE
-from .prediction import Prediction, predict_images, read_pixels, to_prediction
+from .prediction import ImageInput, Prediction, predict_images, read_pixels, to_prediction
 from .signing import verified
 from ..metrics import OODDetector, probabilities, scale_logits
-from ..models import feature_count, find_classifier, forward_tta, layer_inputs
+from ..models import architecture_of, feature_count, find_classifier, forward_tta, layer_inputs
 
 # %% ../../nbs/inference/75_classifier.ipynb #8c73acf3
 class Classifier:
@@ -46,7 +46,8 @@ class Classifier:
         self.model, self.preprocess, self.classes = model.eval(), preprocess, tuple(classes)
         self.metrics, self.temperature, self.tta, self.threshold = metrics, temperature, tta, threshold
         self.folder: Path | None = None  # where it was saved or loaded
-        self.detector, self._head = detector, detector and model.get_submodule(find_classifier(model))
+        self.detector = detector
+        self._head = model.get_submodule(find_classifier(model)) if detector else None
 
     def __repr__(self) -> str:
         p = self.preprocess
@@ -74,12 +75,18 @@ class Classifier:
                        images: np.ndarray,  # (N,C,S,S) uint8
                       ) -> list[Prediction]:
         "Return the prediction for each image of a batch."
-        if self.detector is None:
+        if self.detector is None or self._head is None:
             return [to_prediction(row, self.classes) for row in self.probabilities(images)]
         with layer_inputs(self._head) as features:
             rows = self.probabilities(images)
         unlike = self.detector.is_unlike(features[0].float().cpu().numpy())  # the first view is the image itself
         return [to_prediction(row, self.classes, bool(flag)) for row, flag in zip(rows, unlike)]
+
+    @overload
+    def predict(self, images: ImageInput) -> Prediction: ...
+
+    @overload
+    def predict(self, images: list | tuple) -> list[Prediction]: ...
 
     def predict(self,
                 images: Any,  # one image as `read_pixels` takes it, or a list of them
@@ -87,19 +94,24 @@ class Classifier:
         "Return the prediction for an image, or a list of them for a list."
         return predict_images(self, images)
 
+    @overload
+    def explain(self, images: ImageInput, method: str = "grad_cam", target: str | None = None) -> Explanation: ...
+
+    @overload
+    def explain(self, images: list | tuple, method: str = "grad_cam", target: str | None = None) -> list[Explanation]: ...
+
     def explain(self,
                 images: Any,  # one image as `read_pixels` takes it, or a list of them
                 method: str = "grad_cam",  # or occlusion, slower, for any network
                 target: str | None = None,  # the class to explain; None: the predicted one of each image
                ) -> Explanation | list[Explanation]:
         "Return where in an image the evidence for a class is, or a list of that for a list."
-        if not isinstance(images, (list, tuple)):
-            return self.explain([images], method, target)[0]
-        found = explain_pixels(self, (), method, target)  # checks the names
-        for first in range(0, len(images), 16):
-            pixels = np.stack([read_pixels(self.preprocess, image) for image in images[first:first + 16]])
+        check_explanation(self, method, target)
+        several, found = images if isinstance(images, (list, tuple)) else [images], []
+        for first in range(0, len(several), 16):
+            pixels = np.stack([read_pixels(self.preprocess, image) for image in several[first:first + 16]])
             found += explain_pixels(self, pixels, method, target)
-        return found
+        return found if several is images else found[0]
 
     def save(self,
              folder: str | Path,  # created, or replaced if it holds a saved classifier and nothing else
@@ -128,7 +140,8 @@ class Classifier:
         tensors, metrics = load_tensors(folder / "model.safetensors"), _read_metrics(folder / "metrics.json")
         model = build_from_metadata(found, tensors, folder / "classifier.json")
         preprocess = Preprocess.from_dict(found["preprocess"])
-        if (preprocess.size, preprocess.channels) != (model.architecture.size, model.architecture.channels):
+        architecture = architecture_of(model)
+        if (preprocess.size, preprocess.channels) != (architecture.size, architecture.channels):
             raise ArtifactError("the network and its preprocessing differ in size or channels", folder / "classifier.json")
         load_state(model, tensors, folder / "model.safetensors")
         detector = _read_detector(folder / OOD_FILE, found["ood"]["threshold"], model) if found.get("ood") else None

@@ -6,7 +6,6 @@
 __all__ = ['EXPORTS_FILE', 'check_exporters', 'read_exports', 'add_exports', 'forms_table']
 
 # %% ../../nbs/inference/70_exporting.ipynb #4b9835a7
-import importlib.util
 import json
 import os
 import shutil
@@ -17,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from ..core import ArtifactError, atomic_folder, atomic_write, check_manifest, ConfigError, existing_folder
-from ..core import is_number, MANIFEST, manifest_files, quoted, read_json, require, SIGNATURE, suggestion
+from ..core import is_number, MANIFEST, manifest_files, quoted, read_json, SIGNATURE, suggestion
 from ..core import write_json, write_manifest
 from ..data import Dataset, Splits
 from .cards import model_card
-from .export_formats import ExportedForm, EXPORTERS, ExportJob, register_exporter
+from .export_formats import check_needs, ExportedForm, EXPORTERS, ExportJob, ONNX_NEEDS
+from .export_formats import register_exporter
 from .int8 import export_int8
 from .onnx_model import onnx_metadata
 from .openvino_model import export_openvino, export_openvino_int8
@@ -30,15 +30,11 @@ from .signing import sign, verify_own
 from .web_folder import export_web
 
 # %% ../../nbs/inference/70_exporting.ipynb #4c226992
-for _name, _function in {"int8": export_int8, "pte": export_pte, "openvino": export_openvino,
-                         "openvino-int8": export_openvino_int8, "web": export_web}.items():
-    register_exporter(_name)(_function)
-
-
-_ONNX = [(module, "export") for module in ("onnx", "onnxscript", "onnxruntime")]
-_NEEDS = {"onnx": _ONNX, "int8": _ONNX, "web": _ONNX, "pte": [("executorch", "executorch")],
-          "openvino": [*_ONNX, ("openvino", "openvino")],
-          "openvino-int8": [*_ONNX, ("nncf", "openvino"), ("openvino", "openvino")]}
+register_exporter("int8", ONNX_NEEDS)(export_int8)
+register_exporter("pte", {"executorch": "executorch"})(export_pte)
+register_exporter("openvino", {**ONNX_NEEDS, "openvino": "openvino"})(export_openvino)
+register_exporter("openvino-int8", {**ONNX_NEEDS, "nncf": "openvino", "openvino": "openvino"})(export_openvino_int8)
+register_exporter("web", ONNX_NEEDS)(export_web)
 
 
 def check_exporters(names: str | Sequence[str],  # e.g. "onnx", "onnx,int8" or a list
@@ -48,9 +44,7 @@ def check_exporters(names: str | Sequence[str],  # e.g. "onnx", "onnx,int8" or a
     for name in names:
         if name not in EXPORTERS:
             raise ConfigError(f"unknown export format {quoted(name)}", "to", suggestion(name, EXPORTERS))
-        for module, extra in _NEEDS.get(name, ()):
-            if importlib.util.find_spec(module) is None:
-                require(module, extra)
+        check_needs(name)
     return list(dict.fromkeys(names))
 
 # %% ../../nbs/inference/70_exporting.ipynb #af4be4a3

@@ -144,7 +144,9 @@ def judge_loss(job: ExportJob,  # with test images
                file: str = INT8_FILE,  # for the error
               ) -> tuple[str, ArtifactError | None]:  # why it is not kept, empty if it may be; the error if it is worse
     "Compare the accuracy with that of the original on the test images."
-    before, after = (one.argmax(1) == job.test.targets for one in (job.expected[0], rows))
+    test = job.test
+    assert test is not None  # `lacks_images` asks first
+    before, after = (one.argmax(1) == test.targets for one in (job.expected[0], rows))
     loss, bound = before.mean() - after.mean(), loss_bound(before, after, job.units)
     if bound <= MOST_LOSS:
         return "", None
@@ -155,7 +157,7 @@ def judge_loss(job: ExportJob,  # with test images
     lost = sorted(np.flatnonzero(before & ~after), key=lambda image: -change[image])
     classes = [quoted(name, 40) for name in job.classifier.classes]
     worst = join_problems([f"{quoted(job.names[image], 60)}: {classes[rows[image].argmax()]} instead of "
-                           f"{classes[job.test.targets[image]]}" for image in lost], 3)
+                           f"{classes[test.targets[image]]}" for image in lost], 3)
     error = ArtifactError(f"less accurate in 8-bit integers: {said}; the worst: {worst}", file, "use the export in float32")
     return "refused: less accurate", error
 
@@ -183,6 +185,7 @@ def judge_form(job: ExportJob,  # with test images
     problem, error = judge_loss(job, rows, file)
     if problem:
         return replace(form, note=problem, error=error), False
+    assert original.answer is not None  # as each form in float32 that was made
     times = time_forms({original.name: original.answer, form.name: model.outputs}, job.images, {1: 101})
     if (share := times[form.name][1] / times[original.name][1]) > _FASTER:
         return replace(form, note=f"not kept: not faster here, {share:.2f} of the time of float32 for one image"), False
@@ -194,7 +197,7 @@ def export_int8(job: ExportJob) -> ExportedForm:
     original = job.form("onnx")
     if reason := lacks_images(job):
         return ExportedForm("int8", note=reason)
-    trial = best_trial(original.file, job)
+    trial = best_trial(job.file("onnx"), job)
     form = ExportedForm("int8", note=f"{trial.recipe}; chosen on {trial.images:,} validation images")
     form, kept = judge_form(job, form, OnnxModel(trial.file, torch.get_num_threads()), original, INT8_FILE)
     return replace(form, file=trial.file.rename(job.folder / INT8_FILE)) if kept else form

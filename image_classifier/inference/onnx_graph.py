@@ -10,7 +10,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import torch
@@ -22,6 +22,9 @@ from ..models import find_classifier, forward_tta, layer_inputs
 # %% ../../nbs/inference/62_onnx_graph.ipynb #d3c6f14e
 class ClassifierGraph(nn.Module):
     "From pixels to probabilities, and to features if the network has any."
+    shift: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self,
                  classifier: Any,  # a Classifier
                 ):
@@ -49,7 +52,7 @@ OPSET = 18
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> Generator[None]:
     "Keep what ONNX's tools say to their programmers out of the output; what matters is raised."
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
@@ -64,7 +67,7 @@ def quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def converting(classifier: Any,  # a Classifier
                target: str,  # e.g. "ExecuTorch", for the error
-              ) -> Iterator[None]:
+              ) -> Generator[None]:
     "Inside the block, keep a converter quiet, and turn an exception of it into an `ArtifactError` of one line."
     try:
         with quiet():
@@ -87,6 +90,7 @@ def to_onnx(classifier: Any,  # a Classifier, on the CPU
         with quiet():
             program = torch.onnx.export(graph, (example,), dynamo=True, dynamic_shapes=({0: torch.export.Dim("batch")},),
                                         input_names=["pixels"], output_names=outputs, opset_version=OPSET, verbose=False)
+        assert program is not None  # as always with `dynamo`
         model = program.model_proto
         onnx.helper.set_model_props(model, dict(notes))
         return model.SerializeToString()

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from ..core import ArtifactError, available_cores, check_manifest, existing_fold
 from ..core import read_bytes, read_json, require
 from ..data import Preprocess
 from .metadata import check_metadata, OOD_FILE
-from .prediction import Prediction, predict_images, to_prediction
+from .prediction import ImageInput, Prediction, predict_images, to_prediction
 from ..metrics import OODDetector
 
 # %% ../../nbs/inference/60_onnx_model.ipynb #9a055e51
@@ -191,8 +191,15 @@ class OnnxModel:
                       ) -> list[Prediction]:
         "Return the prediction for each image of a batch."
         rows, features = self.outputs(images)
-        unlike = [None] * len(rows) if self.detector is None else map(bool, self.detector.is_unlike(features))
-        return [to_prediction(row, self.classes, flag) for row, flag in zip(rows, unlike)]
+        if self.detector is None or features is None:  # a detector is read only beside a network with features
+            return [to_prediction(row, self.classes) for row in rows]
+        return [to_prediction(row, self.classes, bool(flag)) for row, flag in zip(rows, self.detector.is_unlike(features))]
+
+    @overload
+    def predict(self, images: ImageInput) -> Prediction: ...
+
+    @overload
+    def predict(self, images: list | tuple) -> list[Prediction]: ...
 
     def predict(self,
                 images: Any,  # one image as `read_pixels` takes it, or a list of them

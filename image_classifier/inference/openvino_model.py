@@ -24,7 +24,8 @@ from .parity import check_parity
 # %% ../../nbs/inference/68_openvino_model.ipynb #c3fb2aa1
 def _require(module: str) -> Any:
     "Return `openvino` or `nncf`, kept from reporting its use."
-    sys.modules.setdefault("openvino_telemetry", None)  # importing it fails, and both do without it
+    modules: dict[str, Any] = sys.modules
+    modules.setdefault("openvino_telemetry", None)  # importing it fails, and both do without it
     return require(module, "openvino")
 
 # %% ../../nbs/inference/68_openvino_model.ipynb #62a12ffa
@@ -36,8 +37,9 @@ class OpenvinoModel:
                  threads: int | None = None,  # that compute; None: OpenVINO chooses
                 ):
         self.path, self.classes = Path(path), tuple(classes)
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-        settings |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
+        settings: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = threads
         try:
             self.compiled = _require("openvino").Core().compile_model(str(path), "CPU", settings)
         except Exception as problem:  # the runtime's errors have no common base
@@ -69,7 +71,7 @@ def _save(model: Any, file: Path, notes: Mapping[str, str]) -> tuple[Path, Path]
 def export_openvino(job: ExportJob) -> ExportedForm:
     "Export to OpenVINO in float32, or raise an `ArtifactError` if any answer differs."
     runtime = _require("openvino")
-    source = job.form("onnx").file
+    source = job.file("onnx")
     with converting(job.classifier, "OpenVINO"):
         file, weights = _save(runtime.Core().read_model(source), job.folder / OPENVINO_FILE, job.notes)
     model = OpenvinoModel(file, job.classifier.classes, torch.get_num_threads())
@@ -98,7 +100,7 @@ def export_openvino_int8(job: ExportJob) -> ExportedForm:
         return ExportedForm(name, note=reason)
     images, _ = some_images(job.split("train"), *CALIBRATION)
     with converting(job.classifier, "8-bit integers by NNCF"):
-        file, weights = quantize_openvino(original.file, job.folder / OPENVINO_INT8_FILE, job.notes, images)
+        file, weights = quantize_openvino(job.file("openvino"), job.folder / OPENVINO_INT8_FILE, job.notes, images)
     model = OpenvinoModel(file, job.classifier.classes, torch.get_num_threads())
     form = ExportedForm(name, note=f"calibrated on {len(images):,} training images")
     form, kept = judge_form(job, form, model, original, OPENVINO_INT8_FILE)

@@ -43,7 +43,7 @@ def in_batches(model: Any,  # an OnnxModel
     return np.concatenate(answers), None if features[0] is None else np.concatenate(features)
 
 
-def _worst(rows: np.ndarray, expected: np.ndarray, names: Sequence[str], classes: Sequence[str]) -> Iterator[str]:
+def _worst(rows: np.ndarray, expected: np.ndarray, names: np.ndarray, classes: Sequence[str]) -> Iterator[str]:
     "Yield the images with other answers, the worst first."
     change = np.nan_to_num(abs(rows - expected).max(1), nan=np.inf)
     for image in sorted(np.flatnonzero(other_answers(rows, expected)), key=lambda image: -change[image]):
@@ -58,11 +58,13 @@ def check_parity(model: Any,  # an OnnxModel
                  names: Sequence[str],  # N, of the images, for errors
                 ) -> tuple[np.ndarray, float]:  # (N,K) probabilities of the export, and the largest difference
     "Return the answers of an exported model; if they differ, raise an `ArtifactError` that names the worst images."
-    answers, largest = None, 0.0
+    every, largest = np.arange(len(images)), 0.0
+    spread = np.unique(np.linspace(0, len(images) - 1, _SPREAD).astype(int))
+    answers = np.empty(0)
     for size in PARITY_BATCHES:
-        some = np.arange(len(images)) if answers is None else np.unique(np.linspace(0, len(images) - 1, _SPREAD).astype(int))
+        some = every if size == PARITY_BATCHES[0] else spread
         rows, found = in_batches(model, images, some, size)
-        answers = rows if answers is None else answers
+        answers = rows if some is every else answers
         problems = list(_worst(rows, expected[some], np.asarray(names, object)[some], model.classes))
         if problems:
             raise ArtifactError(f"{len(problems)} of {len(rows)} answers differ from the original's in batches of {size}: "

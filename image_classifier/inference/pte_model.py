@@ -9,7 +9,7 @@ __all__ = ['PTE_FILE', 'LARGEST_BATCH', 'to_pte', 'PteModel', 'export_pte']
 import contextlib
 import copy
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def to_pte(classifier: Any,  # a Classifier, on the CPU
 
 # %% ../../nbs/inference/69_pte_model.ipynb #d5f79dce
 @contextlib.contextmanager
-def _no_messages() -> Iterator[None]:
+def _no_messages() -> Generator[None]:
     "Keep what ExecuTorch prints about the processor out of the output; failures are raised."
     before, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +161,7 @@ def _check_files(folder: Path) -> dict[str, int]:  # file name: most bytes to re
 
 # %% ../../nbs/inference/50_signing.ipynb #a38bae29
 @contextlib.contextmanager
-def _private_copy(folder: Path) -> Iterator[Path]:
+def _private_copy(folder: Path) -> Generator[Path]:
     "Yield a private copy of an artifact without its signature, and delete it after the block."
     sizes = _check_files(folder)
     with tempfile.TemporaryDirectory(prefix="ic-") as private:
@@ -243,7 +243,7 @@ def _check_signed(copy: Path, key: Any, signed: bytes, signature: bytes, folder:
 @contextlib.contextmanager
 def verified(folder: str | Path,  # an artifact
              public_key: str | Path,  # a PEM file
-            ) -> Iterator[tuple[Path, str]]:
+            ) -> Generator[tuple[Path, str]]:
     "Yield a private copy of an artifact signed with a key, and the key's fingerprint."
     key = read_public_key(public_key)
     with _private_copy(Path(folder)) as copy:

@@ -20,6 +20,8 @@ from .classifier import Classifier
 # %% ../../nbs/inference/80_teacher.ipynb #71f63a52
 class Teacher(nn.Module):
     "A trained classifier, as a function of the inputs of another network."
+    scale: torch.Tensor
+    shift: torch.Tensor
 
     def __init__(self,
                  classifier: Classifier,

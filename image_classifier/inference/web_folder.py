@@ -67,8 +67,8 @@ def unpack_runtime(data: bytes,  # the archive
     "Return the files that the page needs, or raise an `ArtifactError`."
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
-            found = {_RUNTIME_FILES[one.name]: archive.extractfile(one).read() for one in archive
-                     if one.name in _RUNTIME_FILES and one.isreg() and one.size <= _MOST}
+            wanted = (one for one in archive if one.name in _RUNTIME_FILES and one.isreg() and one.size <= _MOST)
+            found = {_RUNTIME_FILES[one.name]: content.read() for one in wanted if (content := archive.extractfile(one))}
     except (tarfile.TarError, OSError, EOFError, zlib.error) as problem:
         raise ArtifactError("the archive cannot be unpacked", WEB_RUNTIME.name, "download it again") from problem
     if missing := sorted(set(_RUNTIME_FILES.values()) - set(found)):
@@ -129,8 +129,8 @@ def write_web_folder(folder: Path,  # empty
 def export_web(job: ExportJob) -> ExportedForm:
     "Export to a folder with a page that runs the ONNX file, which has passed its gate."
     runtime = unpack_runtime(read_runtime())
-    source, folder = job.form("onnx"), job.folder / "web"
+    model, folder = job.file("onnx").read_bytes(), job.folder / "web"
     folder.mkdir()
-    write_web_folder(folder, source.file.read_bytes(), job.notes, job.classifier, runtime)
-    return ExportedForm("web", accuracy=source.accuracy, folder=folder,
+    write_web_folder(folder, model, job.notes, job.classifier, runtime)
+    return ExportedForm("web", accuracy=job.form("onnx").accuracy, folder=folder,
                         note=f"the model of the form onnx, run by {WEB_RUNTIME.name.removesuffix('.tgz')}")

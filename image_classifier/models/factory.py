@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CANDIDATE_SIZES', 'model_names', 'check_model', 'find_builder', 'seeded_init', 'meta_forward', 'trial_logits',
-           'try_model', 'can_forward', 'activation_bytes', 'nearest_valid_size', 'build_model', 'count_parameters']
+           'try_model', 'can_forward', 'activation_bytes', 'nearest_valid_size', 'build_model', 'architecture_of',
+           'count_parameters']
 
 # %% ../../nbs/models/70_factory.ipynb #e340d06b
 import contextlib
@@ -173,6 +174,12 @@ def build_model(architecture: Architecture | str,  # or its name
         raise ConfigError(f"the network has an attribute architecture of its own: {summarize(problem)}", architecture.name,
                           "rename it") from problem
     return model.train()
+
+
+def architecture_of(model: Any,  # a network from `build_model`
+                   ) -> Architecture:
+    "Return what `build_model` noted on a network: the description by which it can be built again."
+    return model.architecture
 
 # %% ../../nbs/models/70_factory.ipynb #afd62e81
 def _to_architecture(architecture: Architecture | str, given: dict[str, Any]) -> Architecture:

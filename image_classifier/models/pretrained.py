@@ -17,7 +17,6 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -28,7 +27,7 @@ from ..core import (
 from ..data import cache_folder, fetch, Preprocess, RemoteFile, WEIGHTS_ABOUT, WEIGHTS_FILE
 from .adapters import adapt_channels, timm_model, torchvision_model
 from .efficientnet_lite import efficientnet_lite0
-from .factory import find_builder, seeded_init
+from .factory import architecture_of, find_builder, seeded_init
 from .heads import changed_tensors, tensor_shapes
 from .published import (
     hub_file, LITE0_PACKAGE, PACKAGED, PretrainedWeights, pretrained_weights, torchvision_file, TORCHVISION_URL)
@@ -239,11 +238,6 @@ def _gray_scale(model: nn.Module, tensors: dict[str, torch.Tensor], name: str, w
         tensors[found[0]] = tensors[found[0]] + (found[1] * offset).to(tensors[found[0]].dtype)
 
 
-def _architecture(model: Any) -> Architecture:
-    "Return what `build_model` noted on a network."
-    return model.architecture
-
-
 def adopt_tensors(model: nn.Module,  # from `build_model`; changed in place
                   tensors: Mapping[str, torch.Tensor],  # of a network of the same name, perhaps with other channels
                   kept: list[str],  # names of the model's tensors to leave as they are
@@ -251,7 +245,7 @@ def adopt_tensors(model: nn.Module,  # from `build_model`; changed in place
                   weights: PretrainedWeights | None = None,  # with the normalization of `tensors`; None: equal for all colors
                  ) -> list[str]:  # the names that keep their initial values
     "Set the weights of `model`, adapted to its input channels, or raise an `ArtifactError` and change nothing."
-    own, architecture = model.state_dict(), _architecture(model)
+    own, architecture = model.state_dict(), architecture_of(model)
     tensors = {name: tensor for name, tensor in tensors.items() if name not in kept}
     if architecture.channels != 3:
         for name in _other_channels(architecture):
@@ -274,7 +268,7 @@ def load_pretrained(model: nn.Module,  # from `build_model`; changed in place
                     cache_dir: str | Path | None = None,  # data.cache_dir; None: the platform's cache folder
                    ) -> list[str]:  # the names of the head's tensors, which keep their initial values
     "Set the published weights of a network, all but those of its head; its input channels may be others."
-    architecture = _architecture(model)
+    architecture = architecture_of(model)
     tensors, weights = published_tensors(architecture, cache_dir), pretrained_weights(architecture.name, architecture.library)
     head = changed_tensors(architecture, classes=architecture.classes + 1)
     try:
@@ -292,7 +286,7 @@ def load_weights_file(model: nn.Module,  # from `build_model`; changed in place
                       same_classes: bool = True,  # whether it is for the classes of `model`; otherwise its head is not loaded
                      ) -> list[str]:  # the names that keep their initial values: none, or the head's
     "Set the weights of a network to those of a file, or raise an `ArtifactError` and change nothing."
-    architecture, tensors = _architecture(model), load_tensors(path)
+    architecture, tensors = architecture_of(model), load_tensors(path)
     if find_builder(architecture.name, architecture.library) is torchvision_model:
         tensors = own_names(architecture, tensors)
     own = model.state_dict()

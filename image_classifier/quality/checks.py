@@ -136,10 +136,12 @@ class _Decoded(NamedTuple):
 def _decode_source(source: Source, config: DataConfig) -> _Decoded:
     "Decode all images and keep their facts, hashes and thumbnails."
     reader = SourceImages(source, config)
-    facts = reader.facts() if source.files is not None else dict.fromkeys(range(len(source.ids)), reader.facts()[0])
+    facts = reader.facts()
+    if source.files is None:  # an array: all images are like the first
+        facts = dict.fromkeys(range(len(source.ids)), facts[0])
     with warnings.catch_warnings(action="ignore"):  # the report says the same
         found = load_or_decode(source, config)
-    readable = {row: fact for row, fact in facts.items() if row not in found.problems}
+    readable = {row: fact for row, fact in facts.items() if isinstance(fact, ImageFacts) and row not in found.problems}
     rows, step = np.array([*readable], np.int64), max(1, _CHUNK // max(1, found.images[:1].size))
     small = [thumbnails(found.images[rows[start:start + step]]) for start in range(0, max(1, len(rows)), step)]
     return _Decoded(readable, found.problems, found.digests[rows], np.concatenate(small))
@@ -184,7 +186,10 @@ def _notes(source: Source, facts: Collection[ImageFacts]) -> dict[str, str]:
 def _image_table(source: Source, decoded: _Decoded) -> ImageTable:
     "Return the properties of each readable image."
     rows, facts = list(decoded.facts), list(decoded.facts.values())
-    sizes = [source.files[row].size if source.files is not None else source.images[row].nbytes for row in rows]
+    if source.files is not None:
+        sizes = [source.files[row].size for row in rows]
+    else:
+        sizes = [source.images[row].nbytes for row in rows] if source.images is not None else []
     labels = [source.classes[source.targets[row]] for row in rows]
     return ImageTable([source.ids[row] for row in rows], labels, [source.parts[row] for row in rows],
                       [fact.width for fact in facts], [fact.height for fact in facts], [fact.mode for fact in facts], sizes,
@@ -215,8 +220,8 @@ def _correct(source: Source, decoded: _Decoded) -> tuple[Source, _Decoded]:
     "Return the source with its corrected labels, and both without the images that are left out."
     number = {row: place for place, row in enumerate(np.flatnonzero(~source.left_out).tolist())}
     kept = np.array([place for place, row in enumerate(decoded.facts) if row in number], np.int64)
-    facts, problems = ({number[row]: value for row, value in found.items() if row in number}
-                       for found in (decoded.facts, decoded.problems))
+    facts = {number[row]: fact for row, fact in decoded.facts.items() if row in number}
+    problems = {number[row]: problem for row, problem in decoded.problems.items() if row in number}
     return source.corrected(), _Decoded(facts, problems, decoded.hashes[kept], decoded.thumbnails[kept])
 
 # %% ../../nbs/quality/30_checks.ipynb #6f113fe9

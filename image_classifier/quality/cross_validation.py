@@ -10,7 +10,7 @@ __all__ = ['FOLDS', 'MIN_EPOCHS', 'MIN_STEPS', 'all_images', 'Fold', 'tied_image
 import math
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,9 +27,9 @@ def all_images(splits: Splits) -> Dataset:
     "Return the images of train, valid and test as one data set, in that order, without copying them."
     parts = [splits.train, splits.valid, splits.test]
     ids = tuple(id for part in parts for id in part.ids)
-    grouped = all(part.groups is not None for part in parts)
-    groups = tuple(group for part in parts for group in part.groups) if grouped else None
-    images = IndexedArrayView([part.images for part in parts], np.arange(len(ids)))
+    named = [part.groups for part in parts if part.groups is not None]
+    groups = tuple(group for names in named for group in names) if len(named) == len(parts) else None
+    images: Any = IndexedArrayView([part.images for part in parts], np.arange(len(ids)))
     return Dataset(images, np.concatenate([part.targets for part in parts]), splits.classes, ids, groups)
 
 # %% ../../nbs/quality/80_cross_validation.ipynb #1a54be02
@@ -114,7 +114,7 @@ def shorten_schedule(config: Config,
     hyper = shrink_batch_size(config.hyperparameters, images)
     enough = max(MIN_EPOCHS, math.ceil(MIN_STEPS / math.ceil(images / hyper.batch_size)))
     if epochs is None:
-        epochs = enough if hyper.num_epochs == "auto" else min(hyper.num_epochs, enough)
+        epochs = enough if isinstance(hyper.num_epochs, str) else min(hyper.num_epochs, enough)
     hyper = replace(hyper, num_epochs=epochs, scheduler_type="onecycle", warmup_epochs=0.0)
     return check_config(replace(config, hyperparameters=hyper, early_stopping_patience=0))
 
@@ -129,10 +129,10 @@ def describe_cost(splits: Splits,
         n = len(all_images(splits))
         return f"features of {n:,} images are computed once, then {folds} linear classifiers are fitted to them"
     images = round((len(splits.train) + len(splits.valid)) * (folds - 1) / folds * (1 - config.data.valid_fraction))
-    epochs, full = shorten_schedule(config, images, epochs).hyperparameters.num_epochs, config.hyperparameters.num_epochs
-    full = epochs if full == "auto" else full
-    times = folds * images * epochs / (len(splits.train) * full)
-    return (f"{folds} networks train on about {images:,} images for {epochs} epochs: "
+    short, own = int(shorten_schedule(config, images, epochs).hyperparameters.num_epochs), config.hyperparameters.num_epochs
+    full = short if isinstance(own, str) else own
+    times = folds * images * short / (len(splits.train) * full)
+    return (f"{folds} networks train on about {images:,} images for {short} epochs: "
             f"{times:.1f} times the work of a run of {full} epochs")
 
 # %% ../../nbs/quality/80_cross_validation.ipynb #70cb2d93

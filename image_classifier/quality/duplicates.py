@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
 # %% ../../nbs/quality/10_duplicates.ipynb #c1041c20
-_LUMA = np.float32([0.299, 0.587, 0.114])
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def _gray(images: np.ndarray,  # (B,C,s,s)
@@ -76,7 +76,7 @@ def descriptors(images: np.ndarray,  # (N,C,s,s) uint8
 _START_RADIUS, _CANDIDATES = 0.234375, 4  # initial search radius; candidates per image, on average
 
 
-def _search_radius(tree: "cKDTree",  # of all descriptors
+def _search_radius(tree: "KDTree",  # of all descriptors
                    queries: np.ndarray,  # (Q,24) a sample of them
                   ) -> tuple[float, float]:  # radius; neighbors that a query has within it, on average
     "Shrink the radius until `queries` have few enough neighbors."
@@ -91,12 +91,12 @@ def _search_radius(tree: "cKDTree",  # of all descriptors
 def candidate_pairs(features: np.ndarray,  # (N,24), from `descriptors`
                    ) -> np.ndarray:  # (P,2) rows, the lower first
     "Return the pairs of rows that may be near duplicates."
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
     rows = np.flatnonzero(features.any(1))
     if len(rows) < 2:
         return np.empty((0, 2), np.int64)
     points = features[rows]
-    tree = cKDTree(points)
+    tree = KDTree(points)
     radius, neighbors = _search_radius(tree, points[np.linspace(0, len(rows) - 1, min(len(rows), 500)).astype(int)])
     if radius == _START_RADIUS or _CANDIDATES / 4 < neighbors <= 2 * _CANDIDATES:
         return np.sort(rows[tree.query_pairs(radius, output_type="ndarray")], axis=1)
@@ -228,12 +228,12 @@ def baseline_distance(images: np.ndarray,  # (N,C,s,s) uint8
                       features: np.ndarray,  # (N,24), from `descriptors`
                      ) -> float:
     "Return the median distance of an image from similar ones in the data set, infinity if there are fewer than 12 images."
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
     rows = np.flatnonzero(features.any(1))
     if len(rows) < 12:
         return float("inf")
     sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).astype(int)]
-    near = rows[cKDTree(features[rows]).query(features[sample], 11)[1][:, 6:]]
+    near = rows[KDTree(features[rows]).query(features[sample], 11)[1][:, 6:]]
     found = pair_distances(images, np.stack([np.repeat(sample, near.shape[1]), near.ravel()], 1))
     return float(np.median(found.reshape(near.shape).min(1)))
 

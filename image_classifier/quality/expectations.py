@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,7 +37,7 @@ def _facts_table(facts: Mapping[str, Sequence],  # by column, of equal length
 
 # %% ../../nbs/quality/70_expectations.ipynb #b2f43476
 @contextlib.contextmanager
-def _great_expectations() -> Iterator[ModuleType]:
+def _great_expectations() -> Generator[ModuleType]:
     "Import Great Expectations and hide its log and warnings inside the block."
     logger, handler, show_warning = logging.getLogger("great_expectations"), logging.NullHandler(), warnings.showwarning
     propagate = logger.propagate

@@ -60,27 +60,27 @@ def precise_length(probabilities: np.ndarray,  # (N,K)
 
 
 def likely_label_errors(probabilities: np.ndarray,  # (N,K) by networks that were not trained on the image in question
-                        targets: Sequence[int],  # (N,) the given classes, at least two different ones
+                        targets: Sequence[int] | np.ndarray,  # (N,) the given classes, at least two different ones
                        ) -> LabelErrors:
     "Return the labels to review, by confident learning."
     probabilities = check_probabilities(probabilities)
     probabilities = probabilities / probabilities.sum(1, keepdims=True)
-    targets = check_targets(targets, probabilities.shape[1])
-    if len(targets) != len(probabilities):
-        raise DataError(f"{len(probabilities)} rows of probabilities but {len(targets)} targets")
-    if (classes := len(np.unique(targets))) < 2:
-        raise DataError(f"{len(targets)} labels of {classes} classes", todo="finding wrong labels needs two classes or more")
+    labels = check_targets(targets, probabilities.shape[1])
+    if len(labels) != len(probabilities):
+        raise DataError(f"{len(probabilities)} rows of probabilities but {len(labels)} targets")
+    if (classes := len(np.unique(labels))) < 2:
+        raise DataError(f"{len(labels)} labels of {classes} classes", todo="finding wrong labels needs two classes or more")
     num_label_issues = require("cleanlab.count", "labels").num_label_issues
-    count = num_label_issues(targets, probabilities, estimation_method="off_diagonal_calibrated")
-    own, likeliest = probabilities[np.arange(len(targets)), targets], probabilities.argmax(1)
+    count = num_label_issues(labels, probabilities, estimation_method="off_diagonal_calibrated")
+    own, likeliest = probabilities[np.arange(len(labels)), labels], probabilities.argmax(1)
     found = np.argsort(own, kind="stable")[:count]
-    found = found[likeliest[found] != targets[found]]
-    if (agreement := (likeliest == targets).mean().item()) < MIN_AGREEMENT:
-        length, doubted = precise_length(probabilities, targets, own[found]), len(found)
+    found = found[likeliest[found] != labels[found]]
+    if (agreement := (likeliest == labels).mean().item()) < MIN_AGREEMENT:
+        length, doubted = precise_length(probabilities, labels, own[found]), len(found)
         warnings.warn(f"the networks agree with only {agreement:.0%} of the labels, so of {doubted:,} labels in doubt the first "
                       f"{length:,} are listed. try a better model, more epochs or more images", UserWarning)
         found = found[:length]
-    return LabelErrors(found, targets[found], likeliest[found], 1 - own[found], len(targets), agreement)
+    return LabelErrors(found, labels[found], likeliest[found], 1 - own[found], len(labels), agreement)
 
 # %% ../../nbs/quality/90_label_errors.ipynb #2536e5fc
 def plot_label_errors(dataset: Dataset,  # whose rows the errors refer to

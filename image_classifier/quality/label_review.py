@@ -39,7 +39,7 @@ class LabelIssue(NamedTuple):
 
 def label_issues(dataset: Dataset,  # whose rows the errors refer to
                  errors: LabelErrors,
-                 parts: Optional[Sequence[str]] = None,  # split of each row; None: all train
+                 parts: Optional[Sequence[str] | np.ndarray] = None,  # split of each row; None: all train
                 ) -> list[LabelIssue]:
     "Return the errors with names in place of numbers, the most suspicious first."
     return [LabelIssue(dataset.ids[row], dataset.classes[given], dataset.classes[suggested], float(score),
@@ -116,7 +116,7 @@ def _figure(image: np.ndarray, issue: LabelIssue) -> str:
 
 def review_page(dataset: Dataset,  # whose rows the errors refer to
                 errors: LabelErrors,
-                parts: Optional[Sequence[str]] = None,  # split of each row; None: all train
+                parts: Optional[Sequence[str] | np.ndarray] = None,  # split of each row; None: all train
                ) -> str:
     "Return a self-contained HTML page with pictures of the labels to review."
     rows, body = list(zip(errors.indices, label_issues(dataset, errors, parts))), []
@@ -135,16 +135,18 @@ def review_page(dataset: Dataset,  # whose rows the errors refer to
 def save_review(folder: str | Path,  # created if absent
                 dataset: Dataset,  # whose rows the errors refer to
                 errors: LabelErrors,
-                parts: Optional[Sequence[str]] = None,  # split of each row; None: all train
+                parts: Optional[Sequence[str] | np.ndarray] = None,  # split of each row; None: all train
                 decided: Sequence[ReviewedLabel] = (),  # earlier decisions
                ) -> list[LabelIssue]:  # those to be decided
     "Write the two tables and the page into a folder; earlier decisions stay in the tables."
     check_no_decision_lost(folder, decided)
     errors = undecided(dataset, errors, decided)
     issues, noted = label_issues(dataset, errors, parts), _noted(folder, decided)
-    held_out = [[one for one in rows if one.split in ("valid", "test")] for rows in (issues, decided, noted)]
-    others = [[one for one in rows if one.split not in ("valid", "test")] for rows in (issues, decided, noted)]
-    files = {TABLE: review_table(*others), HELD_OUT_TABLE: review_table(*held_out), PAGE: review_page(dataset, errors, parts)}
+    def _table(held_out: bool) -> str:
+        here = [[one for one in rows if (one.split in ("valid", "test")) == held_out] for rows in (decided, noted)]
+        return review_table([one for one in issues if (one.split in ("valid", "test")) == held_out], *here)
+
+    files = {TABLE: _table(False), HELD_OUT_TABLE: _table(True), PAGE: review_page(dataset, errors, parts)}
     folder = own_folder(folder, "report")
     for name, text in files.items():
         atomic_write(folder / name, text)

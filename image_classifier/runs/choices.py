@@ -157,7 +157,7 @@ def choose_settings(config: Config,
     elif config.model.weights == DEFAULT_WEIGHTS and config.data.size == "auto":
         config = replace(config, data=replace(config.data, size=_size(config, stored, side)))
     gone = config.model.weights and config.model.weights != DEFAULT_WEIGHTS and not os.path.exists(config.model.weights)
-    if starts_pretrained(config) or gone and _had_recipe(config, stored):
+    if starts_pretrained(config) or gone and stored and _had_recipe(config, stored):
         return with_recipe(config, "finetune")
     if not automatic or config.model.name != "speednet":
         return config
@@ -168,7 +168,7 @@ def choose_settings(config: Config,
 
 def _size(config: Config, stored: Config | None, side: int | None) -> int:
     "Return the size of the inputs: a stored run's, or the one for these weights and images."
-    if stored and stored.data.size != "auto":
+    if stored and not isinstance(stored.data.size, str):
         return stored.data.size
     weights = pretrained_weights(config.model.name, config.model.library)
     architecture = Architecture(config.model.name, size=weights.size, library=config.model.library)

@@ -126,7 +126,7 @@ def cost_rows(sides: Sequence[Sequence[Run]],  # the runs of each side
              ) -> list[list[str]]:
     "Return size and training time of each side, means over its seeds, as rows of texts; what no run has stored is left out."
     def _stored(run: Run, *keys: str) -> float | None:
-        found = run.metrics
+        found: Any = run.metrics
         for key in keys:
             found = found.get(key) if isinstance(found, dict) else None
         return found if is_number(found) else None
@@ -135,13 +135,16 @@ def cost_rows(sides: Sequence[Sequence[Run]],  # the runs of each side
         file = run.path / "classifier" / "model.safetensors"
         return file.stat().st_size / 1e6 if file.is_file() else None
 
+    def _mean(values: list[float | None], form: str) -> str:
+        known = [value for value in values if value is not None]
+        return format(np.mean(known), form) if len(known) == len(values) else "–"
+
     wanted = {"parameters": (lambda run: _stored(run, "model", "parameters"), ",.0f"), "weights (MB)": (_size, ".2f"),
               "training time (s)": (lambda run: _stored(run, "time", "train_seconds"), ".1f"),
               "trained images per second": (lambda run: _stored(run, "time", "images_per_second"), ",.0f")}
     rows = []
     for name, (value, form) in wanted.items():
-        found = [[value(run) for run in runs] for runs in sides]
-        row = ["–" if None in values else format(np.mean(values), form) for values in found]
+        row = [_mean([value(run) for run in runs], form) for runs in sides]
         rows += [[name, *row]] if set(row) != {"–"} else []
     return rows
 
@@ -252,7 +255,7 @@ class RunComparison:
 
 def _confusion(several: Sequence[Evaluation]) -> np.ndarray:
     "Return the confusion matrix of all seeds together, in the order of the classes of the first."
-    first, total = several[0], 0
+    first, total = several[0], np.zeros_like(several[0].confusion)
     for one in several:
         rows = [one.classes.index(name) for name in first.classes]
         total = total + one.confusion[np.ix_(rows, rows)]

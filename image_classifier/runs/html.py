@@ -10,7 +10,7 @@ import html
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .. import __version__
 from ..core import atomic_write, require
@@ -198,7 +198,7 @@ def to_html(notebook_path: str | Path,  # an executed notebook
     return Path(html_path)
 
 # %% ../../nbs/runs/05_html.ipynb #8129709d
-def _exporter() -> object:
+def _exporter() -> Any:
     "Return nbconvert's HTML exporter with our template."
     exporters, jinja = require("nbconvert.exporters", "report"), require("jinja2", "report")
     exporter = exporters.HTMLExporter(

@@ -18,8 +18,8 @@ from ..config import DEFAULT_WEIGHTS, LEAKS, ModelConfig
 from ..core import ConfigError, DataError, load_state, quoted, read_bytes
 from ..data import log, Preprocess, Splits
 from ..inference import Classifier
-from ..models import adopt_normalization, changed_tensors, load_pretrained, load_weights_file, pretrained_weights
-from ..models import published_hash
+from ..models import adopt_normalization, architecture_of, changed_tensors, load_pretrained, load_weights_file
+from ..models import pretrained_weights, published_hash
 from .choices import existing_weights
 from .seen_images import count_seen_tests, run_around
 
@@ -34,8 +34,8 @@ def _classifier_folder(weights: str | Path) -> Path | None:
 
 def _load_classifier(model: nn.Module, folder: str | Path, classes: Sequence[str]) -> list[str]:
     "Set the weights of `model` to those of a trained classifier; with other classes, all but those of the head."
-    saved, architecture = Classifier.load(folder), model.architecture
-    other = saved.model.architecture
+    saved, architecture = Classifier.load(folder), architecture_of(model)
+    other = architecture_of(saved.model)
     if (other.name, other.library) != (architecture.name, architecture.library):
         timm = "timm/" if other.library == "timm" else ""
         raise ConfigError(f"the weights are those of {quoted(other.name)}, the network is {quoted(architecture.name)}",
@@ -68,7 +68,7 @@ def load_initial_weights(model: nn.Module,  # from `build_model`; changed in pla
 # %% ../../nbs/runs/23_initial_weights.ipynb #1afc93a8
 def _given_preprocess(model: ModelConfig, preprocess: Preprocess) -> Preprocess:
     "Return the preprocessing with the normalization of the initial weights."
-    folder = None if model.weights == DEFAULT_WEIGHTS else _classifier_folder(model.weights)
+    folder = _classifier_folder(model.weights) if model.weights and model.weights != DEFAULT_WEIGHTS else None
     if folder:
         saved = Classifier.load(folder).preprocess
         return replace(preprocess, mean=saved.mean, std=saved.std) if saved.channels == preprocess.channels else preprocess
@@ -118,6 +118,7 @@ def weights_hash(model: ModelConfig,  # with weights
     "Return the SHA-256 of the initial weights."
     if model.weights == DEFAULT_WEIGHTS:
         return published_hash(model.name, model.library, download)
+    assert model.weights is not None  # as said above
     path = existing_weights(model.weights)
     if path.is_dir():
         path = (path / "classifier" if (path / "classifier").is_dir() else path) / "model.safetensors"

@@ -38,8 +38,9 @@ def fit_detector(model: nn.Module,  # trained
     parts = [part.select(stratified_rows(part.targets, count))
              for part, count in zip((splits.train, splits.valid, splits.test), counts)]
     try:
-        cached = {"key": body_hash(model), "cache_dir": cache.cache_dir, "cache_limit": cache.cache_limit} if cache else {}
-        features = [extract_features(model, part, splits.preprocess, **cached) for part in parts]
+        key, place = body_hash(model) if cache else None, cache or DataConfig()
+        features = [extract_features(model, part, splits.preprocess, key=key, cache_dir=place.cache_dir,
+                                     cache_limit=place.cache_limit) for part in parts]
         detector = fit_ood(features[0], parts[0].targets, features[1])
     except (ArtifactError, ConfigError, DataError, ResourceError) as problem:
         log.info(f"no out-of-distribution score: {problem.what}")

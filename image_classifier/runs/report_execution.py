@@ -14,11 +14,11 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TYPE_CHECKING
 
 from ..config import check_config, Config, convert, project_root, Setting, to_yaml
 from ..core import atomic_write, ConfigError, FULL_DISK_ERRORS, ImageClassifierError, missing_path_hint
@@ -26,6 +26,9 @@ from ..core import own_folder, own_folder_kind, path_to_text, quoted, require, R
 from .html import REPORT_FILES, to_html
 from .report_parameters import check_parameters, inspect_report, KERNEL, read_notebook
 from .report_parameters import report_config, ReportNotebook
+
+if TYPE_CHECKING:
+    from image_classifier.runs.run_folder import Run  # it needs torch
 
 # %% ../../nbs/runs/70_report_execution.ipynb #add28705
 STARTUP = ["--log-level=CRITICAL", "--IPKernelApp.ignore_cwd=True", "--IPKernelApp.exec_lines=import sys; sys.path.append('')"]
@@ -53,7 +56,7 @@ def kernel_manager(name: str,  # from `check_kernel`
 
 # %% ../../nbs/runs/70_report_execution.ipynb #715b3a0d
 @contextlib.contextmanager
-def _outside_jupyter() -> Iterator[None]:
+def _outside_jupyter() -> Generator[None]:
     "Hide the interactive session, the user's IPython settings and papermill's log inside the block; write nothing to HOME."
     log = logging.getLogger("papermill")
     level, before = log.level, {name: os.environ.get(name) for name in ("JPY_SESSION_NAME", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR")}
@@ -126,13 +129,14 @@ def cell_failure(problem: BaseException,  # raised by `execute_notebook`
     started = [cell for cell in notebook["cells"] if cell.get("metadata", {}).get("papermill", {}).get("start_time")
                and cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
     number = len(started) or None  # counted: a kernel that dies at once never reports its cell
-    name = type(problem).__name__
-    if hasattr(problem, "ename"):
-        return CellFailure(number, *_raised(problem.ename, str(problem.evalue), list(problem.traceback or [])))
+    name, failed = type(problem).__name__, getattr(problem, "ename", None)  # the class of what the cell raised
+    if failed is not None:
+        cell: Any = problem
+        return CellFailure(number, *_raised(failed, str(cell.evalue), list(cell.traceback or [])))
     if name == "CellTimeoutError":
         return CellFailure(number, "it passed the time limit", ImageClassifierError)
-    if getattr(problem, "errno", None) in FULL_DISK_ERRORS:
-        return CellFailure(number, FULL_DISK_ERRORS[problem.errno], ResourceError)
+    if (code := getattr(problem, "errno", None)) in FULL_DISK_ERRORS:
+        return CellFailure(number, FULL_DISK_ERRORS[code], ResourceError)
     if name == "DeadKernelError":
         return CellFailure(number, "the kernel died, probably because memory ran out", ResourceError)
     if isinstance(problem, KeyboardInterrupt) or not isinstance(problem, Exception):
@@ -141,7 +145,7 @@ def cell_failure(problem: BaseException,  # raised by `execute_notebook`
 
 # %% ../../nbs/runs/70_report_execution.ipynb #007d81c4
 def check_report_run(config: Config,  # of the run
-                     run_dir: object = None,  # None: the folder named by `resume`, or a new one under runs/
+                     run_dir: str | Path | None = None,  # None: the folder named by `resume`, or a new one under runs/
                     ) -> Path:  # the run's folder
     "Return the folder of the run that `config` describes; raise a `ConfigError` if the run cannot start."
     from image_classifier.core import choose_device
@@ -164,7 +168,7 @@ class Report:
     "A report notebook that ran to its end."
     page: Path  # report.html
     notebook: Path  # report.ipynb
-    run: Any = None  # the `Run` it reports, if any
+    run: "Run | None" = None  # that it reports, if any
 
     def _repr_html_(self) -> str:
         return f"<p>The report: {html.escape(quoted(self.page, 200))}</p>" + (self.run._repr_html_() if self.run else "")
@@ -199,13 +203,14 @@ def run_report(notebook: str | Path = "train",  # a name, or a path
         values["run_dir"] = path_to_text(folder)
     try:
         _run_and_render(source, folder, values, time_limit, imports)
-    except KeyboardInterrupt as stopped:
+    except KeyboardInterrupt as problem:
+        stopped: Any = problem
         stopped.run = folder  # the command line prints how to resume
         raise
     return Report(folder / REPORT_FILES.page, folder / REPORT_FILES.notebook, _load_run(folder) if source.trains else None)
 
 # %% ../../nbs/runs/70_report_execution.ipynb #8511b461
-def _load_run(folder: Path) -> Any:
+def _load_run(folder: Path) -> "Run":
     "Return the run in a folder."
     from image_classifier.runs.run_folder import Run
     return Run(folder)

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..config import Config, convert, from_parameters, load_config, project_root, resolve_paths, Setting, shown
 from ..core import ConfigError, missing_path_hint, path_from_text, quoted, require, suggestion
@@ -179,7 +179,7 @@ def check_name(name: object,  # as it was given
 def convert_value(name: str,  # a declared name
                   value: object,  # as it was given
                   declared: Parameter,  # its declaration
-                 ) -> object:
+                 ) -> Any:
     "Return `value` in its declared type; raise a `ConfigError` if papermill cannot write it or the type is wrong."
     if value is None and not declared.optional:
         raise ConfigError(f"{name} is required", todo="give it a value")
@@ -198,7 +198,7 @@ def convert_value(name: str,  # a declared name
 # %% ../../nbs/runs/60_report_parameters.ipynb #2004fc96
 def check_parameters(declared: Mapping[str, Parameter],  # of the notebook
                      values: Mapping[str, object],  # by name, as given
-                    ) -> dict[str, object]:  # in their types
+                    ) -> dict[str, Any]:  # in their types
     "Return the values in their declared types; raise a `ConfigError` for a wrong name or value."
     for name in values:
         check_name(name, declared)
@@ -223,7 +223,7 @@ def check_injected(cells: Sequence[str],  # IPython's `In`: the source of the ce
 # %% ../../nbs/runs/60_report_parameters.ipynb #85e0ab64
 def report_config(cells: Sequence[str] = (),  # IPython's `In`
                   config_file: str | None = None,  # a YAML file with the whole configuration
-                  **values: object,  # the parameters of `from_parameters`
+                  **values: Any,  # the parameters of `from_parameters`
                  ) -> Config:
     "Return the configuration that the parameters of a report notebook describe."
     check_injected(cells)

@@ -138,17 +138,16 @@ def run_metrics(config: Config,
     visited = len(splits.train) if (parts.get("fine_tuning") or {}).get("kept") == "probe" else history[-1].step * images / steps
     trained = len({*splits.train.ids}) if config.data.train_repeat_to else len(splits.train)  # without repetitions
     leaked = leaked_test_images(report, splits.test.ids) if config.check_near_duplicates else None
+    fraction = {"train_fraction": config.data.train_fraction} if config.data.train_fraction < 1 else {}
     metrics = {
         "format": 1,
         "data": {"name": splits.name, "fingerprint": splits.fingerprint,
-                 "train": trained, "valid": len(splits.valid), "test": len(splits.test), "test_seen": leaked},
+                 "train": trained, "valid": len(splits.valid), "test": len(splits.test), "test_seen": leaked, **fraction},
         "model": {"name": config.model.name, "parameters": count_parameters(model), "pretrained": weights_source(config.model),
                   "size": splits.preprocess.size, **({"choice": choice} if choice else {})},
         **{name: part for name, part in parts.items() if part},
         "epochs": len(history), "best_epoch": history.best.epoch, "valid": valid.metrics, "test": test.metrics,
         "time": {"train_seconds": seconds, "images_per_second": visited / seconds}}
-    if config.data.train_fraction < 1:
-        metrics["data"]["train_fraction"] = config.data.train_fraction
     return metrics | {"warnings": mirror_warning(config, splits) + result_warnings(metrics, history)}
 
 # %% ../../nbs/runs/28_run_files.ipynb #3b2b9f9a
@@ -223,7 +222,7 @@ def write_results(run_dir: Path,
     abstention = describe_abstention(config.target_accuracy, valid, test) if config.target_accuracy else None
     metrics = run_metrics(config, history, model, splits, valid, test, report, seconds, choice,
                           fine_tuning=trained.about, calibration=calibration, abstention=abstention, ood=ood)
-    threshold = abstention and abstention["threshold"]
+    threshold = abstention["threshold"] if abstention else None
     classifier = Classifier(model, preprocess, splits.train.classes, metrics, temperature, tta, threshold, detector)
     classifier.save(run_dir / "classifier")
     write_figures(run_dir, history, test)

@@ -11,6 +11,7 @@ import os
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from ..config import Config, data_name, load_config, project_root
 from ..core import ArtifactError, check_type, ConfigError, own_folder, parse_json, path_from_text, quoted
@@ -39,20 +40,20 @@ def _is_calibration(found: object) -> bool:
     if not found:
         return found is None
     low, high = TEMPERATURES
-    value = found.get("temperature", 0) if isinstance(found, dict) else 0
+    value: Any = found.get("temperature", 0) if isinstance(found, dict) else 0
     return value is None or _is_interval(value) and low <= value["value"] <= high
 
 
 def _wrong_part(found: object,  # the content of metrics.json
                ) -> str:
     "Return which key does not hold what a run writes there; empty if all do."
-    found = found if isinstance(found, dict) else {}
-    data = found.get("data") if isinstance(found.get("data"), dict) else {}
+    metrics: dict[str, Any] = found if isinstance(found, dict) else {}
+    data: dict[str, Any] = metrics["data"] if isinstance(metrics.get("data"), dict) else {}
     counts = [data.get(part) for part in ("train", "valid", "test")]
     right = {"data": isinstance(data.get("fingerprint"), str) and all(type(count) is int for count in counts),
-             **{key: type(found.get(key)) is int for key in ("epochs", "best_epoch")},
-             **{key: _is_part(found.get(key)) for key in ("valid", "test")},
-             "calibration": _is_calibration(found.get("calibration"))}
+             **{key: type(metrics.get(key)) is int for key in ("epochs", "best_epoch")},
+             **{key: _is_part(metrics.get(key)) for key in ("valid", "test")},
+             "calibration": _is_calibration(metrics.get("calibration"))}
     return next((key for key, is_right in right.items() if not is_right), "")
 
 # %% ../../nbs/runs/20_run_folder.ipynb #ebd664e0

@@ -10,10 +10,10 @@ import contextlib
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from torch import nn
 
@@ -58,9 +58,9 @@ def check_run_config(config: Config) -> Config:
 def check_memory(config: Config) -> None:
     "Raise a `ResourceError` if training steps at the configured image size need far more memory than there is."
     size, hyper, available = config.data.size, config.hyperparameters, available_memory(choose_device(config.device))
-    if "auto" in (size, config.model.name):  # chosen for the images
+    if isinstance(size, str) or config.model.name == "auto":  # chosen for the images
         return
-    channels = 1 if config.data.channels == "auto" else config.data.channels
+    channels = 1 if isinstance(config.data.channels, str) else config.data.channels
     parts = hyper.gradient_accumulation * int(os.environ.get("WORLD_SIZE") or 1)
     architecture = Architecture(config.model.name, channels, 2, size, library=config.model.library)
     needed = activation_bytes(architecture, math.ceil(hyper.batch_size / parts))
@@ -120,7 +120,8 @@ def estimate_run(config: Config,
         check_run_dir(path, config, config.resume)
         check_own_folder(path, "run")
     splits = adopt_preprocess(splits or load_data(config.data, allow=config.allow), config.model)
-    model, shared = new_model(config, splits), _shared(arguments) | {"teacher": _teacher(config, splits)}
+    model = new_model(config, splits)
+    shared: dict[str, Any] = {**_shared(arguments), "teacher": _teacher(config, splits)}
     log.info("timing the training for a few seconds")
     tuned = _is_fine_tuned(config)
     found = estimate_fine_tuning(model, splits, config.finetune, **shared) if tuned else estimate(model, splits, **shared)
@@ -153,7 +154,7 @@ def _is_fine_tuned(config: Config) -> bool:  # after `choose_settings`
     return config.finetune != "auto" or starts_pretrained(config)
 
 
-def _shared(arguments: dict) -> dict:
+def _shared(arguments: dict[str, Any]) -> dict[str, Any]:
     "Return the arguments of `fit` that estimates and searches for a learning rate take, too."
     return {name: arguments[name] for name in ("hyperparameters", "augment", "seed", "compute")}
 
@@ -176,7 +177,7 @@ def train(config: Config,
     resume = asked.resume if resume is None else convert(settings()["resume"], resume)
     check_type(splits, (Splits, type(None)), "splits", "pass what load_data returns")
     config = check_run_config(choose_settings(asked, _requested_folder(run_dir, resume), splits))
-    arguments = training_arguments(config) | {"stop": stop}
+    arguments: dict[str, Any] = {**training_arguments(config), "stop": stop}
     if augment is not None:
         arguments["augment"] = [augment, config.augment]
     compute = arguments["compute"]
@@ -230,7 +231,7 @@ def _output_folder(path: Path | None) -> contextlib.AbstractContextManager:
 
 
 @contextlib.contextmanager
-def _locked_run(folder: Path, new: bool) -> Iterator[None]:
+def _locked_run(folder: Path, new: bool) -> Generator[None]:
     "Lock a run's folder for the block; if the block fails before training, leave nothing of that start."
     try:
         with locked(folder):
@@ -307,7 +308,8 @@ def _train(config: Config, run: Run, splits: Splits, callbacks: Iterable[Callbac
         if (run.path / "history.jsonl").exists() and run.history:
             Classifier(model, splits.preprocess, splits.classes, tta=config.augment.tta).save(run.path / "classifier")
         if isinstance(problem, KeyboardInterrupt):
-            problem.run = run.path  # the command line prints how to resume
+            stopped: Any = problem
+            stopped.run = run.path  # the command line prints how to resume
         raise
     _warn_of_unused(config, trained.about)
     write_results(run.path, model, config, splits, trained, report, timer.seconds, choice)

@@ -7,6 +7,7 @@ __all__ = ['SeedRuns', 'train_seeds']
 
 # %% ../../nbs/runs/57_seeds.ipynb #6fb636b8
 import copy
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +24,11 @@ from .run_folder import resolve_run_dir, Run
 from .running import check_run_config, train
 
 # %% ../../nbs/runs/57_seeds.ipynb #e60cc777
+def _or_none(number: float) -> float | None:
+    "Return a number as JSON can hold it, None if it is undefined."
+    return number if math.isfinite(number) else None
+
+
 @dataclass(frozen=True)
 class SeedRuns:
     "Runs of one configuration that differ in the seed."
@@ -36,7 +42,8 @@ class SeedRuns:
 
     def as_dict(self) -> dict[str, Any]:
         "Return the runs and the summary as plain values."
-        measures = {name: {**one.mean.as_dict(), "spread": one.spread, "seed_share": one.seed_share}
+        measures = {name: {**(one.mean.as_dict() or dict.fromkeys(("value", "low", "high"))),
+                           "spread": _or_none(one.spread), "seed_share": _or_none(one.seed_share)}
                     for name, one in self.summary.items()}
         return {"run": str(self.path), "runs": [str(run.path) for run in self.runs], "measures": measures}
 

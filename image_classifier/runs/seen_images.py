@@ -89,7 +89,7 @@ def count_seen_tests(run: Run,  # of any size
         seen = np.isin(splits.test.digests, pixels)
         if as_decoded(run) == (preprocess.size, preprocess.channels, preprocess.resize):
             return int(seen.sum())
-        if _source(run.config.data) == _source(splits.config):
+        if splits.config is not None and _source(run.config.data) == _source(splits.config):
             return int((seen | np.isin(id_hashes(splits.test.ids), names)).sum())
         return int(seen.sum()) or None
     return None

@@ -15,7 +15,7 @@ import json
 import re
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import numpy as np
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
 from ..core import quoted, read_json
@@ -158,7 +159,7 @@ def read_options(query: bytes,  # the part of the URL after the question mark
     return int(top_k), _SWITCH[explain]
 
 # %% ../../nbs/serving/50_app.ipynb #414ef36f
-async def _watch(receive: Callable[[], Awaitable[dict]]) -> None:
+async def _watch(receive: Receive) -> None:
     "Return when the client has gone."
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -304,13 +305,13 @@ HEADERS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-re
 class Guard:
     "Gives each request an id, checks its key, turns exceptions into problems, and records how it went."
     def __init__(self,
-                 app: Callable,  # ASGI
+                 app: ASGIApp,
                  service: Service,
                 ):
         self.app, self.service = app, service
         self._direct = {"/predict": service.predict, "/predict_batch": service.predict_batch}
 
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         "Answer a request."
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
@@ -318,7 +319,7 @@ class Guard:
         state = scope.setdefault("state", {})
         requests, path, method = self.service.requests, scope["path"], scope["method"]
         request_id = state["request_id"] = requests.identify(scope["headers"])
-        async def _send(message: dict) -> None:
+        async def _send(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -334,9 +335,9 @@ class Guard:
         except ClientGone:
             status = 499
         except Exception as error:
-            problem = error
-            if not isinstance(error, Problem):
-                problem = Problem(500, "internal error: the server's log has this request's id")
+            unknown = Problem(500, "internal error: the server's log has this request's id")
+            problem = error if isinstance(error, Problem) else unknown
+            if problem is unknown:
                 log_line("error", request_id=request_id, traceback=traceback.format_exc())
             if status:  # the answer has begun
                 raise
@@ -407,7 +408,7 @@ def create_app(service: Service,
               ) -> FastAPI:  # an ASGI application
     "Return the application that answers with a service."
     @asynccontextmanager
-    async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def _lifespan(app: FastAPI) -> AsyncGenerator[dict[str, Service]]:
         starting = asyncio.get_running_loop().run_in_executor(None, service.start)
         starting.add_done_callback(_log_failure)
         gauge = asyncio.create_task(_set_gauge(service))
@@ -424,12 +425,11 @@ def create_app(service: Service,
     app.add_middleware(Guard, service=service)
     app.add_exception_handler(HTTPException, _refuse)
     classes, most = len(service.model.classes), service.most
-    shared = {"methods": ["POST"], "response_model_exclude_none": True}
     refused = _refusals(*_REFUSALS)
-    app.add_api_route("/predict", service.predict, response_model=ImageAnswer, responses=refused,
-                      openapi_extra=_takes_images("file", 1, classes), **shared)
-    app.add_api_route("/predict_batch", service.predict_batch, response_model=BatchAnswer, responses=refused,
-                      openapi_extra=_takes_images("files", most, classes), **shared)
+    app.add_api_route("/predict", service.predict, methods=["POST"], response_model=ImageAnswer, responses=refused,
+                      response_model_exclude_none=True, openapi_extra=_takes_images("file", 1, classes))
+    app.add_api_route("/predict_batch", service.predict_batch, methods=["POST"], response_model=BatchAnswer, responses=refused,
+                      response_model_exclude_none=True, openapi_extra=_takes_images("files", most, classes))
     app.add_api_route("/health", service.health, response_model=Health)
     app.add_api_route("/classes", service.classes, response_model=Classes, responses=_refusals(401))
     for path, endpoint, statuses in (("/livez", service.livez, ()), ("/readyz", service.readyz, (503,)),
@@ -457,7 +457,8 @@ def _complete_description(app: FastAPI, needs_key: bool) -> None:
                 for operation in found["paths"][path].values():
                     operation["security"] = [{name: []} for name in _KEYS]
         return found
-    app.openapi = _openapi  # type: ignore[method-assign]
+    described: Any = app  # FastAPI's own way to change a description
+    described.openapi = _openapi
 
 
 def load_service(path: str | Path,  # an artifact or run that holds model.onnx, or an .onnx file

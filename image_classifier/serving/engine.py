@@ -196,7 +196,7 @@ class Engine:
     def _answer(self, jobs: list[Job]) -> list[tuple[Job, Any]]:
         "Return an `Answer` or an exception for each job that is still wanted."
         pixels, found = _decode(jobs, self.preprocess)
-        refused = [(job, result) for job, result in found if isinstance(result, Exception)]
+        refused: list[tuple[Job, Any]] = [(job, result) for job, result in found if isinstance(result, Exception)]
         read = [(job, notes) for job, notes in found if not isinstance(notes, Exception)]
         kept = [(job, notes, image) for (job, notes), image in zip(read, pixels) if job.wanted()]
         plain = [one for one in kept if not one[0].explain]

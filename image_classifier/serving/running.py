@@ -14,7 +14,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
@@ -22,6 +22,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import uvicorn
+from httptools import HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
@@ -35,7 +36,7 @@ from .settings import ServerSettings, settings_from_text, settings_to_text
 # %% ../../nbs/serving/80_running.ipynb #cb17338b
 _HEAD_BYTES, _DISCARDED_BYTES, _HEAD_SECONDS = 64 << 10, 64 << 20, 15.0
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-_ANSWERED = SimpleNamespace(response_complete=True, message_event=SimpleNamespace(set=lambda: None))  # for uvicorn, a cycle
+_ANSWERED: Any = SimpleNamespace(response_complete=True, message_event=SimpleNamespace(set=lambda: None))  # for uvicorn, a cycle
 
 
 def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
@@ -51,7 +52,8 @@ def _parts(status: int, detail: str, headers: tuple[tuple[str, str], ...]) -> tu
     "Return the head of a problem as a whole answer, and its body before and after the id of the request."
     own = "".join(f"{name}: {value}\r\n" for name, value in headers)
     head = b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode()) + _COMMON + own.encode()
-    return head, *Problem(status, detail).body(_ID).split(_ID.encode())
+    before, after = Problem(status, detail).body(_ID).split(_ID.encode())
+    return head, before, after
 
 
 _FINE = b"HTTP/1.1 200 OK\r\n" + _lines([(b"content-type", b"text/plain; charset=utf-8"), *HEADERS])
@@ -78,6 +80,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _stray = _discarded = 0  # bytes that belong to no body; of a body that comes after its answer
     _in_head = True
     _timer: Any = None
+    parser: HttpRequestParser  # until the connection is lost
 
     def connection_made(self, transport: Any) -> None:
         "Start the clock for the first request."
@@ -239,7 +242,7 @@ def make_app() -> Any:  # an ASGI application
 class _Server(uvicorn.Server):
     "A server that ends in order at a signal."
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         "Handle signals during the block; only the main thread can."
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -253,7 +256,7 @@ class _Server(uvicorn.Server):
 
 # %% ../../nbs/serving/80_running.ipynb #4db01172
 @contextlib.contextmanager
-def _shared_metrics(workers: int) -> Iterator[None]:
+def _shared_metrics(workers: int) -> Generator[None]:
     "Let several processes count together in files of a temporary folder."
     if workers == 1:
         yield
@@ -275,12 +278,22 @@ class _Supervisor(Multiprocess):
     def keep_subprocess_alive(self) -> None:
         "Start a process again that has died."
         super().keep_subprocess_alive()
-        running = frozenset(process.pid for process in self.processes)
+        running = frozenset(process.pid for process in self.processes if process.pid is not None)
         for process in self._known - running:
             forget_process(process)
         self._known = running
 
 # %% ../../nbs/serving/80_running.ipynb #a1012d62
+def _configure(app: Any,  # an ASGI application, or the name of the function that makes it
+               settings: ServerSettings,
+               workers: int | None = None,  # processes that each make the application; None: this one has it
+              ) -> uvicorn.Config:
+    "Return how uvicorn answers."
+    return uvicorn.Config(app, factory=workers is not None, workers=workers, http=BoundedProtocol, ws="none", access_log=False,
+                          server_header=False, log_config=None, log_level="warning",
+                          timeout_graceful_shutdown=max(1, round(settings.drain)))
+
+
 def serve(model: str | Path,  # an artifact or run that holds model.onnx, or an .onnx file
           host: str = "127.0.0.1",
           port: int = 8000,  # 0: any that is free
@@ -300,13 +313,11 @@ def serve(model: str | Path,  # an artifact or run that holds model.onnx, or an 
         if sys.stderr.isatty():
             sys.stderr.write(f"open {address} in a browser; Ctrl-C ends the server\n")
         os.environ |= {_MODEL: str(Path(model).absolute()), _SETTINGS: settings_to_text(settings), _VERSION: service.version}
-        shared = {"http": BoundedProtocol, "ws": "none", "access_log": False, "server_header": False, "log_config": None,
-                  "log_level": "warning", "timeout_graceful_shutdown": max(1, round(settings.drain))}
         if workers == 1:
-            _Server(uvicorn.Config(create_app(service), **shared)).run([listener])
+            _Server(_configure(create_app(service), settings)).run([listener])
         else:
             del service  # each process has its own
-            config = uvicorn.Config("image_classifier.serving.running:make_app", factory=True, workers=workers, **shared)
+            config = _configure("image_classifier.serving.running:make_app", settings, workers)
             supervisor = _Supervisor(config, sockets=[listener])
             supervisor.run()
             if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
