@@ -25,7 +25,7 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 import yaml
-from literate import NBS, PACKAGE, ROOT, exports, front_matter, module_of, notebooks, load_module, why_skipped, without_magics
+from literate import NBS, PACKAGE, ROOT, directives, exports, front_matter, module_of, notebooks, load_module, why_skipped, without_magics
 
 SETTINGS = configparser.ConfigParser(delimiters=["="])
 SETTINGS.read(ROOT / "settings.ini", encoding="utf-8")
@@ -583,6 +583,22 @@ def broken(target: str, text: str, folder: Path) -> str:
     if anchor and found.suffix == ".ipynb" and anchor.lower() not in anchors(found):
         return f"no #{anchor} in {found.name}"
     return ""
+
+
+def alternative_texts(cell: nbformat.NotebookNode) -> list[tuple[str, str | None]]:
+    "What each figure of a cell is, and the text that Quarto takes for it: of a list, the one at the place of the output."
+    line = next((line for line in cell.source.splitlines() if line.startswith("#| fig-alt:")), "")
+    given = (yaml.safe_load(line[2:]) or {}).get("fig-alt")
+    texts = given if isinstance(given, list) else [given] * len(cell.outputs)
+    return [(kind, text) for output, text in itertools.zip_longest(cell.outputs, texts) if output
+            for kind in ("image/png", "image/jpeg", "image/svg+xml") if kind in output.get("data", {})]
+
+
+def test_every_figure_of_the_site_has_an_alternative_text():
+    "Readers who cannot see a figure learn from `#| fig-alt: \"...\"` on top of its cell what it shows. nbdev drops a list on lines of its own."
+    mute = [f"{path.relative_to(NBS)} cell {number}: {kind}" for path in notebooks() for number, cell in enumerate(nbformat.read(path, 4).cells)
+            if cell.cell_type == "code" and "hide" not in directives(cell) for kind, text in alternative_texts(cell) if not text]
+    assert not mute
 
 
 def documents() -> Iterator[tuple[str, str, Path]]:
