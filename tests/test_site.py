@@ -1,5 +1,6 @@
 """The site: nbdev processes every notebook, pandoc renders every page, and links, anchors, figures and names are looked up in what is rendered.
 Quarto, which does the rest, runs in the workflow `docs`."""
+import itertools
 import os
 import re
 import subprocess
@@ -15,7 +16,7 @@ import nbformat
 import pypandoc
 import pytest
 import yaml
-from literate import copied, front_matter, module_of, NBS, notebooks, PACKAGES, ROOT, SETTINGS, surface
+from literate import copied, directives, front_matter, module_of, NBS, notebooks, PACKAGES, ROOT, SETTINGS, surface
 
 SITE = SETTINGS["doc_host"] + SETTINGS["doc_baseurl"]
 pytestmark = pytest.mark.slow
@@ -164,6 +165,22 @@ def test_every_public_name_is_on_the_page_of_its_module(package, pages):
     missing = [name for name, module in surface(package).items()
                if name.lower() not in page[f"{package}.{module}"].anchors and not re.search(rf"\b{name}\b", page[f"{package}.{module}"].text)]
     assert not missing
+
+
+def alternative_texts(cell: nbformat.NotebookNode) -> list[tuple[str, str | None]]:
+    "What each figure of a cell is, and the text that Quarto takes for it: of a list, the one at the place of the output."
+    line = next((line for line in cell.source.splitlines() if line.startswith("#| fig-alt:")), "")
+    given = (yaml.safe_load(line[2:]) or {}).get("fig-alt")
+    texts = given if isinstance(given, list) else [given] * len(cell.outputs)
+    return [(kind, text) for output, text in itertools.zip_longest(cell.outputs, texts) if output
+            for kind in ("image/png", "image/jpeg", "image/svg+xml") if kind in output.get("data", {})]
+
+
+def test_every_figure_of_the_site_has_an_alternative_text():
+    "Readers who cannot see a figure learn from `#| fig-alt: \"...\"` on top of its cell what it shows. nbdev drops a list on lines of its own."
+    mute = [f"{path.relative_to(NBS)} cell {number}: {kind}" for path in notebooks() for number, cell in enumerate(nbformat.read(path, 4).cells)
+            if cell.cell_type == "code" and "hide" not in directives(cell) for kind, text in alternative_texts(cell) if not text]
+    assert not mute
 
 
 def entries(sidebar: list) -> Iterator[str]:
