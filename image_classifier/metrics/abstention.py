@@ -44,8 +44,8 @@ def fit_threshold(probabilities: np.ndarray,  # (N,K) of validation images, each
     if isinstance(wanted, bool) or not isinstance(wanted, (int, float)) or not 0 < wanted < 1:
         raise InvalidValueError(f"the wanted accuracy must be above 0 and below 1, got {quoted(wanted)}")
     thresholds, count, right = coverage_curve(probabilities, targets)
-    effect = 1.0 if units is None or not len(count) else design_effect(_ranked(probabilities, targets)[1], units)
-    good = np.flatnonzero(wilson(right / effect, count / effect).low >= wanted) if len(count) else []
+    effect = 1.0 if units is None else design_effect(_ranked(probabilities, targets)[1], units)
+    good = np.flatnonzero(wilson(right / effect, count / effect).low >= wanted)
     return float(thresholds[good[-1]]) if len(good) else None
 
 

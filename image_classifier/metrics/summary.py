@@ -16,7 +16,7 @@ from .calibration import calibration_error
 from .classification import (check_targets, class_effects, class_scores, confusion_matrix,
                                                      cross_entropy_per_image, loss_interval, macro_effects, macro_intervals,
                                                      probabilities)
-from .intervals import design_effect, Interval, widen, wilson
+from .intervals import design_effect, Interval, share_interval, widen, wilson
 
 # %% ../../nbs/metrics/40_summary.ipynb #529b333c
 def compute_class_metrics(confusion: np.ndarray,  # (K,K) counts, rows are targets
@@ -64,16 +64,13 @@ def top_k_accuracy(logits: np.ndarray,  # (N,K)
                   ) -> dict[str, dict | None]:  # with one key, or none
     "Return top5_accuracy with more than 10 classes, top2_accuracy with 4 to 10."
     logits, targets = np.asarray(logits), np.asarray(targets, np.int64)
-    n, classes = logits.shape
+    classes = logits.shape[1]
     if classes < 4:
         return {}
     k = 5 if classes > 10 else 2
     own = np.take_along_axis(logits, targets[:, None], axis=1)
     before = (logits > own).sum(1) + ((logits == own) & (np.arange(classes) < targets[:, None])).sum(1)
-    found = before < k
-    effect = 1.0 if units is None or not n else design_effect(found, units)
-    interval = Interval(wilson(found.sum(), n).value, *wilson(found.sum() / effect, n / effect)[1:])
-    return {f"top{k}_accuracy": interval.as_dict()}
+    return {f"top{k}_accuracy": share_interval(before < k, units).as_dict()}
 
 # %% ../../nbs/metrics/40_summary.ipynb #eb1ef1f5
 def compute_metrics(logits: np.ndarray,  # (N,K)
