@@ -41,7 +41,7 @@ test: $(VENV)/dev.stamp  ## install, then run what CI runs: notebooks, tests, ex
 quick: $(VENV)/dev.stamp  ## the tests that start no long training and no other process, for use between edits
 	$(OURS) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not slow" tests $(ARGS)
 
-lint: $(VENV)/lint.stamp  ## check every file: export, ruff, types, secrets, spelling, YAML, Dockerfile (ARGS="ruff" selects)
+lint: $(VENV)/lint.stamp  ## check every file: export, ruff, types, secrets, spelling, YAML, Dockerfile, workflows, licenses (ARGS="ruff" selects)
 	PATH="$(abspath $(BIN)):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))" $(BIN)/prek run --all-files --show-diff-on-failure $(ARGS)
 
 serve: $(VENV)/serve.stamp  ## export the newest run, or RUN=runs/first, and serve it on http://127.0.0.1:8000 (ARGS="--port 9000")
