@@ -23,7 +23,7 @@ COPY requirements/serve.txt requirements/serve.txt
 RUN pip install --require-hashes -r requirements/serve.txt
 COPY LICENSE README.md settings.ini setup.py ./
 COPY image_classifier image_classifier
-RUN pip install --no-deps . && pip uninstall --yes pip
+RUN pip install --no-deps --no-build-isolation . && pip uninstall --yes setuptools pip
 
 FROM python:${PYTHON}-slim AS serve
 
@@ -44,22 +44,23 @@ FROM python:${PYTHON}-slim AS build
 
 # Where torch comes from; empty for PyPI's build with CUDA: --build-arg TORCH_INDEX=
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# All other packages, by version and hash: --build-arg LOCK=requirements/lab.txt holds all extras, also the export to ONNX.
+ARG LOCK=requirements/train.txt
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/image_classifier
 ENV PATH=/opt/image_classifier/bin:$PATH
-# No version is pinned here: settings.ini has the floors, and the second install holds torch to them too.
-# hadolint ignore=DL3013
-RUN if [ -n "$TORCH_INDEX" ]; then pip install --no-compile --index-url "$TORCH_INDEX" torch torchvision; fi
 WORKDIR /build
+COPY requirements requirements
+# torch.in has versions only: each index of PyTorch has other files of the same version. torch.txt has the hashes of PyPI's.
+RUN pip install --no-compile --no-deps --require-hashes -r "$LOCK" \
+    && if [ -n "$TORCH_INDEX" ]; then pip install --no-compile --no-deps --index-url "$TORCH_INDEX" -r requirements/torch.in; \
+       else pip install --no-compile --no-deps --require-hashes -r requirements/torch.txt; fi
 COPY LICENSE README.md settings.ini setup.py ./
 COPY image_classifier image_classifier
 # The package's report notebooks are links to these.
 COPY nbs/train.ipynb nbs/compare.ipynb nbs/
-# Extras of settings.ini: --build-arg EXTRAS=report,pretrained,export adds the export to ONNX.
-ARG EXTRAS=report,pretrained
 # What goes again: tests, a compiler of protocol buffers, and headers, for which no image has a compiler.
-# hadolint ignore=DL3013
-RUN pip install --no-compile ".[$EXTRAS]" \
+RUN pip install --no-compile --no-deps --no-build-isolation . && pip check \
     && site="$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
     && rm -rf "$site"/torch/include "$site"/torch/test "$site"/torch/bin/test_* "$site"/torch/bin/protoc* \
     && find "$site"/numpy "$site"/scipy "$site"/sklearn "$site"/sympy "$site"/networkx "$site"/matplotlib -type d -name tests -prune -exec rm -rf {} +
@@ -87,12 +88,13 @@ LABEL org.opencontainers.image.title="image_classifier lab"
 USER 0
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends git && rm -rf /var/lib/apt/lists/*
+COPY requirements/lab.txt requirements/lab.txt
 COPY LICENSE README.md settings.ini setup.py _quarto.yml ./
 COPY image_classifier image_classifier
 COPY --chown=1000:1000 nbs nbs
 # JupyterLab would ask a server of its project for news. The package is the folder /app: a clone mounted there is the one imported.
-# hadolint ignore=DL3013
-RUN pip install --no-cache-dir --no-compile --editable '.[dev]' \
+RUN pip install --no-cache-dir --no-compile --no-deps --require-hashes -r requirements/lab.txt \
+    && pip install --no-cache-dir --no-compile --no-deps --no-build-isolation --editable . && pip check \
     && jupyter labextension disable --level=sys_prefix '@jupyterlab/apputils-extension:announcements'
 ENV JUPYTER_PREFER_ENV_PATH=1
 USER 1000

@@ -1,7 +1,7 @@
 # `make` lists the targets. Each installs what it needs into .venv once, until settings.ini or setup.py change;
 # after that no target needs a network.
 .DEFAULT_GOAL := help
-.PHONY: help report test quick lint lab export docs same-python moved
+.PHONY: help report test quick lint lab export docs docker serve lock clean same-python moved
 
 # Any Python from 3.11 on: make test PYTHON=python3.12
 PYTHON ?= python3
@@ -9,10 +9,17 @@ PYTHON ?= python3
 VENV ?= .venv
 # A smaller torch without CUDA: make report TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
+# The packages that CI tests, by version and hash, instead of the newest ones: make test LOCK=requirements/ci.txt
+LOCK ?=
 # Changes of the default run: make report OVERRIDES="epochs=3 model=resnet"
 OVERRIDES ?=
 # A selection of the tests: make test ARGS="-k resume"
 ARGS ?=
+# The run that is served, instead of the newest one: make serve RUN=runs/first
+RUN ?=
+# What builds the images: make docker ENGINE=podman
+ENGINE ?= docker
+BUILD_OPTIONS ?=
 
 BIN := $(VENV)/bin
 # Tests do not depend on the user's settings; tests/conftest.py hides the rest. A hundred of them start a Python: without the compiled
@@ -34,8 +41,22 @@ test: $(VENV)/dev.stamp  ## install, then run what CI runs: notebooks, tests, ex
 quick: $(VENV)/dev.stamp  ## the tests that start no long training and no other process, for use between edits
 	$(OURS) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not slow" tests $(ARGS)
 
-lint: $(VENV)/lint.stamp  ## check every file: export, ruff, types, secrets, spelling, YAML, Dockerfile (ARGS="ruff" selects)
+lint: $(VENV)/lint.stamp  ## check every file: export, ruff, types, secrets, spelling, YAML, Dockerfile, workflows, licenses (ARGS="ruff" selects)
 	PATH="$(abspath $(BIN)):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))" $(BIN)/prek run --all-files --show-diff-on-failure $(ARGS)
+
+serve: $(VENV)/serve.stamp  ## export the newest run, or RUN=runs/first, and serve it on http://127.0.0.1:8000 (ARGS="--port 9000")
+	@run="$(RUN)"; \
+	[ -n "$$run" ] || { run=$$(ls -dt runs/*/classifier 2>/dev/null | head -n 1); run=$${run%/classifier}; }; \
+	[ -n "$$run" ] || { echo "error: no run in runs/ has a classifier. train one first: make report" >&2; exit 2; }; \
+	[ -e "$$run/model.onnx" ] || [ -e "$$run/classifier/model.onnx" ] || $(BIN)/ic export "$$run" || exit; \
+	exec $(BIN)/ic serve $(ARGS) "$$run"
+
+docker:  ## build the three images: train, lab, serve (ENGINE=podman, BUILD_OPTIONS="--build-arg TORCH_INDEX=")
+	@$(ENGINE) images >/dev/null 2>&1 || { \
+	  echo "error: no container engine answers ($(firstword $(ENGINE))). start Docker, or name another one: make docker ENGINE=podman" >&2; exit 2; }
+	$(ENGINE) build $(BUILD_OPTIONS) --target train --tag image_classifier .
+	$(ENGINE) build $(BUILD_OPTIONS) --target lab --tag image_classifier_lab .
+	$(ENGINE) build $(BUILD_OPTIONS) --target serve --tag image_classifier_serve .
 
 lab: $(VENV)/dev.stamp  ## open JupyterLab on the notebooks
 	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/python -m jupyterlab --notebook-dir=nbs
@@ -50,6 +71,27 @@ export: $(VENV)/dev.stamp  ## write the package and README.md from the notebooks
 	$(BIN)/nbdev_clean
 	$(BIN)/python nbs/_readme.py
 
+# uv keeps what setup.py said, and does not see that settings.ini has changed: hence --refresh.
+# torch and CUDA have a file of their own, because the images and CI take torch for the CPU from another index. Each file agrees with ci.txt.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --annotation-style line --refresh --custom-compile-command "make lock" $(ARGS)
+NO_TORCH = $$(sed -n -E 's/^(torch|torchvision|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==.*/--no-emit-package \1/p' requirements/torch.txt)
+
+lock: $(VENV)/venv.stamp  ## renew the hashed files in requirements/ after a change of settings.ini (ARGS=--upgrade: the newest versions)
+	@$(PIP) install --quiet uv==0.13.9
+	$(COMPILE) requirements/torch.in --output-file requirements/torch.txt
+	$(COMPILE) setup.py --extra dev --extra lint --constraint requirements/torch.in $(NO_TORCH) --output-file requirements/ci.txt
+	$(COMPILE) requirements/torch.in --constraint requirements/ci.txt --output-file requirements/torch.txt
+	$(COMPILE) setup.py --extra dev --constraint requirements/torch.txt --constraint requirements/ci.txt $(NO_TORCH) --output-file requirements/lab.txt
+	$(COMPILE) setup.py --extra report --extra pretrained --constraint requirements/torch.txt --constraint requirements/ci.txt $(NO_TORCH) \
+	  --output-file requirements/train.txt
+	$(COMPILE) requirements/serve.in --constraint requirements/ci.txt --output-file requirements/serve.txt
+
+# What make wrote, and nothing else: runs, data, keys, unsaved notebooks and wheels stay. The environment goes if make has made it for this folder.
+clean:  ## remove the environment, the site, caches and coverage; runs/ stays
+	$(if $(HERE),rm -rf $(VENV))
+	rm -rf _docs _proc .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* coverage.xml literate_image_classifier.egg-info
+	find image_classifier nbs tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
 # The stamp holds the checkout's path: an environment that was moved or copied still imports the old checkout, so it is built
 # again, like one that an interrupted make left without a working pip.
 HERE := $(shell [ "$$(cat $(VENV)/venv.stamp 2>/dev/null)" = "$$(pwd -P)" ] && echo yes)
@@ -61,22 +103,32 @@ $(VENV)/venv.stamp: $(if $(HERE),,moved) | $(if $(ASKED),same-python)
 	@if [ -e $@ ] || ! $(PIP) --version >/dev/null 2>&1; then $(PYTHON) -m venv --clear $(VENV); fi
 	@pwd -P > $@
 
-# Nothing is compiled when it is installed: most of it is never imported.
-$(VENV)/torch.stamp: $(VENV)/venv.stamp
+# Nothing is compiled when it is installed: most of it is never imported. With LOCK, nothing comes without a hash that the files do not hold.
+INSTALL := $(PIP) install --quiet --no-compile
+HASHED := $(INSTALL) --no-deps --require-hashes
+EDITABLE := $(INSTALL) $(if $(LOCK),--no-deps --no-build-isolation) --editable
+
+$(VENV)/torch.stamp: $(VENV)/venv.stamp $(LOCK)
 	@echo "installing into $(VENV): some minutes the first time, not again"
-	@$(if $(TORCH_INDEX),$(PIP) install --quiet --no-compile --index-url $(TORCH_INDEX) torch torchvision)
+	@$(if $(LOCK),$(HASHED) --requirement $(LOCK))
+	@$(if $(TORCH_INDEX),$(INSTALL) --index-url $(TORCH_INDEX) $(if $(LOCK),--no-deps --requirement requirements/torch.in,torch torchvision),\
+	  $(if $(LOCK),$(HASHED) --requirement requirements/torch.txt))
 	@touch $@
 
 $(VENV)/report.stamp: $(VENV)/torch.stamp settings.ini setup.py
-	@$(PIP) install --quiet --no-compile --editable '.[report,pretrained]'
+	@$(EDITABLE) '.[report,pretrained]' $(if $(LOCK),&& $(PIP) check)
+	@touch $@
+
+$(VENV)/serve.stamp: $(VENV)/torch.stamp settings.ini setup.py
+	@$(EDITABLE) '.[export,serve]'
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/torch.stamp settings.ini setup.py
-	@$(PIP) install --quiet --no-compile --editable '.[dev]'
-	@touch $(VENV)/report.stamp $@
+	@$(EDITABLE) '.[dev]' $(if $(LOCK),&& $(PIP) check)
+	@touch $(VENV)/report.stamp $(VENV)/serve.stamp $@
 
 $(VENV)/lint.stamp: $(VENV)/dev.stamp
-	@$(PIP) install --quiet --no-compile --editable '.[lint]'
+	@$(EDITABLE) '.[lint]'
 	@touch $@
 
 # If a Python is named on the command line, the environment must hold that version.

@@ -197,17 +197,6 @@ def test_light_modules_import_nothing_heavy():
     assert not shown
 
 
-def test_a_server_is_installed_from_hashed_files_that_name_what_the_extra_names():
-    "requirements/serve.txt holds each package of the extra and of the light core, with hashes and without torch."
-    named = {re.match(r"[\w-]+", need)[0].lower().replace("_", "-") for need in SETTINGS["serve_requirements"].split()}
-    asked = {re.match(r"[\w-]+", line)[0].lower().replace("_", "-") for line in (ROOT / "requirements/serve.in").read_text().splitlines() if line[0] != "#"}
-    text = (ROOT / "requirements/serve.txt").read_text()
-    blocks = re.split(r"\n(?=[a-z])", text.strip())
-    pinned = {block.split("==")[0].split("[")[0].lower().replace("_", "-") for block in blocks}
-    assert named <= asked <= pinned and "torch" not in pinned
-    assert all("--hash=sha256:" in block for block in blocks) and "://" not in text
-
-
 def test_import_of_the_package_imports_nothing_else():
     assert brought_in(f"import {PACKAGE}") == {PACKAGE, "lazy_loader"}
 
