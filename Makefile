@@ -65,6 +65,7 @@ docs: $(VENV)/dev.stamp  ## build the site into _docs (needs Quarto)
 	@command -v quarto >/dev/null || { echo "error: quarto is not installed. install version 1.7.34 from quarto.org" >&2; exit 2; }
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/nbdev_docs
 	$(BIN)/python nbs/_readme.py
+	$(BIN)/python nbs/_gallery.py _docs/gallery
 
 export: $(VENV)/dev.stamp  ## write the package and README.md from the notebooks, and clean the notebooks
 	$(BIN)/nbdev_export

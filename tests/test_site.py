@@ -3,6 +3,7 @@ Quarto, which does the rest, runs in the workflow `docs`."""
 import itertools
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections import Counter
@@ -123,6 +124,8 @@ def broken(target: str, here: Path, pages: dict[Path, Page]) -> str:
         place = here.parent / target if target[:1] != "#" else Path(f"{here}{target}")
     name, _, anchor = unquote(os.path.normpath(place)).partition("#")
     path = page_of(Path(name)) if name.endswith(".ipynb") else Path(name)
+    if path.parent == NBS / "gallery":  # written by nbs/_gallery.py when the site is built
+        return "" if path.stem in runpy.run_path(str(NBS / "_gallery.py"))["REPORTS"] else f"no {path.name} in the gallery"
     if path not in pages:
         return "" if Path(name).is_file() and path.suffix not in (".ipynb", ".html") else f"no {os.path.relpath(name, ROOT)}"
     return f"no #{anchor} in {path.name}" if anchor and anchor not in pages[path].anchors else ""
