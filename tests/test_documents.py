@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 from folders import picture, save
-from literate import cells, NBS, notebooks, ROOT
+from literate import cells, notebooks, ROOT
 
 from image_classifier.cli import main
 from image_classifier.cli.app import COMMANDS, split_command
