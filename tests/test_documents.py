@@ -45,7 +45,7 @@ def documents() -> dict[str, str]:
 
 
 SHOWN = {(name, command): None for name, text in documents().items() for command in commands(text)}
-OURS = sorted({command for _, command in SHOWN if command.startswith("ic ")})
+OURS = sorted({re.sub(r".* -m image_classifier.cli ", "ic ", command) for _, command in SHOWN if re.match("ic |torchrun ", command)})
 README = list(dict.fromkeys(command for name, command in SHOWN if name == "README.md"))
 
 
