@@ -35,7 +35,7 @@ def commands(text: str) -> list[str]:
     "The lines of a document's shell blocks, without comments."
     blocks = re.findall(r"^```(?:sh|bash|shell)\n(.*?)^```", text, re.M | re.S)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [" ".join(shlex.split(line, comments=True)) if line.startswith("ic ") else line.strip() for line in lines if line.strip()]
+    return [command for line in lines if (command := re.sub(r"(^|\s)#.*", "", line).strip())]
 
 
 def documents() -> dict[str, str]:
