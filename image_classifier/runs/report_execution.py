@@ -168,7 +168,7 @@ class Report:
     "A report notebook that ran to its end."
     page: Path  # report.html
     notebook: Path  # report.ipynb
-    run: "Run | None" = None  # that it reports, if any
+    run: Any = None  # the `Run` that it reports, if any
 
     def _repr_html_(self) -> str:
         return f"<p>The report: {html.escape(quoted(self.page, 200))}</p>" + (self.run._repr_html_() if self.run else "")
