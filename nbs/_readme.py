@@ -12,7 +12,7 @@ def readme() -> str:
     notebook = nbformat.read(HERE / "index.ipynb", as_version=4)
     notebook.metadata["language_info"] = {"name": "python"}
     text, _ = MarkdownExporter().from_notebook_node(notebook)
-    text = text.replace("](images/", "](nbs/images/")  # README.md lies a folder above
+    text = text.replace('src="images/', 'src="nbs/images/')  # README.md lies a folder above
     return "\n".join(line.rstrip() for line in text.splitlines()).replace("\n\n\n", "\n\n").strip() + "\n"
 
 

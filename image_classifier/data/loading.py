@@ -110,7 +110,7 @@ def _has_shape(images: np.ndarray,  # (N,C,H,W)
 def _decode_source(source: Source,
                    config: DataConfig,
                    allow: Collection[str] = (),
-                   assign: Callable = split_source,  # as for `_sort_by_split`
+                   assign: Callable = split_source,  # (source, digests, config, allow) -> (N,) split of each image
                    like: Optional[Limits] = None,  # a classifier's, whose ranges of values apply; None: find them
                   ) -> _Sorted:
     "Return the source's images sorted by split, in memory or mapped."
@@ -182,7 +182,7 @@ def _checked(config: DataConfig | Config | str | Path,
 def _load(source: Source,
           config: DataConfig,
           allow: Collection[str],
-          assign: Callable,  # as for `_sort_by_split`
+          assign: Callable,  # (source, digests, config, allow) -> (N,) split of each image
           like: Optional[Limits] = None,  # a classifier's, whose ranges of values apply; None: find them
          ) -> tuple[Dataset, _Sorted]:  # all images; their splits, digests and sums
     "Decode a source, and warn about images that are left out."
