@@ -1,4 +1,6 @@
 "Writes the example reports that the page gallery.ipynb links to: python nbs/_gallery.py _docs/gallery"
+import contextlib
+import shlex
 import shutil
 import sys
 import tempfile
@@ -6,7 +8,7 @@ from pathlib import Path
 
 from image_classifier.cli import main
 
-# Name of the page: what follows `ic report`. The runs before the last are its runs.
+# Name of the page: what follows `ic report`, in a folder with the runs before it.
 REPORTS = {
     "digits": "data=digits",
     "few_images": "data=digits data.train_fraction=0.05 hyperparameters=fast epochs=5",
@@ -16,15 +18,14 @@ REPORTS = {
 
 
 def write_gallery(folder: Path) -> None:
-    "Train, report and copy the pages into `folder`; stop at the first command that fails."
+    "Write each report in a folder of its own and copy its page into `folder`; stop at the first command that fails."
+    folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as root:
+    with tempfile.TemporaryDirectory() as root, contextlib.chdir(root):
         for name, words in REPORTS.items():
-            runs = " ".join(f"{root}/{other}" for other in REPORTS if other != name)
-            given = ["--notebook", "compare", f"runs={runs}"] if name == "comparison" else words.split()
-            if code := main(["report", *given, "--out", f"{root}/{name}"]):
+            if code := main(["report", *shlex.split(words), "--out", name]):
                 sys.exit(code)
-            shutil.copyfile(f"{root}/{name}/report.html", folder / f"{name}.html")
+            shutil.copyfile(Path(name) / "report.html", folder / f"{name}.html")
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def place(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("documents")
     for number in range(40):
         color = "red" if number % 2 else "blue"
-        for folder in ("path/to/images", "path/to/others", "path/to/photos", "images", "photos", "photos_to_label", "new_photos"):
+        for folder in ("path/to/images", "path/to/others", "path/to/photos"):
             file = root / folder / color / f"{number}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             save(file, picture(number + 100 * (folder == "path/to/others")))

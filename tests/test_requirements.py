@@ -1,17 +1,13 @@
 """The hashed files in requirements/: they hold what settings.ini asks for, one version of each package, and nothing without a hash. `make lock` renews them."""
 import ast
-import configparser
 import re
 
 import pytest
-from literate import ROOT
+from literate import ROOT, SETTINGS
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-PARSER = configparser.ConfigParser(delimiters=["="])
-PARSER.read(ROOT / "settings.ini", encoding="utf-8")
-SETTINGS = PARSER["DEFAULT"]
 FOLDER = ROOT / "requirements"
 PYTHONS = ("3.11", "3.12", "3.13")
 TORCH = {"torch", "torchvision"}
