@@ -341,12 +341,13 @@ def ic(capsys, mapped):
 
 
 def filled(config):
-    "Fill the cache with decoded images, an archive, a download, findings and a foreign file; return the entry's name."
+    "Fill the cache with decoded images, an archive, a download, findings, a trial epoch and a foreign file; return the entry's name."
     load_data(config)
     root = Path(config.cache_dir)
-    for part in ("archives", "mnist", "checks"):
+    for part in ("archives", "mnist", "checks", "trials"):
         own_folder(root / part, "cache")
-    for name in ("archives/" + "a" * 32 + "/pets/1.png", "mnist/train-images-idx3-ubyte.gz", f"checks/{'c' * 32}-near.json", "notes/mine.txt"):
+    for name in ("archives/" + "a" * 32 + "/pets/1.png", "mnist/train-images-idx3-ubyte.gz", f"checks/{'c' * 32}-near.json",
+                 f"trials/{'d' * 32}.json", "notes/mine.txt"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(bytes(1000))
     write_json(root / "archives" / ("a" * 32 + ".json"), {"format": 1, "files": 1, "bytes": 1000})
@@ -359,17 +360,17 @@ def test_ic_cache_lists_the_entries(ic, mapped):
     code, out, err = ic("--json")
     entries = {entry["kind"]: entry for entry in json.loads(out)["entries"]}
     assert (code, err, {kind: entry["name"] for kind, entry in entries.items()}) == (
-        0, "", {"decoded images": name, "unpacked archive": "a" * 12, "download": "mnist", "findings": "checks"})
+        0, "", {"decoded images": name, "unpacked archive": "a" * 12, "download": "mnist", "findings": "checks", "trial epochs": "trials"})
     one = entries["decoded images"]
     assert (one["data"], one["images"], one["complete"], one["in_use"]) == (mapped.root, 20, True, False) and one["bytes"] > 3840 and "T" in one["used"]
     code, out, err = ic()
-    assert code == 0 and all(word in out for word in (name, "20 images", "download", "1 KB", mapped.root)) and out.count("\n") == 5
+    assert code == 0 and all(word in out for word in (name, "20 images", "download", "1 KB", mapped.root)) and out.count("\n") == 6
 
 
 def test_ic_cache_clears_all_but_downloads_and_foreign_files(ic, mapped):
     filled(mapped)
     code, out, err = ic("clear")
-    assert (code, err) == (0, "") and out.startswith("removed 3 of 3, ")
+    assert (code, err) == (0, "") and out.startswith("removed 4 of 4, ")
     left = sorted(str(path.relative_to(mapped.cache_dir)) for path in Path(mapped.cache_dir).rglob("*")
                   if path.is_file() and path.name != MARKER)
     assert left == ["mnist/train-images-idx3-ubyte.gz", "notes/mine.txt"]
@@ -381,14 +382,14 @@ def test_ic_cache_clears_all_but_downloads_and_foreign_files(ic, mapped):
 def test_ic_cache_clears_the_named_entries(ic, mapped):
     name = filled(mapped)
     assert ic("clear", name, "checks")[0] == 0
-    assert {entry.name for entry in cache_entries(Path(mapped.cache_dir))} == {"a" * 12, "mnist"}
+    assert {entry.name for entry in cache_entries(Path(mapped.cache_dir))} == {"a" * 12, "mnist", "trials"}
 
 
 def test_ic_cache_suggests_the_nearest_name_and_removes_nothing(ic, mapped):
     name = filled(mapped)
     assert ic("clear", "checks", "mnits") == (2, "", "error: nothing in the cache is called mnits. did you mean mnist?\n")
     assert ic("clear", name[:-1])[2] == f"error: nothing in the cache is called {name[:-1]}. did you mean {name}?\n"
-    assert len(cache_entries(Path(mapped.cache_dir))) == 4
+    assert len(cache_entries(Path(mapped.cache_dir))) == 5
 
 
 @pytest.mark.parametrize("words, line", [

@@ -4,6 +4,7 @@ import warnings
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from small_training import StopAt
@@ -11,7 +12,7 @@ from torch import nn
 
 from folders import picture, save
 from image_classifier.config import Hyperparameters, compose
-from image_classifier.core import ArtifactError, ConfigError, DivergedError, MARKER, save_tensors, Stop
+from image_classifier.core import ArtifactError, ConfigError, DivergedError, MARKER, save_tensors, Stop, tensors_hash
 from image_classifier.data import load_data
 from image_classifier.models import build_model, find_classifier, packaged_weights
 from image_classifier.runs import check_run_config, choices, choose_settings, describe_model, find_lr_run, results_table, running, train
@@ -66,6 +67,43 @@ def test_slower_features_do_not_end_a_training_that_has_begun(tmp_path, monkeypa
     result = tuned(mode, tmp_path / "cache", tmp_path / "run", max_minutes=1.0)[1]
     assert result.about["kept"] == "all layers" and [row.step for row in result.history][:2] == [10, 20]
     assert tuned(mode, tmp_path / "cache", max_minutes=1.0)[1].about["kept"] == "probe"  # no time for a first step
+
+
+def steps_of_trial(cache_dir, *, seed=42, lr=0.5, network_seed=3, callbacks=()):
+    "Fine-tune with steps that are much too large; return the number of steps, and what came of it."
+    network, passes = build_model("simple_cnn", classes=10, channels=1, size=8, seed=network_seed), []
+    network.register_forward_pre_hook(lambda module, inputs: passes.append(module.training))
+    hyper = Hyperparameters(optimizer="sgd", learning_rate=lr, num_epochs=2, batch_size=16)
+    result = fine_tune(network, digits(), "auto", hyper, seed=seed, callbacks=callbacks, cache_dir=str(cache_dir))
+    return sum(passes), result.about, tensors_hash(network.state_dict())
+
+
+def test_an_epoch_that_did_not_help_is_not_trained_again_and_any_change_trains_it(tmp_path, caplog):
+    with caplog.at_level("INFO", "image_classifier"):
+        first, again = steps_of_trial(tmp_path), steps_of_trial(tmp_path)
+    assert first[1]["kept"] == "probe" and first[0] == 10 and again == (0, *first[1:])
+    assert [line.count("known from an earlier training") for line in caplog.messages if line.startswith("an epoch")] == [0, 1]
+    for change in ({"seed": 1}, {"lr": 0.4}, {"network_seed": 4}, {"callbacks": [StopAt(10 ** 9, Stop())]}):
+        assert steps_of_trial(tmp_path, **change)[0] >= 10, change
+    assert len(list((tmp_path / "trials").glob("[0-9a-f]*.json"))) == 4  # own callbacks leave none
+
+
+def test_a_damaged_trial_is_trained_again(tmp_path):
+    first = steps_of_trial(tmp_path)
+    file, = (tmp_path / "trials").glob("[0-9a-f]*.json")
+    text = file.read_text()
+    for damaged in ("", "[]", '{"gain": 1}', '{"gain": [1]}', '{"gain": ["a", "b"]}', '{"gain": [1.0, 0.1]}', '{"gain": [NaN, 1.0]}'):
+        file.write_text(damaged)
+        trial = fine_tuning.TrialCallback(np.zeros(2), tmp_path)
+        trial.name = file.name
+        assert trial._known_gain() is None, damaged
+    assert steps_of_trial(tmp_path) == first and file.read_text() == text
+
+
+def test_a_cache_that_cannot_be_written_costs_only_the_time(tmp_path):
+    (tmp_path / "trials").write_text("a file of the user")
+    first = steps_of_trial(tmp_path)
+    assert steps_of_trial(tmp_path) == first and (tmp_path / "trials").read_text() == "a file of the user"
 
 
 def test_gradual_fine_tuning_never_ends_worse_than_its_probe(tmp_path):

@@ -1,6 +1,6 @@
 from .archives import ArchiveLimits as ArchiveLimits, unpack as unpack, unpack_cached as unpack_cached, unpack_if_archive as unpack_if_archive
 from .augment import AUGMENTATIONS as AUGMENTATIONS, Augment as Augment, Augmentation as Augmentation, make_augment as make_augment, parse_extra as parse_extra, register_augmentation as register_augmentation
-from .cache import ABOUT as ABOUT, ARCHIVE as ARCHIVE, CacheEntry as CacheEntry, DECODED as DECODED, DOWNLOAD as DOWNLOAD, FEATURES as FEATURES, FEATURES_LOCK as FEATURES_LOCK, FINDINGS as FINDINGS, KINDS as KINDS, WEIGHTS as WEIGHTS, WEIGHTS_ABOUT as WEIGHTS_ABOUT, WEIGHTS_FILE as WEIGHTS_FILE, cache_entries as cache_entries, evict as evict, features_parts as features_parts, open_entry as open_entry, remove_entry as remove_entry
+from .cache import ABOUT as ABOUT, ARCHIVE as ARCHIVE, CacheEntry as CacheEntry, DECODED as DECODED, DOWNLOAD as DOWNLOAD, FEATURES as FEATURES, FEATURES_LOCK as FEATURES_LOCK, FINDINGS as FINDINGS, KINDS as KINDS, TRIALS as TRIALS, WEIGHTS as WEIGHTS, WEIGHTS_ABOUT as WEIGHTS_ABOUT, WEIGHTS_FILE as WEIGHTS_FILE, cache_entries as cache_entries, evict as evict, features_parts as features_parts, open_entry as open_entry, remove_entry as remove_entry
 from .cached_images import exclusive_entry as exclusive_entry, load_or_decode as load_or_decode, pixels_key as pixels_key
 from .dataset import Dataset as Dataset, IndexedArrayView as IndexedArrayView, Splits as Splits
 from .decoding import decode as decode

@@ -7,11 +7,16 @@ __all__ = ['FINE_TUNING', 'BODY_RATE', 'Gain', 'paired_gain', 'TrialCallback', '
            'estimate_fine_tuning']
 
 # %% ../../nbs/training/86_fine_tuning.ipynb #7c29ad0d
+import contextlib
 import copy
+import hashlib
+import json
 import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,8 +24,9 @@ import torch
 from torch import nn
 
 from ..config import compose, DataConfig, Hyperparameters
-from ..core import ConfigError, DivergedError, load_state, quoted, suggestion
-from ..data import connected_groups, log, Splits
+from ..core import ConfigError, DivergedError, ImageClassifierError, is_number, load_state, own_folder, own_folder_kind
+from ..core import quoted, read_json, suggestion, tensors_hash, write_json
+from ..data import cache_folder, connected_groups, log, Splits
 from ..metrics import cross_entropy_per_image, predict_logits, wilson
 from ..models import find_classifier
 from .augmenting import split_augment
@@ -33,8 +39,10 @@ from .freezing import FineTuning, head_weights
 from .history import EpochResult, History
 from .loop import fit
 from .losses import parse_class_weights
+from .optimizers import OPTIMIZERS
 from .probe import choose_neighbors, fit_probe, Probe, refit, set_head
 from .progress_bar import show_count
+from .resuming import environment_snapshot
 from .setup import check_training_data, shrink_batch_size
 from .state import snapshot, TrainState
 
@@ -59,14 +67,45 @@ def paired_gain(before: np.ndarray,  # (N,) losses
     return Gain(float(differences.mean()), float(error))
 
 # %% ../../nbs/training/86_fine_tuning.ipynb #95c92999
+def _trial_name(state: TrainState,  # before its first step
+                before: np.ndarray,  # (N,) losses of the validation images
+                callbacks: Sequence[Callback],  # the others
+               ) -> str | None:  # None: code takes part that the package cannot vouch for, or other processes
+    "Return the name under which the cache keeps what the first epoch of this training has brought."
+    setup = state.setup
+    code = [OPTIMIZERS[setup.hyperparameters.optimizer], *map(type, callbacks)]
+    if setup.compute.distributed.world_size > 1 or any(not one.__module__.startswith("image_classifier.") for one in code):
+        return None
+    parts = [repr(state.model), tensors_hash(state.model.state_dict()), state.schedule.epochs, before.tolist(), environment_snapshot(state)]
+    return f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]}.json"
+
+
 class TrialCallback(Callback):
     "Ends the training after its first epoch unless that has lowered the validation losses by more than a standard error."
     all_ranks = True  # each process decides, from the same numbers
 
     def __init__(self,
                  before: np.ndarray,  # (N,) losses of the validation images without the training
+                 cache_dir: str | Path | None = None,  # data.cache_dir; None: the platform's cache folder
                 ):
-        self.before, self.gain = before, None
+        self.before, self.folder, self.name = before, cache_folder(cache_dir) / "trials", None
+        self.gain: Gain | None = None
+
+    def on_fit_start(self, state: TrainState) -> None:
+        "End the training before its first step if the cache says that its first epoch does not help."
+        if state.step == 0:
+            self.name = _trial_name(state, self.before, [one for one in state.callbacks if one is not self])
+            self.gain = self._known_gain()
+            state.stop = state.stop or self.gain is not None
+
+    def _known_gain(self) -> Gain | None:
+        "Return what the cache knows of a training that did not help; None if it is nothing, or damaged."
+        if self.name and own_folder_kind(self.folder) == "cache":
+            with contextlib.suppress(ImageClassifierError, KeyError, TypeError):
+                found = Gain(*read_json(self.folder / self.name)["gain"])
+                if all(map(is_number, found)) and not found.is_real:
+                    return found
+        return None
 
     def on_epoch_end(self, state: TrainState) -> None:
         "Compare the losses after the first epoch."
@@ -76,6 +115,9 @@ class TrialCallback(Callback):
             logits = predict_logits(model, valid, setup.splits.preprocess, setup.compute.precision)
             self.gain = paired_gain(self.before, cross_entropy_per_image(logits.numpy(), valid.targets))
             state.stop = state.stop or not self.gain.is_real
+            if self.name and not self.gain.is_real and math.isfinite(self.gain.standard_error):
+                with contextlib.suppress(ImageClassifierError):  # a full disk: the next training repeats the epoch
+                    write_json(own_folder(self.folder, "cache") / self.name, {"gain": list(self.gain)})
 
     def state_dict(self) -> dict:
         "Return the gain, if it is known."
@@ -213,9 +255,10 @@ def _probe_network(model: nn.Module, splits: Splits, mode: str, cache: tuple[str
     return _Probed(probe, (features, targets, valid_features, valid_targets), weights, valid_logits, about, seconds)
 
 
-def _try_all_layers(model: nn.Module, splits: Splits, found: _Probed, arguments: dict) -> History | None:
+def _try_all_layers(model: nn.Module, splits: Splits, found: _Probed, arguments: dict,
+                    cache_dir: str | None) -> History | None:
     "Train all layers, unless the first epoch of it does not lower the validation loss; then return None."
-    trial = TrialCallback(cross_entropy_per_image(found.probe.valid_logits, splits.valid.targets))
+    trial = TrialCallback(cross_entropy_per_image(found.probe.valid_logits, splits.valid.targets), cache_dir)
     arguments = arguments | {"callbacks": [*arguments["callbacks"], trial]}
     history, plan = None, FineTuning(find_classifier(model), first_epochs=1, body_rate=BODY_RATE)
     try:
@@ -229,7 +272,8 @@ def _try_all_layers(model: nn.Module, splits: Splits, found: _Probed, arguments:
     found.about["gain"] = trial.gain._asdict()
     change = f"{'lowers' if trial.gain.mean > 0 else 'raises'} the validation loss by {abs(trial.gain.mean):.4f}"
     outcome = "training goes on" if trial.gain.is_real else "the probe is kept"
-    log.info(f"an epoch of all layers {change}, with a standard error of {trial.gain.standard_error:.4f}: {outcome}")
+    known = "" if history is None or len(history) else " (known from an earlier training)"
+    log.info(f"an epoch of all layers {change}, with a standard error of {trial.gain.standard_error:.4f}{known}: {outcome}")
     return history if trial.gain.is_real else None
 
 
@@ -254,7 +298,7 @@ def _fine_tune_probe(model: nn.Module, splits: Splits, mode: str, max_minutes: f
     left, saved = max_minutes - found.seconds / 60, arguments.get("checkpoints")
     if mode != "probe" and (not max_minutes or left > 0 or (saved and saved.latest())):
         arguments["max_minutes"] = max(left, 0.01) if max_minutes else 0.0
-        train_layers = _train_all_layers if mode == "gradual" else _try_all_layers
+        train_layers = _train_all_layers if mode == "gradual" else partial(_try_all_layers, cache_dir=cache[0])
         history = train_layers(model, splits, found, arguments)
         if history is not None:
             return FineTuned(history, found.about | {"kept": "all layers"})
