@@ -120,3 +120,18 @@ def test_every_schema_refuses_a_key_that_it_does_not_name():
             for inner in part:
                 yield from objects(inner)
     assert not [f"{name}: {list(part['properties'])}" for name, schema in SCHEMAS.items() for part in objects(schema) if part["additionalProperties"] is not False]
+
+
+@pytest.mark.parametrize("name, place, impossible", [
+    ("metrics", "data/train", [-1, 1.5]), ("metrics", "$defs/measure/value", [-1]), ("metrics", "ood/images", [[], [1, 2]]),
+    ("metrics", "abstention/threshold", [-0.1, 1.1]), ("history", "epoch", [0]), ("history", "valid_accuracy", [1.01, -0.01]),
+    ("classifier", "architecture/channels", [0]), ("classifier", "architecture/name", [""]), ("classifier", "preprocess/mean", [[]]),
+    ("classifier", "preprocess/std", [[0.0]]), ("checkpoint", "step", [-1]), ("environment", "threads", [0]),
+    ("comparison", "$defs/difference/p_value", [1.1]), ("predictions", "predictions/items/confidence", [2]),
+    ("manifest", "files", [{}, {"../../etc/passwd": {"size": 1, "sha256": "0" * 64}}, {"a/b": {"size": 1, "sha256": "0" * 64}}])])
+def test_schemas_refuse_numbers_and_names_that_cannot_be(name, place, impossible):
+    part = SCHEMAS[name]
+    for key in place.split("/"):
+        part = part.get("properties", part)[key]
+    for value in impossible:
+        assert not Draft202012Validator(part).is_valid(value), value
