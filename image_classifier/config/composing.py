@@ -237,7 +237,8 @@ def describe_augment(augment: AugmentConfig) -> str:
              (f"random parts of at least {augment.resized_crop:.3g} of the area, enlarged", augment.resized_crop),
              ("TrivialAugment", augment.trivial), (f"RandAugment of strength {augment.randaugment}", augment.randaugment),
              (f"a random rectangle erased in {augment.erasing:.0%} of the images", augment.erasing),
-             (f"MixUp ({augment.mixup:g})", augment.mixup), (f"CutMix ({augment.cutmix:g})", augment.cutmix)]
+             (f"MixUp ({augment.mixup:g})", augment.mixup), (f"CutMix ({augment.cutmix:g})", augment.cutmix),
+             (", ".join(map(quoted, augment.extra)), augment.extra)]
     used = "; ".join(text for text, strength in parts if strength) or "none"
     views = {"flip": "a flip", "crops": "shifts and flips"}
     return used + (f"; predictions are averaged over {views[augment.tta]}" if augment.tta in views else "")

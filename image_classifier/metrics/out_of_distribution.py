@@ -99,8 +99,8 @@ def fit_ood(features: np.ndarray,  # (N,F) of training images
            ) -> OODDetector:
     "Return the detector that marks 5 of 100 images like the validation images; raise a `DataError` if there are too few images."
     if len(valid_features) < _FEWEST or len(features) < _FEWEST:
-        raise DataError(f"{len(features)} training and {len(valid_features)} validation images are too few: "
-                        f"it takes {_FEWEST} of each")
+        raise DataError(f"it takes {_FEWEST} training and {_FEWEST} validation images, and there are "
+                        f"{len(features)} and {len(valid_features)}")
     features, (present, target) = unit_length(np.asarray(features, np.float64)), np.unique(targets, return_inverse=True)
     means = np.stack([features[target == number].mean(0) for number in range(len(present))])
     covariance = shrunk_covariance(features - means[target])

@@ -24,8 +24,8 @@ import torch
 from torch import nn
 
 from ..config import compose, DataConfig, Hyperparameters
-from ..core import ConfigError, DivergedError, ImageClassifierError, is_number, load_state, own_folder, own_folder_kind
-from ..core import quoted, read_json, suggestion, tensors_hash, write_json
+from ..core import ConfigError, DivergedError, ImageClassifierError, is_number, load_state, own_folder
+from ..core import own_folder_kind, quoted, read_json, suggestion, tensors_hash, write_json
 from ..data import cache_folder, connected_groups, log, Splits
 from ..metrics import cross_entropy_per_image, predict_logits, wilson
 from ..models import find_classifier
@@ -76,7 +76,8 @@ def _trial_name(state: TrainState,  # before its first step
     code = [OPTIMIZERS[setup.hyperparameters.optimizer], *map(type, callbacks)]
     if setup.compute.distributed.world_size > 1 or any(not one.__module__.startswith("image_classifier.") for one in code):
         return None
-    parts = [repr(state.model), tensors_hash(state.model.state_dict()), state.schedule.epochs, before.tolist(), environment_snapshot(state)]
+    network = repr(state.model), tensors_hash(state.model.state_dict())
+    parts = [*network, before.tolist(), state.schedule.epochs, environment_snapshot(state)]
     return f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]}.json"
 
 
@@ -96,7 +97,8 @@ class TrialCallback(Callback):
         if state.step == 0:
             self.name = _trial_name(state, self.before, [one for one in state.callbacks if one is not self])
             self.gain = self._known_gain()
-            state.stop = state.stop or self.gain is not None
+            if self.gain:
+                self._decide(state, " (known from an earlier training)")
 
     def _known_gain(self) -> Gain | None:
         "Return what the cache knows of a training that did not help; None if it is nothing, or damaged."
@@ -114,10 +116,19 @@ class TrialCallback(Callback):
             valid = setup.splits.valid
             logits = predict_logits(model, valid, setup.splits.preprocess, setup.compute.precision)
             self.gain = paired_gain(self.before, cross_entropy_per_image(logits.numpy(), valid.targets))
-            state.stop = state.stop or not self.gain.is_real
+            self._decide(state)
             if self.name and not self.gain.is_real and math.isfinite(self.gain.standard_error):
                 with contextlib.suppress(ImageClassifierError):  # a full disk: the next training repeats the epoch
                     write_json(own_folder(self.folder, "cache") / self.name, {"gain": list(self.gain)})
+
+    def _decide(self, state: TrainState, source: str = "") -> None:
+        "Let the training end if nothing is gained, and say so."
+        assert self.gain  # it has just been measured or read
+        state.stop = state.stop or not self.gain.is_real
+        if state.setup.compute.distributed.is_main:
+            change = f"{'lowers' if self.gain.mean > 0 else 'raises'} the validation loss by {abs(self.gain.mean):.4f}"
+            outcome = "training goes on" if self.gain.is_real else "the probe is kept"
+            log.info(f"an epoch of all layers {change}, with a standard error of {self.gain.standard_error:.4f}{source}: {outcome}")
 
     def state_dict(self) -> dict:
         "Return the gain, if it is known."
@@ -270,10 +281,6 @@ def _try_all_layers(model: nn.Module, splits: Splits, found: _Probed, arguments:
     if not trial.gain:
         return None
     found.about["gain"] = trial.gain._asdict()
-    change = f"{'lowers' if trial.gain.mean > 0 else 'raises'} the validation loss by {abs(trial.gain.mean):.4f}"
-    outcome = "training goes on" if trial.gain.is_real else "the probe is kept"
-    known = "" if history is None or len(history) else " (known from an earlier training)"
-    log.info(f"an epoch of all layers {change}, with a standard error of {trial.gain.standard_error:.4f}{known}: {outcome}")
     return history if trial.gain.is_real else None
 
 
