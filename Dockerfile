@@ -10,10 +10,12 @@
 #
 # A server for a classifier that ic export has exported; no torch, no root, nothing written:
 # docker build --target serve -t image_classifier_serve .
-# docker run --rm --read-only -p 8000:8000 -v "$PWD/runs/first/classifier:/model:ro" image_classifier_serve
+# docker run --rm --read-only -p 127.0.0.1:8000:8000 -v "$PWD/runs/first/classifier:/model:ro" image_classifier_serve
 # With --workers, add --tmpfs /tmp: the processes count requests in files there.
-ARG PYTHON=3.12
-FROM python:${PYTHON}-slim AS serve-build
+# Written out, because Dependabot does not read a build argument here.
+FROM python:3.12-slim AS base
+
+FROM base AS serve-build
 
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/image_classifier
@@ -25,7 +27,7 @@ COPY LICENSE README.md settings.ini setup.py ./
 COPY image_classifier image_classifier
 RUN pip install --no-deps --no-build-isolation . && pip uninstall --yes setuptools pip
 
-FROM python:${PYTHON}-slim AS serve
+FROM base AS serve
 
 LABEL org.opencontainers.image.title="image_classifier server" \
       org.opencontainers.image.source="https://github.com/image-classifier/image_classifier" \
@@ -40,7 +42,7 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
 ENTRYPOINT ["ic", "serve"]
 CMD ["/model", "--host", "0.0.0.0"]
 
-FROM python:${PYTHON}-slim AS build
+FROM base AS build
 
 # Where torch comes from; empty for PyPI's build with CUDA: --build-arg TORCH_INDEX=
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -68,7 +70,7 @@ RUN pip install --no-compile --no-deps --no-build-isolation . && pip check \
 WORKDIR /tmp/first
 RUN ic report data=digits epochs=1 --out run
 
-FROM python:${PYTHON}-slim AS runtime
+FROM base AS runtime
 
 LABEL org.opencontainers.image.title="image_classifier" \
       org.opencontainers.image.description="From labeled images to a classifier you can trust" \

@@ -86,12 +86,20 @@ def test_every_base_image_has_a_version():
         stages.add(stage)
     texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("Dockerfile", "compose.yaml", ".devcontainer/devcontainer.json")]
     assert not any(":latest" in text for text in texts)
+    assert not any("$" in base for base in bases().values()), "dependabot reads no build argument in FROM"
+    assert len(set(bases().values()) - set(bases())) == 1, "all images have one Python, named once"
 
 
 def test_nothing_is_fetched_but_with_pip_and_apt():
     assert not [words for _, name, words in instructions() if name == "ADD"]
     assert not [words for _, name, words in instructions() if name == "RUN" and re.search(r"\b(curl|wget|git clone)\b", words)]
     assert any("--require-hashes" in words for stage, name, words in instructions() if (stage, name) == ("serve-build", "RUN"))
+
+
+def test_every_command_in_the_comments_opens_ports_to_this_computer_only():
+    "Docker opens a port to the whole network unless an address stands before it, and the server has no key by default."
+    ports = re.findall(r"(?:-p|--publish) ([\d.:]*:\d+)", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    assert len(ports) == 2 and all(port.startswith("127.0.0.1:") for port in ports), ports
 
 
 def copied(stages: tuple[str, ...] | None = None) -> list[str]:

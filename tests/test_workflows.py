@@ -124,6 +124,19 @@ def test_every_make_target_and_image_target_exists():
         assert all(re.search(rf"^FROM .* AS {target}$", dockerfile, re.M) for target in re.findall(r"(?:--target |\n +target: )(\w+)", text))
 
 
+def test_nothing_is_published_unless_the_tests_and_the_images_have_passed():
+    jobs = WORKFLOWS["release.yml"]["jobs"]
+    assert [jobs[name]["uses"] for name in ("test", "smoke")] == ["./.github/workflows/test.yml", "./.github/workflows/docker.yml"]
+    assert set(jobs["pypi"]["needs"]) == {"build", "rebuild", "test", "smoke"} and set(jobs["images"]["needs"]) == {"rebuild", "test", "smoke"}
+    assert not any("if" in jobs[name] for name in ("pypi", "images")), "a condition could let a job run after one that has failed"
+
+
+def test_a_scheduled_run_does_not_wait_for_those_of_changes():
+    for name in WORKFLOWS:
+        if "schedule" in triggers(name):
+            assert "github.event_name" in WORKFLOWS[name]["concurrency"]["group"], name
+
+
 def test_a_release_caches_nothing():
     "A cache can be filled by a branch; a package must not hold what it holds."
     for name in ("release.yml", "docker.yml"):
@@ -236,7 +249,8 @@ def test_a_first_report_is_posted_and_the_next_one_replaces_it(artifact):
 def test_a_report_of_something_else_is_not_posted(artifact):
     cases = {"newer commit": (trained(head_sha="d" * 40), None), "closed": (trained(), {"7": pull() | {"state": "closed"}}), "no such pull": (trained(), {}),
              "another fork's": (trained(head_repository={"id": 2}), None), "another branch": (trained(head_branch="other"), None),
-             "the fork is deleted": (trained(), {"7": pull(repo=None)})}
+             "the fork is deleted": (trained(), {"7": pull(repo=None)}), "it was deleted earlier": (trained(head_repository=None), {"7": pull(repo=None)}),
+             "the run's fork is deleted": (trained(head_repository=None), {"7": pull()})}
     for why, told in zip(cases, played("Comment", *(case(artifact(), run, pulls=pulls) for run, pulls in cases.values()))):
         assert not posted(told) and told["notices"] + told["warnings"], why
 

@@ -330,8 +330,11 @@ class Guard:
         try:
             requests.check_key(path, scope["headers"])
             endpoint = self._direct.get(path) if method == "POST" else None
-            response = await endpoint(Request(scope, receive, _send)) if endpoint else self.app
-            await response(scope, receive, _send)
+            if endpoint:
+                response = await endpoint(Request(scope, receive, _send))
+                await response(scope, receive, _send)
+            else:
+                await self.app(scope, receive, _send)
         except ClientGone:
             status = 499
         except Exception as error:
