@@ -8,12 +8,12 @@ from pathlib import Path
 
 from image_classifier.cli import main
 
-# Name of the page: what follows `ic report`, in a folder with the runs before it.
+# Name of the page: its command, in a folder with the runs before it.
 REPORTS = {
-    "digits": "data=digits",
-    "few_images": "data=digits data.train_fraction=0.05 hyperparameters=fast epochs=5",
-    "threshold": "data=digits hyperparameters=fast epochs=8 target_accuracy=0.95",
-    "comparison": "--notebook compare runs='digits few_images threshold'",
+    "digits": "ic report data=digits --out digits",
+    "few_images": "ic report data=digits data.train_fraction=0.05 hyperparameters=fast epochs=5 --out few_images",
+    "threshold": "ic report data=digits hyperparameters=fast epochs=8 target_accuracy=0.95 --out threshold",
+    "comparison": "ic report --notebook compare runs='digits few_images threshold' --out comparison",
 }
 
 
@@ -22,8 +22,8 @@ def write_gallery(folder: Path) -> None:
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as root, contextlib.chdir(root):
-        for name, words in REPORTS.items():
-            if code := main(["report", *shlex.split(words), "--out", name]):
+        for name, command in REPORTS.items():
+            if code := main(shlex.split(command)[1:]):
                 sys.exit(code)
             shutil.copyfile(Path(name) / "report.html", folder / f"{name}.html")
 

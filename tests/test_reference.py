@@ -3,13 +3,14 @@ and of the commands is compared when its notebooks run."""
 import contextlib
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from folders import picture, save
 from jsonschema import Draft202012Validator
-from literate import NBS
+from literate import cells, NBS
 
 from image_classifier.cli import main
 from image_classifier.quality import Expectation, Suite, write_suite
@@ -107,6 +108,15 @@ def drop(schema: object, key: str) -> object:
         return {name: ({inner: drop(value, key) for inner, value in part.items() if inner != key} if name == "properties" else drop(part, key))
                 for name, part in schema.items()}
     return [drop(part, key) for part in schema] if isinstance(schema, list) else schema
+
+
+def test_the_page_says_which_files_have_a_format():
+    page = " ".join(cell.source for cell in cells(NBS / "reference" / "file_formats.ipynb", "markdown")).replace("\n", " ")
+    told = re.search("These have a `format`, the version of their layout: (.*?)[.] These have none: (.*?)[.] A program", page)
+    formats = {True: set(), False: set()}
+    for schema in SCHEMAS.values():
+        formats[all("format" in part.get("required", []) for part in schema.get("oneOf", [schema]))].add(schema["title"].rpartition("/")[2])
+    assert [set(re.findall("`(.*?)`", names)) for names in told.groups()] == [formats[True], formats[False]]
 
 
 def test_every_schema_refuses_a_key_that_it_does_not_name():

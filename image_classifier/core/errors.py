@@ -72,7 +72,7 @@ class InvalidValueError(DataError, ValueError):
 
 # %% ../../nbs/core/10_errors.ipynb #aa5fe899
 class ArtifactError(ImageClassifierError):
-    "A stored model or checkpoint refused: missing, damaged, unsafe or of another shape."
+    "A stored model or checkpoint refused: missing, damaged, unsafe, of another shape, or less accurate with --fail-if-worse."
     exit_code = 4
 
 # %% ../../nbs/core/10_errors.ipynb #a9423a8b
