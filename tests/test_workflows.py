@@ -1,4 +1,5 @@
 """The workflows: what each may do and uses, the steps with a decision in them, and the comment that a pull request gets."""
+import ast
 import itertools
 import json
 import os
@@ -176,6 +177,47 @@ def test_a_comparison_that_fails_or_is_refused_leaves_a_comment_and_its_exit_cod
     assert done.returncode == code, done.stderr
     assert (tmp_path / "made/comment/comment.md").read_text() == (tmp_path / "summary").read_text() == comment
     assert (tmp_path / "made/comment/pull_request.txt").read_text() == "7\n" and ("::warning::" in done.stdout) == (base == "failure")
+
+
+def saved_from_the_page() -> dict[str, str]:
+    "The texts that the page about reports on pull requests gives its readers to save: `settings` and `workflow`."
+    found = {}
+    for cell in json.loads((ROOT / "nbs" / "howto" / "ci.ipynb").read_text(encoding="utf-8"))["cells"]:
+        for node in ast.parse("".join(cell["source"])).body if cell["cell_type"] == "code" else []:
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+                found[node.targets[0].id] = node.value.value
+    return found
+
+
+@needs_bash
+@pytest.mark.slow
+def test_the_workflow_of_the_page_sees_that_a_pull_request_is_worse(tmp_path, monkeypatch):
+    "Its steps run as they stand, in a repository with a merge and its base; `ic` writes down its words and its folder, and is then run here."
+    from image_classifier.cli import main
+    import image_classifier.runs.run_files as files
+    monkeypatch.setattr(files, "write_figures", lambda *words: None)  # half of so short a training is spent
+    monkeypatch.setattr(files, "fit_detector", lambda *words: (None, {"threshold": None, "reason": "not needed"}))  # on these two
+    page = saved_from_the_page()
+    tiny = yaml.safe_load(page["settings"])
+    tiny["hyperparameters"] |= {"num_epochs": 1, "batch_size": 16}
+    tiny["data"]["train_fraction"], tiny["calibrate"] = 0.3, False
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    for rate in (0.05, 1e-9):
+        tiny["hyperparameters"]["learning_rate"] = rate
+        (tmp_path / "training.yaml").write_text(yaml.safe_dump(tiny))
+        subprocess.run([*git, "add", "training.yaml"], check=True)
+        subprocess.run([*git, "commit", "--quiet", "--message", f"a learning rate of {rate}"], check=True)
+    codes = []
+    for one in yaml.safe_load(page["workflow"])["jobs"]["report"]["steps"]:
+        if re.search(r"^\s*ic ", one.get("run", ""), re.M):
+            run_step(tmp_path, one, {"ic": f'printf "%s\\n" "$PWD" "$*" >> {tmp_path}/called'}, GITHUB_STEP_SUMMARY=str(tmp_path / "summary"))
+            folder, words = (tmp_path / "called").read_text().splitlines()
+            (tmp_path / "called").unlink()
+            monkeypatch.chdir(folder)
+            codes.append(main(words.split()))
+    assert codes == [0, 0, 4]
+    assert "less accurate" in (tmp_path / "comparison.md").read_text(encoding="utf-8")
 
 
 # ---------------------------------------------------------------- the comment
