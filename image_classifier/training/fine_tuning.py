@@ -128,7 +128,8 @@ class TrialCallback(Callback):
         if state.setup.compute.distributed.is_main:
             change = f"{'lowers' if self.gain.mean > 0 else 'raises'} the validation loss by {abs(self.gain.mean):.4f}"
             outcome = "training goes on" if self.gain.is_real else "the probe is kept"
-            log.info(f"an epoch of all layers {change}, with a standard error of {self.gain.standard_error:.4f}{source}: {outcome}")
+            error = f"with a standard error of {self.gain.standard_error:.4f}"
+            log.info(f"an epoch of all layers {change}, {error}{source}: {outcome}")
 
     def state_dict(self) -> dict:
         "Return the gain, if it is known."
