@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Config, data_name, load_config, project_root, read_yaml
-from ..core import ArtifactError, check_format, check_type, ConfigError, own_folder, parse_json, path_from_text, quoted
-from ..core import is_number, read_bytes, read_json, writable_folder
+from ..core import ArtifactError, check_format, check_type, ConfigError, own_folder, parse_json
+from ..core import is_number, path_from_text, quoted, read_bytes, read_json, writable_folder
 from ..inference import Classifier
 from ..metrics import Evaluation, load_predictions, MEASURES, metrics_table, stored_temperature, TEMPERATURES
 from ..training import EpochResult, History
