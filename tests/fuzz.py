@@ -161,7 +161,10 @@ def tars(draw):
                 entry.linkname = draw(NAMES)
             if draw(st.integers(0, 9)) == 0:
                 entry.size, entry.pax_headers = draw(st.sampled_from([0, 1, 1 << 60])), draw(NOTES)
-            XX
+            if entry.isreg() and entry.size > len(data):  # a header alone, which Python 3.13 refuses to write
+                made.offset += made.fileobj.write(entry.tobuf(made.format))
+            else:
+                made.addfile(entry, io.BytesIO(data) if entry.isreg() else None)
     return gzip.compress(file.getvalue(), mtime=0) if draw(st.booleans()) else file.getvalue()
 
 

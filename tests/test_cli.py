@@ -735,7 +735,7 @@ def test_pickles_are_never_opened(ic, home, tmp_path, name, fragments):
 def test_a_missing_classifier_lists_those_nearby(ic, home, first, tmp_path):
     code, _, err = ic("predict", home / "runs" / "frist", home / "zero.png")
     assert code == 4
-    one_line(err, "no such classifier", str(first))
+    one_line(err, "no such classifier", "did you mean", str(first))
     (tmp_path / "config.yaml").touch()
     code, _, err = ic("evaluate", tmp_path)
     assert code == 4

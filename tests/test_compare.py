@@ -236,8 +236,23 @@ def test_sizes_chosen_by_auto_are_sizes_too(own):
 def test_metrics_of_another_shape_are_named_with_their_file(own, changes, wrong):
     path = own / "b" / "metrics.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-    with pytest.raises(ArtifactError, match=f"not the metrics of a run: {wrong} .*b/metrics.json"):
+    with pytest.raises(ArtifactError, match=f"not the metrics of a run: {wrong}[ .].*b/metrics.json.*restore the file"):
         compare_runs(own / "a", own / "b", draws=50)
+
+
+@pytest.mark.parametrize("name, text, message", [
+    ("metrics.json", '{"format": 99}', "made in format 99 by version unknown, this is .* and reads up to 1 .*b/metrics.json.*upgrade"),
+    ("metrics.json", "[1]", "a mapping of keys to values is needed, got .1. .*restore the file"), ("metrics.json", "NaN", "not valid JSON.*restore the file"),
+    ("metrics.json", '{"data": {"train": 9, "valid": 9, "test": "300", "fingerprint": "0"}}', 'data.test needs a whole number, got "300" .*restore the file'),
+    ("history.jsonl", '{"epoch": 1}\n', "history.jsonl, line 1 is not an epoch: step, lr, .* missing .*restore the file from a copy of the run, or train again"),
+    ("history.jsonl", "", "no such file.*b/history.jsonl.*restore the file"), ("predictions/test.safetensors", "", "has no predictions.*restore the file"),
+    ("config.yaml", "\n", "this file holds no configuration: it is empty .*b/config.yaml.*restore the file")])
+def test_a_damaged_or_missing_file_of_a_run_is_named_with_a_way_out(own, name, text, message):
+    (own / "b" / name).unlink()
+    if text:
+        (own / "b" / name).write_text(text)
+    with pytest.raises(ArtifactError, match=message):
+        _ = compare_runs(own / "a", own / "b", draws=50).markdown
 
 
 @pytest.mark.parametrize("change, message", [

@@ -10,7 +10,7 @@ from typing import Optional
 import pytest
 
 from image_classifier.config import (
-    build, compose, composing, Config, differences, flat, from_parameters, keys, list_presets, load_config, ModelConfig, NON_RESULT_KEYS,
+    build, check_config, compose, composing, Config, differences, flat, from_parameters, keys, list_presets, load_config, ModelConfig, NON_RESULT_KEYS,
     project_root, settings, to_yaml)
 from image_classifier.core import ConfigError, DataError, ImageClassifierError
 
@@ -251,9 +251,10 @@ CHANGED = {"data.name": "mnist", "data.resize": "pad", "data.formats": "[png]", 
 
 @pytest.mark.parametrize("key", keys())
 def test_every_key_can_be_set_from_text_and_makes_another_run_unless_results_do_not_depend_on_it(key):
-    config = compose([f"{key}={CHANGED.get(key) or OTHER[settings()[key].kind]}"])
-    assert flat(config)[key] != flat(Config())[key] and type(flat(config)[key]) in (int, float, bool, str, list)
-    assert (key in [name for name, _, _ in differences(Config(), config)]) == (key not in NON_RESULT_KEYS)
+    data = ["data.name=cifar10"] if key == "data.root" else []  # digits read no folder
+    before, config = compose(data), compose([*data, f"{key}={CHANGED.get(key) or OTHER[settings()[key].kind]}"])
+    assert flat(config)[key] != flat(before)[key] and type(flat(config)[key]) in (int, float, bool, str, list)
+    assert (key in [name for name, _, _ in differences(before, config)]) == (key not in NON_RESULT_KEYS)
 
 def test_every_preset_composes():
     for group, names in list_presets().items():
@@ -368,6 +369,18 @@ def test_relative_folder_in_a_shell_starts_from_the_working_folder(tmp_path, mon
     (tmp_path / "pics").mkdir()
     monkeypatch.chdir(tmp_path)
     assert compose(["data=pics"]) == compose(["data=folder", "data.root=pics"])
+
+
+def test_a_folder_of_a_data_set_that_reads_none_is_refused_and_left_out_where_a_run_stored_it(tmp_path):
+    assert refused("data=digits", "data.root=/no/photos") == "data.root has no effect for data=digits. write data=/no/photos, or leave data.root out"
+    assert "data.root has no effect" in refused("data.root=photos")  # the default data set
+    for name in set(list_presets()["data"]) - {"digits"}:
+        assert compose([f"data={name}", "data.root=photos"]).data.root == "photos"
+    with pytest.raises(ConfigError, match="data.root has no effect"):
+        check_config(build({"data.root": "photos"}))
+    (tmp_path / "config.yaml").write_text("data:\n  name: digits\n  root: /no/photos\n")
+    with pytest.warns(UserWarning, match="data.root=/no/photos has no effect for data=digits and is left out"):
+        assert compose(["epochs=3"], file=tmp_path / "config.yaml") == compose(["epochs=3"])
 
 
 # Other programs and threads

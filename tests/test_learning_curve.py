@@ -172,7 +172,10 @@ def test_the_command_answers_in_json_and_writes_the_curve(tmp_path, capsys):
     assert found["doubling"]["images"] == 2 * found["sizes"][-1] and len(found["accuracy"]) == 4 and "band" not in found
     assert found["doubling"]["gain"]["low"] <= found["doubling"]["gain"]["value"] <= found["doubling"]["gain"]["high"]
     written = json.loads((tmp_path / "curve" / "learning_curve.json").read_text())
-    assert written == {"format": 1, **found} and (tmp_path / "curve" / "learning_curve.png").read_bytes()[:4] == b"\x89PNG"
+    moved = (tmp_path / "curve").rename(tmp_path / "moved")
+    assert all((moved / name).is_dir() for several in written["runs"] for name in several), "a moved folder still finds its runs"
+    moved.rename(tmp_path / "curve")
+    assert {**written, "run": found["run"], "runs": found["runs"]} == {"format": 1, **found} and written["run"] == "." and (tmp_path / "curve" / "learning_curve.png").read_bytes()[:4] == b"\x89PNG"
     assert main([*words, "lr=0.1"]) == 2, "runs of another configuration are there"
     assert "the run folder holds another run" in capsys.readouterr().err
 

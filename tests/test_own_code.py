@@ -1,5 +1,6 @@
 "Registered functions of your own: bad names are refused, every optimizer of torch trains and resumes, and failures name the function."
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -195,6 +196,13 @@ class ReadOnly(Own):
     architecture = property(lambda self: 1)
 
 
+class InPlace(Own):
+    def forward(self, inputs):
+        found = super().forward(inputs)
+        inputs.zero_()
+        return found
+
+
 class SmallBatches(Own):
     def forward(self, inputs):
         if len(inputs) > 2:
@@ -207,6 +215,8 @@ class SmallBatches(Own):
     (lambda: Own(torch.eye(2).to_sparse()), "own is sparse, which cannot be stored"),
     (ExtraState, "_extra_state is dict, which cannot be stored"), (NoState, "the network's state_dict has no tensor layer.weight"),
     (ReadOnly, "the network has an attribute architecture of its own"),
+    (InPlace, "no gradient of the network can be computed: RuntimeError: .*inplace operation.* .InPlace.. change no tensor in place"),
+    (lambda: sys.exit(7), "SystemExit: 7"),
     (SmallBatches, "the network cannot take a batch of 64 images: RuntimeError: three images are too many .SmallBatches.")])
 def test_a_network_that_could_not_be_loaded_again_is_refused_before_the_first_step(build, message, tmp_path):
     register_model("own")(lambda architecture: build())
@@ -235,6 +245,13 @@ def test_an_augmentation_that_fails_is_named():
         augment(torch.zeros(2, 1, 8, 8), torch.arange(2))
 
 
+@pytest.mark.parametrize("function", [lambda pixels, draws, strength: pixels * math.nan, lambda pixels, draws, strength: pixels / 0])
+def test_an_augmentation_that_returns_values_that_are_not_finite_is_named(function):
+    register_augmentation("own")(function)
+    with pytest.raises(ConfigError, match="it returned values that are not finite .augmentation own."):
+        Augment(1, 0, extra=(("own", 1.0),))(torch.ones(2, 1, 8, 8), torch.arange(2))
+
+
 # readers
 
 
@@ -253,6 +270,9 @@ def twenty(**changes):
     (dict(groups=[None, 1] * 10), "groups must be"), (dict(targets=[0, 1] * 10), "targets must be a numpy array"),
     (dict(targets=np.arange(20) % 2 + 0.0), "targets must be .N,. integers"), (dict(targets=np.arange(20) % 2 == 0), "targets must be .N,. integers"),
     (dict(targets=np.zeros((20, 1), int)), "targets must be .N,. integers"), (dict(targets=None), "targets must be a numpy array"),
+    (dict(images=np.zeros((20, 1, 0, 8), np.uint8)), "images must have a height and width > 0, got .20, 1, 0, 8."),
+    (dict(images=np.zeros((20, 8, 8, 3), np.uint8)), ".N,C,H,W. with 1 to 4 channels, got .20, 8, 8, 3.; these have the channels last, images.transp"),
+    (dict(images=np.zeros((20, 5, 8, 8), np.uint8)), ".N,C,H,W. with 1 to 4 channels, got .20, 5, 8, 8. "),
     (dict(images=[[1]] * 20), "images must be a numpy array or None"), (dict(images=torch.zeros(20, 1, 8, 8)), "images must be a numpy"),
     (dict(images=None, files=["1.png"] * 20), "files must be a list of File or None"), (dict(images=None, files=[None] * 20), "files must be")])
 def test_a_field_of_another_type_is_named_before_anything_is_trained(changes, message):
@@ -272,7 +292,8 @@ def test_targets_of_any_integer_type_are_those_of_int64(kind):
 
 @pytest.mark.parametrize("reader, message", [
     (lambda config: 1 / 0, "the reader own failed: ZeroDivisionError"), (lambda: twenty(), "the reader own failed: TypeError"),
-    (lambda config, path: twenty(), "the reader own failed: TypeError"), (lambda config: open("/no/such/file"), "failed: FileNotFoundError")])
+    (lambda config, path: twenty(), "the reader own failed: TypeError"), (lambda config: open("/no/such/file"), "failed: FileNotFoundError"),
+    (lambda config: sys.exit(7), "the reader own failed: SystemExit: 7 .test_own_code.. correct its code")])
 def test_a_reader_that_fails_is_named(reader, message):
     register_reader("own")(reader)
     with pytest.raises(ConfigError, match=message):

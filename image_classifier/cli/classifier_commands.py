@@ -28,7 +28,7 @@ import click
 
 from .common import command, CommandResult, complete_override, compose_overrides
 from .common import import_option, optional_path, out_option, shown_path
-from ..core import ArtifactError, ConfigError, DataError, ImageClassifierError, join_problems, quoted
+from ..core import ArtifactError, ConfigError, DataError, ImageClassifierError, join_problems, quoted, suggestion
 
 # %% ../../nbs/cli/40_classifier_commands.ipynb #99635798
 def find_artifact(path: str | Path,  # a run's folder, or a classifier's
@@ -51,7 +51,7 @@ def find_artifact(path: str | Path,  # a run's folder, or a classifier's
         from image_classifier.config import project_root
         folders = (path, path.absolute().parent, project_root() / "runs")
         found = sorted({entry.parent for folder in folders for entry in folder.glob("*/classifier")})
-        nearby = f"there are {join_problems([shown_path(entry) for entry in found])}" if found else "make one with ic train"
+        nearby = suggestion(shown_path(path), [shown_path(entry) for entry in found]) if found else "make one with ic train"
         raise ArtifactError("no such classifier", path, nearby)
     return path
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional
 
 from .schema import (
-    ALIASES, build, Config, DataConfig, flat, Hyperparameters, IMAGE_FORMATS, keys, SECTIONS, Setting, settings)
+    ALIASES, build, Config, DataConfig, flat, Hyperparameters, IMAGE_FORMATS, keys, ROOTLESS, SECTIONS, Setting, settings)
 from ..core import ConfigError, join_problems, nearest, quoted
 
 # %% ../../nbs/config/15_checking.ipynb #1420d6a0
@@ -200,6 +200,9 @@ def _contradictions(config: Config) -> Iterator[ConfigError]:
                           todo="leave images to train on")
     if data.name in ("folder", "csv") and data.root is None:
         yield _required(settings()["data.root"])
+    if data.name in ROOTLESS and data.root is not None:
+        yield ConfigError(f"data.root has no effect for data={data.name}",
+                          todo=f"write data={quoted(data.root, 200)}, or leave data.root out")
     if problem := _pattern_problem(data):
         yield problem
     if not data.formats:

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple, Optional
 
 from .checking import check_config, convert, raise_all, refuse_reference, shown
 from image_classifier.config.schema import (
-    ALIASES, AugmentConfig, build, Config, flat, PATH_KEYS, PATH_WORDS, REGISTERED_DATA, SECTIONS, Setting, settings, to_dict,
-    unknown_key)
+    ALIASES, AugmentConfig, build, Config, flat, PATH_KEYS, PATH_WORDS, REGISTERED_DATA, ROOTLESS, SECTIONS, Setting, settings,
+    to_dict, unknown_key)
 from .yaml import dump_yaml, Pair, read_yaml
 from ..core import ArtifactError, check_type, ConfigError, DataError, DISTRIBUTION, missing_path_hint, quoted
 from ..core import read_bytes, suggestion
@@ -188,6 +188,9 @@ def _combine(layer: _Layer, stored: Mapping[str, Any] = MappingProxyType({})) ->
         given.update(choice.values)
     given.update(layer.values)
     data = given.get("data.name") or chosen.get("data", "digits")
+    if data in ROOTLESS and given.get("data.root") and "data.root" not in layer.values:  # of a file: runs once stored it
+        unused = quoted(given.pop("data.root"), 200)
+        warnings.warn(f"data.root={unused} has no effect for data={data} and is left out", UserWarning, 2)
     if data in list_presets()["data"]:  # a reader that a user registered has none
         chosen.setdefault("data", data)
     if chosen.get("augment", "auto") == "auto":

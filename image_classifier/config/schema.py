@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SOURCES', 'REGISTERED_DATA', 'IMAGE_FORMATS', 'DEFAULT_WEIGHTS', 'ALLOWED', 'LEAKS', 'CORRUPT', 'LINKS',
-           'EMPTY_CLASS', 'SIMILAR_CLASSES', 'CHANGE', 'SECTIONS', 'ALIASES', 'PATH_KEYS', 'PATH_WORDS',
+           'EMPTY_CLASS', 'SIMILAR_CLASSES', 'CHANGE', 'SECTIONS', 'ALIASES', 'PATH_KEYS', 'ROOTLESS', 'PATH_WORDS',
            'NON_RESULT_KEYS', 'DataConfig', 'data_name', 'ModelConfig', 'AugmentConfig', 'Hyperparameters',
            'CheckpointConfig', 'Config', 'Setting', 'settings', 'keys', 'unknown_key', 'flat', 'build', 'to_dict',
            'result_keys', 'differences']
@@ -266,6 +266,7 @@ def to_dict(config: Config,  # a configuration
 # %% ../../nbs/config/10_schema.ipynb #0e8a1392
 PATH_KEYS = ("data.root", "data.exclude", "data.corrections", "data.cache_dir", "model.weights", "hyperparameters.distill",
              "resume")
+ROOTLESS = ("digits",)  # data sets that do not read data.root
 PATH_WORDS = {"model.weights": (DEFAULT_WEIGHTS,), "resume": ("auto", "never")}  # values of these keys that are no paths
 NON_RESULT_KEYS = ("data.root", "data.exclude", "data.corrections", "data.cache_dir", "resume", "data.cache_limit",
                    "check_near_duplicates", "checkpoint.every_steps", "checkpoint.every_minutes", "checkpoint.keep")

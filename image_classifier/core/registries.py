@@ -58,7 +58,7 @@ def registered_code(what: str,  # what fails, e.g. "the reader my_data failed"
         yield
     except (ImageClassifierError, MemoryError, Warning):
         raise
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         if _OF_TORCH.search(str(problem)) or getattr(problem, "errno", None) in FULL_DISK_ERRORS:
             raise
         raise ConfigError(f"{what}: {summarize(problem)}", code_place(problem) or where, todo) from problem

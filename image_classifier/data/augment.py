@@ -258,6 +258,9 @@ class Augment:
         if [getattr(changed, key, None) for key in ("shape", "dtype", "device")] != [pixels.shape, pixels.dtype, pixels.device]:
             raise ConfigError(f"it returned {_describe(changed)} for {_describe(pixels)}", f"augmentation {quoted(name)}",
                               "return a batch of the same shape, type and device")
+        if name not in BUILT_IN and not torch.isfinite(changed).all():
+            raise ConfigError("it returned values that are not finite", f"augmentation {quoted(name)}",
+                              "look for a division by zero or a logarithm in it")
         return changed
 
 

@@ -66,6 +66,17 @@ def _wrong_types(source: Source) -> list[str]:
     return [f"{field} must be {text}" for field, (text, holds) in _TYPES.items() if not holds(getattr(source, field))]
 
 # %% ../../nbs/data/52_readers.ipynb #fdec10aa
+def _shape_rules(images: np.ndarray | None,  # (N,C,H,W)
+                ) -> dict[str, bool]:  # the text of a rule: whether it holds
+    "Return the rules for the sides of arrays of images."
+    if images is None or images.ndim != 4:
+        return {}
+    shape, (channels, *sides) = images.shape, images.shape[1:]
+    last = "; these have the channels last, images.transpose(0, 3, 1, 2) puts them first" if 1 <= shape[-1] <= 4 else ""
+    return {f"images must be (N,C,H,W) with 1 to 4 channels, got {shape}{last}": 1 <= channels <= 4,
+            f"images must have a height and width > 0, got {shape}": min(sides) > 0}
+
+
 def source_problems(source: Source,
                    ) -> list[str]:
     "Return which rules of `Source` are broken; empty if none is."
@@ -77,6 +88,7 @@ def source_problems(source: Source,
     images = source.images
     rules = {"set either images or files": (images is None) != (source.files is None),
              "images must be (N,C,H,W) uint8": images is None or (images.ndim == 4 and images.dtype == np.uint8),
+             **_shape_rules(images),
              "targets must be (N,) integers": source.targets.ndim == 1 and source.targets.dtype.kind in "iu",
              "ids must be unique": len(set(source.ids)) == n,
              "classes must be unique and sorted": list(source.classes) == sorted(set(source.classes)),

@@ -51,7 +51,7 @@ def check_shapes(architecture: Architecture,
     try:
         with seeded_init(0), _MetaInit():
             own = builder(architecture).state_dict()
-    except Exception:  # it cannot be built without values, or it fails again in `build_model`, with a better message
+    except (Exception, SystemExit):  # it needs values to be built, or it fails again in `build_model`, with a better message
         return
     if not any(is_lazy(tensor) for tensor in own.values()):
         check_state_dict(own, tensors, where)

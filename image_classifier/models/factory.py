@@ -87,7 +87,7 @@ def trial_logits(model: nn.Module,  # in evaluation mode
     shape = (2, architecture.channels, architecture.size, architecture.size)
     try:
         return meta_forward(model, shape)
-    except Exception:
+    except (Exception, SystemExit):
         return model(torch.zeros(shape, device=next((tensor.device for tensor in model.parameters()), None)))
 
 
@@ -112,7 +112,7 @@ def can_forward(builder: Callable[[Architecture], nn.Module],
     try:
         with torch.device("meta"):
             return builder(architecture).eval()(torch.zeros(shape)).ndim == 2
-    except Exception:
+    except (Exception, SystemExit):
         return False
 
 # %% ../../nbs/models/70_factory.ipynb #d0c0b002
@@ -130,7 +130,7 @@ def activation_bytes(architecture: Architecture,
             for layer in model.modules():
                 layer.register_forward_hook(_count)
             model(torch.zeros(shape))
-    except Exception:  # `build_model` reports it
+    except (Exception, SystemExit):  # `build_model` reports it
         return 0
     return images * sum(sizes)
 
@@ -162,7 +162,7 @@ def build_model(architecture: Architecture | str,  # or its name
                 check_storable(model.state_dict(), architecture.name)
         except ConfigError:
             raise
-        except Exception as problem:
+        except (Exception, SystemExit) as problem:
             raise _input_error(builder, architecture, problem) from problem
     if not isinstance(model, nn.Module):
         raise ConfigError(f"the builder returned {type(model).__name__}, not a network", architecture.name,

@@ -93,7 +93,7 @@ def tensor_shapes(architecture: Architecture) -> dict[str, torch.Size]:
         with seeded_rng(torch.device("cpu"), 0), torch.device("meta"):
             state = find_builder(architecture.name, architecture.library)(architecture).state_dict()
         return {name: tensor.shape for name, tensor in state.items()}
-    except Exception:  # it cannot be built without values, or has lazy layers
+    except (Exception, SystemExit):  # it cannot be built without values, or has lazy layers
         return {name: tensor.shape for name, tensor in build_model(architecture).state_dict().items()}
 
 

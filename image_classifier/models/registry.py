@@ -64,7 +64,7 @@ def load_builder(entry: EntryPoint,  # a value of `entry_point_models`
     todo = "fix or uninstall the package that provides it"
     try:
         builder = entry.load()
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         raise ConfigError(f"cannot load the network {quoted(entry.name)}: {summarize(problem)}", entry.value, todo) from problem
     if not callable(builder):
         raise ConfigError(f"the entry point {quoted(entry.name)} is not a function", entry.value, todo)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..config import compose, Config, DEFAULT_WEIGHTS, differences, flat, Hyperparameters, list_presets
-from ..config import load_config, ModelConfig, with_recipe
+from ..config import load_config, ModelConfig, ROOTLESS, with_recipe
 from ..core import ArtifactError, choose_device, ConfigError, load_tensors, MANIFEST, nearest, quoted, read_json
 from ..data import log, Splits, typical_side
 from ..models import Architecture, changed_tensors, packaged_weights, pretrained_weights
@@ -102,7 +102,8 @@ def check_fine_tuning(config: Config) -> None:
         what = f"finetune={config.finetune} needs pretrained weights, and {quoted(config.model.name)} starts without any"
         raise ConfigError(what, "finetune", _to_have_weights(config.model))
     if config.finetune == "probe":
-        plain = compose([f"data={config.data.name}", "data.root=."] if config.data.name in list_presets()["data"] else [])
+        root = [] if config.data.name in ROOTLESS else ["data.root=."]
+        plain = compose([f"data={config.data.name}", *root] if config.data.name in list_presets()["data"] else [])
         values, accepted = flat(config), [flat(each) for each in (Config(), plain, with_recipe(plain, "finetune"))]
         changed = [key for key, value in values.items() if all(value != old[key] for old in accepted)]
         if unused := [key for key in changed if not key.startswith(PROBE_KEYS)]:

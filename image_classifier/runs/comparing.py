@@ -23,7 +23,7 @@ from ..core import markdown_table, markdown_text, quoted
 from ..metrics import compare_evaluations, Difference, Evaluation, Figure, format_p, holm, join_units, MEASURES
 from ..metrics import markdown_confusion, markdown_curves, plot_curves, plot_differences, shared_images, verdict
 from .run_checks import checked_evaluation
-from .run_folder import resolve_run_dir, Run
+from .run_folder import resolve_run_dir, RESTORE, Run
 from .seen_images import as_decoded, IMAGES_FILE
 
 # %% ../../nbs/runs/55_comparing.ipynb #c6ff8faa
@@ -39,7 +39,7 @@ def runs_of(path: str | os.PathLike,  # a run, or a folder with runs that differ
         if not (one / "metrics.json").is_file():
             raise ArtifactError("the run is not finished, so it has no predictions", one, "finish it with ic train")
         if not (one / "predictions" / "test.safetensors").is_file():
-            raise ArtifactError("the run has no predictions for the test images", one / "predictions", "train it again")
+            raise ArtifactError("the run has no predictions for the test images", one / "predictions", RESTORE)
     runs = tuple(Run(one.absolute()) for one in folders)
     _check_seeds(folder, runs)
     return runs

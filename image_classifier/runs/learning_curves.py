@@ -160,6 +160,7 @@ def _fit(runs: Sequence[Sequence[Run]],  # by share
 
 # %% ../../nbs/runs/58_learning_curves.ipynb #5266fecb
 def write_learning_curve(found: CurveRuns) -> None:
-    "Write learning_curve.json and learning_curve.png beside the runs."
-    write_json(found.path / "learning_curve.json", {"format": 1, **found.as_dict()})
+    "Write learning_curve.json and learning_curve.png beside the runs, which the file names relative to itself: it can be moved."
+    runs = [[run.path.relative_to(found.path).as_posix() for run in several] for several in found.runs]
+    write_json(found.path / "learning_curve.json", {"format": 1, **found.as_dict(), "run": ".", "runs": runs})
     atomic_write(found.path / "learning_curve.png", plot_learning_curve(found.curve).png())

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from ..config import CHANGE, Config, DEFAULT_WEIGHTS, differences, load_config
+from ..config import CHANGE, Config, DEFAULT_WEIGHTS, differences
 from ..core import LOCK, MARKER, ArtifactError, ConfigError, DataError, check_free, check_manifest, join_problems
 from ..core import read_json
 from ..data import Splits
@@ -48,7 +48,7 @@ def check_run_dir(run_dir: Path,
         return False
     if resume == "never":
         raise ConfigError("the run folder is not empty", run_dir, "choose another folder, or resume=auto")
-    before = load_config(run_dir / "config.yaml")
+    before = Run(run_dir).config
     config = config if before.model.name == "auto" else choose_settings(config, run_dir)
     changed, more = differences(before, config), asks_for_more(before, config)
     if changed and not (more and resume != "auto") and (Run(run_dir).finished or CHANGE not in config.allow):

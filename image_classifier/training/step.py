@@ -96,7 +96,9 @@ def backward(state: TrainState,
                 logits = network(resize_batch(part.inputs, state.image_size)).float()
             loss = loss_of(logits, part.targets, predict_as_teacher(state, part.inputs))
             loss = loss * (loss_of.weight(part.targets) / whole)
-            loss.backward()
+            with registered_code("no gradient of the network can be computed", type(network).__name__,
+                                 "change no tensor in place in its forward") if alone else contextlib.nullcontext():
+                loss.backward()
         losses.append(loss.detach())
         outputs.append(logits.detach())
     return sum(losses), torch.cat(outputs)
