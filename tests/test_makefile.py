@@ -110,7 +110,8 @@ def test_a_served_run_may_have_any_name(checkout, name):
     assert make(checkout, "serve", f"RUN=runs/{name}").returncode == 0 and calls(checkout)[-2:] == ["serve", f"runs/{name}"]
 
 
-@pytest.mark.parametrize("made", [{"photo.jpg": "mine"}, {"pyvenv.cfg": "uv", "bin/python": ""}, {"pyvenv.cfg": "", "venv.stamp": ""}, {"venv.stamp": "/a/b\n"}, {"venv.stamp": "mine\n", "x": ""}])
+@pytest.mark.parametrize("made", [
+    {"photo.jpg": "mine"}, {"pyvenv.cfg": "uv", "bin/python": ""}, {"pyvenv.cfg": "", "venv.stamp": ""}, {"venv.stamp": "/a/b\n"}, {"venv.stamp": "mine\n", "x": ""}])
 @pytest.mark.parametrize("name", ["mydata", ".venv"])
 def test_a_folder_that_make_did_not_make_is_left_as_it_is(checkout, python, made, name):
     shutil.rmtree(checkout / ".venv")

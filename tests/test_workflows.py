@@ -294,12 +294,14 @@ HOSTILE = [  # a text, and what must not be left of it
     ("<img src=x onerror=alert(1)> <a href=x>", r"<"), (f"{MARKER} <!-- x", r"<"), ("![x](http://evil.example/x.png)", r"\]\("), ("<details open onclick=x>", r"<"),
     ("$\\href{x}{y}$", r"\$"), ("<https://evil.example>", r"<|://"),
     ("_www.evil.example_ https:\\/\\/evil.example", r"www\.|:\\?/"), ("_#12_ #12a _GH-12_ GH\\-12", r"#\d|GH\\?-"),
-    *((f"{lead}{fence}{kind}\n{' ' * len(lead)}x\n{' ' * len(lead)}{fence}\n", rf"(`{{3}}|~{{3}})\s*{kind}") for lead in LEADS for fence in ("```", "~~~~") for kind in ("geojson", " stl", "math")),
+    *((f"{lead}{fence}{kind}\n{' ' * len(lead)}x\n{' ' * len(lead)}{fence}\n", rf"(`{{3}}|~{{3}})\s*{kind}")
+      for lead in LEADS for fence in ("```", "~~~~") for kind in ("geojson", " stl", "math")),
     *((f"{lead}```mermaid\n{chart}\n```", "```mermaid") for lead in LEADS for chart in ("flowchart LR\nA-->B\nclick A href \"//evil.example\"", "xychart-beta\nline [1]\nclick A",
       "%%{init: {\"themeCSS\": \"x\"}}%%\nxychart-beta\nline [1]", "---\ntitle: x\n---\nxychart-beta", "xychart-beta\ntitle \"<a href=//evil.example>\"")),
     ("a\\$ b\\\\\\$ c\\~~~ d\\``` e\\<b>", r"(?<!\\)(\\\\)*\\[$&]"),
     *((f"a{hidden}b", hidden) for hidden in "\u202e\u200b\x1b\u061c\u00ad\U000e0041\u3164\u034f\u2028\x85\u180e"),
-    ("<details>\n```\n<img src=x>\n```", r"s>\n```"), ("~~~\n```\n~~~\n<img src=x>", r"<img"), ("- ```\n<img src=x>\n", "<img"), ("````\n```\n<b>\n````\n<img>", "<img"), ("``` `\n<img>", "<img"),
+    ("<details>\n```\n<img src=x>\n```", r"s>\n```"), ("~~~\n```\n~~~\n<img src=x>", r"<img"), ("- ```\n<img src=x>\n", "<img"),
+    ("````\n```\n<b>\n````\n<img>", "<img"), ("``` `\n<img>", "<img"),
     ("`a` <img> `b`", "<img"), ("a ` b <img>", "<img"), ("<summary>\n`<img> &commat;a [x](y)`", r"<img|&c|\]\("), ("`a | b <img>` | &#64;", r"<img|&#64")]
 
 
