@@ -21,6 +21,15 @@ RUN ?=
 ENGINE ?= docker
 BUILD_OPTIONS ?=
 
+# The folder's name stands unquoted in rules and commands.
+UNFIT := : ; & | < > * ? [ ] ( ) { } % ~ ' " ` = \ \# $$
+ifneq ($(words $(value VENV))$(strip $(foreach mark,$(UNFIT),$(findstring $(mark),$(value VENV))) $(filter -%,$(VENV))),1)
+$(error VENV must be one name without spaces and special characters, not '$(value VENV)'. name another: make VENV=.venv2)
+endif
+# A run's name may hold anything: make does not expand it, and the shell finds it in its environment.
+unexport RUN
+export RUN_FOLDER := $(value RUN)
+
 BIN := $(VENV)/bin
 # Tests do not depend on the user's settings; tests/conftest.py hides the rest. A hundred of them start a Python: without the compiled
 # files that the first one writes, each would compile torch again.
@@ -45,8 +54,8 @@ lint: $(VENV)/lint.stamp  ## check every file: export, ruff, types, secrets, spe
 	PATH="$(abspath $(BIN)):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))" $(BIN)/prek run --all-files --show-diff-on-failure $(ARGS)
 
 serve: $(VENV)/serve.stamp  ## export the newest run, or RUN=runs/first, and serve it on http://127.0.0.1:8000 (ARGS="--port 9000")
-	@run="$(RUN)"; \
-	[ -n "$$run" ] || { run=$$(ls -dt runs/*/classifier 2>/dev/null | head -n 1); run=$${run%/classifier}; }; \
+	@run="$$RUN_FOLDER"; \
+	[ -n "$$run" ] || { run=$$(ls -dt runs/*/classifier runs/*/seed_*/classifier 2>/dev/null | head -n 1); run=$${run%/classifier}; }; \
 	[ -n "$$run" ] || { echo "error: no run in runs/ has a classifier. train one first: make report" >&2; exit 2; }; \
 	[ -e "$$run/model.onnx" ] || [ -e "$$run/classifier/model.onnx" ] || $(BIN)/ic export "$$run" || exit; \
 	exec $(BIN)/ic serve $(ARGS) "$$run"
@@ -94,15 +103,24 @@ clean:  ## remove the environment, the site, caches and coverage; runs/ stays
 	find image_classifier nbs tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp holds the checkout's path: an environment that was moved or copied still imports the old checkout, so it is built
-# again, like one that an interrupted make left without a working pip.
+# again, like one that make was interrupted in: its stamp says that it is unfinished. Nothing is removed that make has not made.
 HERE := $(shell [ "$$(cat $(VENV)/venv.stamp 2>/dev/null)" = "$$(pwd -P)" ] && echo yes)
 ASKED := $(filter command,$(origin PYTHON))
 
+NO_PYTHON = { echo "error: Python 3.11 or newer is needed ($(PYTHON)). name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+
 $(VENV)/venv.stamp: $(if $(HERE),,moved) | $(if $(ASKED),same-python)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "error: Python 3.11 or newer is needed ($(PYTHON)). name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
-	@if [ -e $@ ] || ! $(PIP) --version >/dev/null 2>&1; then $(PYTHON) -m venv --clear $(VENV); fi
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || $(NO_PYTHON)
+	@[ -z "$$(ls -A $(VENV) 2>/dev/null)" ] || grep -qs '^unfinished' $@ || \
+	  { [ -e $(VENV)/pyvenv.cfg ] && { grep -qs '^/' $@ || ls $(STAMPS) 2>/dev/null | grep -q .; }; } || { \
+	  echo "error: $(VENV) holds files that make did not write. name another: make $(MAKECMDGOALS) VENV=.venv2" >&2; exit 2; }
+	@mkdir -p $(VENV) && echo unfinished > $@
+	@find $(VENV)/ -mindepth 1 -maxdepth 1 ! -name venv.stamp -exec rm -rf {} +
+	@$(PYTHON) -m venv $(VENV)
 	@pwd -P > $@
+
+STAMPS := $(foreach name,torch report serve dev lint,$(VENV)/$(name).stamp)
+.PRECIOUS: $(VENV)/venv.stamp
 
 # Nothing is compiled when it is installed: most of it is never imported. With LOCK, nothing comes without a hash that the files do not hold.
 INSTALL := $(PIP) install --quiet --no-compile
@@ -135,7 +153,8 @@ $(VENV)/lint.stamp: $(VENV)/dev.stamp
 # If a Python is named on the command line, the environment must hold that version.
 same-python:
 	@version='import sys; print("%d.%d" % sys.version_info[:2])'; \
-	asked=$$($(PYTHON) -c "$$version") && found=$$($(BIN)/python -c "$$version" 2>/dev/null || echo "$$asked"); \
+	asked=$$($(PYTHON) -c "$$version" 2>/dev/null) || $(NO_PYTHON); \
+	found=$$($(BIN)/python -c "$$version" 2>/dev/null || echo "$$asked"); \
 	[ "$$asked" = "$$found" ] || { \
 	  echo "error: $(VENV) holds Python $$found, not $$asked. keep both: make $(MAKECMDGOALS) PYTHON=$(PYTHON) VENV=.venv-$$asked" >&2; exit 2; }
 

@@ -2,7 +2,9 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,14 @@ pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make is not in
 CALLS = "calls.txt"
 
 
-def make(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    "Run make in a folder, without what an outer make or its user has set."
+def environment() -> dict[str, str]:
+    "What make sees, without what an outer make or its user has set."
     outer = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "LOCK", "TORCH_INDEX", "RUN", "ARGS", "ENGINE", "BUILD_OPTIONS", "OVERRIDES", "VENV", "PYTHON"}
-    kept = {name: value for name, value in os.environ.items() if name not in outer}
-    return subprocess.run(["make", *words], cwd=folder, env=kept, capture_output=True, text=True)
+    return {name: value for name, value in os.environ.items() if name not in outer}
+
+
+def make(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["make", *words], cwd=folder, env=environment(), capture_output=True, text=True)
 
 
 def program(path: Path, does: str = "") -> None:
@@ -41,6 +46,17 @@ def checkout(tmp_path):
     for name in ("venv", "torch", "report", "serve", "dev", "lint"):
         (tmp_path / ".venv" / f"{name}.stamp").write_text(f"{tmp_path.resolve()}\n")
     return tmp_path
+
+
+def files(folder: Path) -> dict[str, bytes | None]:
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*") if path.name != CALLS}
+
+
+@pytest.fixture
+def python(checkout):
+    "A Python whose `-m venv` makes an environment in which every installation succeeds."
+    program(checkout / "python", 'if [ "$2" = venv ]; then mkdir -p $3/bin; touch $3/pyvenv.cfg; printf "#!/bin/sh\\n" | tee $3/bin/ic > $3/bin/python; chmod +x $3/bin/*; fi')
+    return "PYTHON=./python"
 
 
 def add_run(folder: Path, name: str, age: float, exported: bool = False) -> None:
@@ -78,6 +94,89 @@ def test_serve_says_what_to_do_without_a_run_and_stops_where_the_export_fails(ch
     add_run(checkout, "first", 0)
     program(checkout / ".venv" / "bin" / "ic", "exit 4")
     assert make(checkout, "serve").returncode and calls(checkout) == ["ic export runs/first"]
+
+
+def test_serve_finds_the_runs_of_several_seeds(checkout):
+    for age, name in enumerate(["seeds/seed_1", "seeds/seed_0", "alone"]):
+        add_run(checkout, name, age, exported=True)
+    assert make(checkout, "serve").returncode == 0 and calls(checkout) == ["ic serve runs/seeds/seed_1"]
+
+
+@pytest.mark.parametrize("name", ['a"b', "a'b", "a$b $$HOME $(HOME) `id`", "a\\b;c"])
+def test_a_served_run_may_have_any_name(checkout, name):
+    program(checkout / ".venv" / "bin" / "ic", f'for one; do printf "%s\\n" "$one" >> {CALLS}; done')
+    (checkout / "runs").mkdir()
+    add_run(checkout, name, 0, exported=True)
+    assert make(checkout, "serve", f"RUN=runs/{name}").returncode == 0 and calls(checkout)[-2:] == ["serve", f"runs/{name}"]
+
+
+@pytest.mark.parametrize("made", [
+    {"photo.jpg": "mine"}, {"pyvenv.cfg": "uv", "bin/python": ""}, {"pyvenv.cfg": "", "venv.stamp": ""}, {"venv.stamp": "/a/b\n"}, {"venv.stamp": "mine\n", "x": ""}])
+@pytest.mark.parametrize("name", ["mydata", ".venv"])
+def test_a_folder_that_make_did_not_make_is_left_as_it_is(checkout, python, made, name):
+    shutil.rmtree(checkout / ".venv")
+    for file, text in made.items():
+        (checkout / name / file).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name / file).write_text(text)
+    before = files(checkout)
+    done = make(checkout, "report", python, f"VENV={name}")
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {name} holds files that make did not write. name another: make report VENV=") and files(checkout) == before
+
+
+@pytest.mark.parametrize("name", [".", "..", "Makefile", "./runs/", "runs/../runs"])
+def test_neither_the_checkout_nor_its_folders_become_the_environment(checkout, python, name):
+    add_run(checkout, "first", 0)
+    before = files(checkout)
+    done = make(checkout, "report", python, f"VENV={name}")
+    assert done.returncode == 2 and "holds files that make did not write" in done.stderr and files(checkout) == before
+
+
+@pytest.mark.parametrize("stamps", [{}, {"venv.stamp": "/moved/from\n"}, {"report.stamp": ""}, {"dev.stamp": ""}, {"venv.stamp": "unfinished\n"}])
+def test_an_environment_that_make_made_elsewhere_or_in_part_is_made_again(checkout, python, stamps):
+    shutil.rmtree(checkout / ".venv")
+    (checkout / ".venv").mkdir()
+    made = {"pyvenv.cfg": "", ".old": "", "lib/old.py": ""} | stamps if stamps else {}
+    for name, text in made.items():
+        (checkout / ".venv" / name).parent.mkdir(exist_ok=True)
+        (checkout / ".venv" / name).write_text(text)
+    assert (done := make(checkout, "report", python)).returncode == 0, done.stderr
+    assert (checkout / ".venv" / "venv.stamp").read_text() == f"{checkout.resolve()}\n" and (checkout / ".venv" / "report.stamp").exists()
+    assert not (checkout / ".venv" / "lib").exists() and not (checkout / ".venv" / ".old").exists()
+    assert make(checkout, "report", python).returncode == 0 and sum("venv" in line for line in calls(checkout)) == 1
+
+
+@pytest.mark.parametrize("when", ["venv", "install"])
+def test_an_installation_that_was_interrupted_is_done_by_the_next_make(checkout, python, when):
+    shutil.rmtree(checkout / ".venv")
+    waits = f"echo waits >> {CALLS}; exec sleep 60"
+    if when == "install":
+        waits = f'echo "[ -e again ] || {{ {waits}; }}" > $3/bin/python'
+    program(checkout / "slow", f'if [ "$2" = venv ]; then mkdir -p $3/bin; touch $3/pyvenv.cfg $3/bin/python $3/bin/ic; chmod +x $3/bin/*; {waits}; fi')
+    begun = subprocess.Popen(["make", "report", "PYTHON=./slow"], cwd=checkout, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    for _ in range(400):
+        if "waits" in calls(checkout) or begun.poll() is not None:
+            break
+        time.sleep(0.02)
+    os.killpg(begun.pid, signal.SIGINT)
+    assert begun.wait(20) and "waits" in calls(checkout) and not (checkout / ".venv" / "report.stamp").exists()
+    (checkout / "again").touch()
+    assert (done := make(checkout, "report", python)).returncode == 0, done.stderr
+    assert (checkout / ".venv" / "report.stamp").exists() and ("python -m venv .venv" in calls(checkout)) == (when == "venv")
+
+
+@pytest.mark.parametrize("name", ["my env", "", "a;b", 'a"b', "a'b", "a$b", "-x", "a:b", "a=b", "#b", "a\\b", "a*", "a%", "~a"])
+def test_a_name_that_make_or_the_shell_would_split_is_refused(checkout, name):
+    before = files(checkout)
+    done = make(checkout, "test", f"VENV={name}")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "name another: make VENV=" in done.stderr and files(checkout) == before
+
+
+@pytest.mark.parametrize("target", ["test", "report", "serve"])
+def test_a_python_that_does_not_exist_is_an_error_with_and_without_an_environment(checkout, target):
+    for words in ([], ["VENV=.venv2"]):
+        done = make(checkout, target, "PYTHON=python3.99", *words)
+        assert done.returncode == 2 and done.stderr.startswith(f"error: Python 3.11 or newer is needed (python3.99). name one: make {target} PYTHON=") and not calls(checkout)
+    assert not (checkout / ".venv2").exists()
 
 
 def test_docker_builds_the_three_images_under_the_names_of_the_pages(checkout):

@@ -222,7 +222,7 @@ def test_the_workflow_of_the_page_sees_that_a_pull_request_is_worse(tmp_path, mo
 
 # ---------------------------------------------------------------- the comment
 
-REPORT = "## Comparison of runs\n\n**no difference, [−0.01, +0.01].**\n\n| a&#124; | b |\n| --- | --- |\n| 1 | 2 |\n\n```mermaid\n%%{init: {\"x\": \"#0072B2, #D55E00\"}}%%\n" \
+REPORT = "## Comparison of runs\n\n**no difference, [−0.01, +0.01].**\n\n| a&#124; | b |\n| --- | --- |\n| 1 | 2 |\n\n```mermaid\n%%{init: {\"themeVariables\": {\"xyChart\": {\"plotColorPalette\": \"#0072B2, #D55E00\"}}}}%%\n" \
          "xychart-beta\n    line [1, 2]\n```\n\n<details><summary>Confusion</summary>\n\nx\n\n</details>\n"
 HEAD, BOT = "c" * 40, {"login": "github-actions[bot]", "type": "Bot"}
 MARKER = "<!-- image_classifier: model report -->"
@@ -343,11 +343,22 @@ def test_a_long_report_is_cut_and_says_so(artifact):
         parameters["body"].encode("utf-8")  # no half of a character
 
 
+LEADS = ("", "> ", "- ", "1. ", "12) ", "> 1. ", "* + ", "  ", "[^1]: ")
 HOSTILE = [  # a text, and what must not be left of it
     ("@team and @owner/team", r"@\w"), ("fixes #12, owner/other#3, GH-4", r"#\d|GH-\d"), ("&#64;team &commat;team &#x40;team", r"&(?!amp;)"),
     ("[click](https://evil.example)", r"\]\(|://"), ("[click][1]\n\n[1]: /evil", r"\]\[|\]:"), ("https://evil.example www.evil.example", r"://|www\.e"),
     ("<img src=x onerror=alert(1)> <a href=x>", r"<"), (f"{MARKER} <!-- x", r"<"), ("![x](http://evil.example/x.png)", r"\]\("), ("<details open onclick=x>", r"<"),
-    ("$\\href{x}{y}$", r"\$"), ("```geojson\n{}\n```\n> ~~~ stl\n", r"geojson|stl"), ("a\u202eb\u200bc\x1b[0m", "[\u202e\u200b\x1b]"), ("<https://evil.example>", r"<|://")]
+    ("$\\href{x}{y}$", r"\$"), ("<https://evil.example>", r"<|://"),
+    ("_www.evil.example_ https:\\/\\/evil.example", r"www\.|:\\?/"), ("_#12_ #12a _GH-12_ GH\\-12", r"#\d|GH\\?-"),
+    *((f"{lead}{fence}{kind}\n{' ' * len(lead)}x\n{' ' * len(lead)}{fence}\n", rf"(`{{3}}|~{{3}})\s*{kind}")
+      for lead in LEADS for fence in ("```", "~~~~") for kind in ("geojson", " stl", "math")),
+    *((f"{lead}```mermaid\n{chart}\n```", "```mermaid") for lead in LEADS for chart in ("flowchart LR\nA-->B\nclick A href \"//evil.example\"", "xychart-beta\nline [1]\nclick A",
+      "%%{init: {\"themeCSS\": \"x\"}}%%\nxychart-beta\nline [1]", "---\ntitle: x\n---\nxychart-beta", "xychart-beta\ntitle \"<a href=//evil.example>\"")),
+    ("a\\$ b\\\\\\$ c\\~~~ d\\``` e\\<b>", r"(?<!\\)(\\\\)*\\[$&]"),
+    *((f"a{hidden}b", hidden) for hidden in "\u202e\u200b\x1b\u061c\u00ad\U000e0041\u3164\u034f\u2028\x85\u180e"),
+    ("<details>\n```\n<img src=x>\n```", r"s>\n```"), ("~~~\n```\n~~~\n<img src=x>", r"<img"), ("- ```\n<img src=x>\n", "<img"),
+    ("````\n```\n<b>\n````\n<img>", "<img"), ("``` `\n<img>", "<img"),
+    ("`a` <img> `b`", "<img"), ("a ` b <img>", "<img"), ("<summary>\n`<img> &commat;a [x](y)`", r"<img|&c|\]\("), ("`a | b <img>` | &#64;", r"<img|&#64")]
 
 
 @needs_node
@@ -359,11 +370,21 @@ def test_hostile_text_notifies_nobody_links_nowhere_and_draws_nothing(artifact):
 @needs_node
 def test_what_ic_compare_writes_is_shown_as_it_is(artifact):
     "The library escapes names from outside so that the filter of the workflow finds nothing to change."
+    from types import SimpleNamespace
     from image_classifier.core import markdown_table
+    from image_classifier.metrics.comparison_markdown import markdown_curves
     names = ["@team", "<b>|`x`", "[a](http://b.c)", "#1", "$x$", "_a_ *b* ~c~", "&#64;", "a\nb"]
     table = markdown_table(names, [names])
-    ours, escaped = shown(artifact, REPORT, table)
-    assert ours == REPORT and escaped.replace("\u200b", "") == table.replace("\u200b", "")
+    curves = markdown_curves({name: [[SimpleNamespace(valid_loss=value, valid_accuracy=value) for value in (1e-9, 0.5, 1e6)]] for name in "ab"})
+    ours, escaped, drawn = shown(artifact, REPORT, table, curves)
+    assert ours == REPORT and escaped.replace("\u200b", "") == table.replace("\u200b", "") and drawn == curves and drawn.count("```mermaid") == 2
+
+
+@needs_node
+def test_code_is_shown_as_it_is_and_nothing_gets_out_of_it(artifact):
+    error = "## Comparison of runs\n\n```\nerror: a < b & c $x, see @me, #1 and https://a.b: <img>\n```\n"
+    assert shown(artifact, error, "`a < b & c`, ``x ` y``", "x\n~~~~ diff\n~~~\n````\n~~~~\n<y>", "<details>\n \u00a0\n```\n<img>") == [
+        error, "`a < b & c`, ``x ` y``", "x\n\n`````\n~~~\n````\n`````\n&lt;y>", "<details>\n \u00a0\n\n```\n<img>\n```"]
 
 
 # ---------------------------------------------------------------- linters, where they are installed
