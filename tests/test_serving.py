@@ -557,7 +557,8 @@ def test_a_worker_that_dies_is_replaced(artifact):
             if len(now) == 2 and found[0] not in now:
                 break
             time.sleep(0.1)
-        assert len(now) == 2 and get(port, "/readyz").status == 200
+        assert len(now) == 2
+        wait_for(lambda: get(port, "/readyz").status == 200)  # the new process says 503 until it has loaded the network
         assert b"image_classifier_requests_total" in get(port, "/metrics").content
         wait_for(lambda: not gauges[0].exists())  # or the images in a process that died would be counted for ever
         assert gauges[1].exists()
