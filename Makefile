@@ -1,7 +1,7 @@
 # `make` lists the targets. Each installs what it needs into .venv once, until settings.ini or setup.py change;
 # after that no target needs a network.
 .DEFAULT_GOAL := help
-.PHONY: help report test quick lint lab export docs docker serve lock clean same-python moved
+.PHONY: help report test quick lint lab export docs quarto docker serve lock clean same-python moved
 
 # Any Python from 3.11 on: make test PYTHON=python3.12
 PYTHON ?= python3
@@ -24,7 +24,7 @@ BUILD_OPTIONS ?=
 # The folder's name stands unquoted in rules and commands.
 UNFIT := : ; & | < > * ? [ ] ( ) { } % ~ ' " ` = \ \# $$
 ifneq ($(words $(value VENV))$(strip $(foreach mark,$(UNFIT),$(findstring $(mark),$(value VENV))) $(filter -%,$(VENV))),1)
-$(error VENV must be one name without spaces and special characters, not '$(value VENV)'. name another: make VENV=.venv2)
+$(error VENV must be one name without spaces and special characters, not '$(value VENV)'. name another: VENV=.venv2)
 endif
 # A run's name may hold anything: make does not expand it, and the shell finds it in its environment.
 unexport RUN
@@ -70,8 +70,10 @@ docker:  ## build the three images: train, lab, serve (ENGINE=podman, BUILD_OPTI
 lab: $(VENV)/dev.stamp  ## open JupyterLab on the notebooks
 	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/python -m jupyterlab --notebook-dir=nbs
 
-docs: $(VENV)/dev.stamp  ## build the site into _docs (needs Quarto)
+quarto:
 	@command -v quarto >/dev/null || { echo "error: quarto is not installed. install version 1.7.34 from quarto.org" >&2; exit 2; }
+
+docs: quarto $(VENV)/dev.stamp  ## build the site into _docs (needs Quarto)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/nbdev_docs
 	$(BIN)/python nbs/_readme.py
 	$(BIN)/python nbs/_gallery.py _docs/gallery

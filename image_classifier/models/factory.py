@@ -195,7 +195,7 @@ def _to_architecture(architecture: Architecture | str, given: dict[str, Any]) ->
     return Architecture(architecture, **given)
 
 # %% ../../nbs/models/70_factory.ipynb #aae8572c
-def _input_error(builder: Callable, architecture: Architecture, problem: Exception) -> ConfigError:
+def _input_error(builder: Callable, architecture: Architecture, problem: Exception | SystemExit) -> ConfigError:
     "Return the error for a model that cannot be built, or not for these inputs, with a size that works."
     size = nearest_valid_size(builder, architecture)
     inputs = f"{architecture.channels}x{architecture.size}x{architecture.size}"
