@@ -1,5 +1,6 @@
 """The commands that README.md and the pages show: those of `ic` are parsed and their keys composed, README's are run on small images, and each that is
-not run here is named with what runs the like."""
+not run here is named with what runs the like. Figures that a page repeats are compared."""
+import ast
 import re
 import shlex
 import shutil
@@ -9,11 +10,12 @@ from typing import NamedTuple
 import click
 import pytest
 from folders import picture, save
-from literate import cells, notebooks, ROOT
+from literate import cells, NBS, notebooks, ROOT
 
 from image_classifier.cli import main
 from image_classifier.cli.app import COMMANDS, split_command
 from image_classifier.config import compose
+
 
 class Elsewhere(NamedTuple):
     "A kind of command that is not run here."
@@ -143,3 +145,12 @@ def test_what_is_not_run_is_still_shown_and_runs_where_this_file_says(kind):
     assert kind.where or kind.why
     for name, text in kind.where.items():
         assert text in (ROOT / name).read_text(encoding="utf-8"), name
+
+
+def test_the_figures_that_a_tutorial_repeats_are_those_of_the_benchmarks():
+    source = next(cell.source for cell in cells(NBS / "tutorials" / "transfer_learning.ipynb") if "recorded = {" in cell.source)
+    repeated = ast.literal_eval(re.search(r"recorded = (\{.*?\})", source)[1])
+    text = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    lines = [line.strip("| ").split(" | ") for line in text.partition("## few_labels.py")[2].partition("\n## ")[0].splitlines() if line.startswith("|")]
+    table = {name: tuple(float(row[column].split()[0]) for row in lines[2:]) for column, name in enumerate(lines[0]) if name in repeated}
+    assert repeated == table and len(table) == 3
