@@ -136,7 +136,7 @@ def test_too_few_validation_images_cost_the_score_and_not_the_run(tmp_path, capl
     with caplog.at_level("INFO", "image_classifier"):
         run = ran(tmp_path / "run", few)
     assert run.finished and run.classifier().detector is None and run.metrics["ood"]["threshold"] is None
-    assert "10 validation images are too few" in run.metrics["ood"]["reason"]
+    assert "there are 64 and 10" in run.metrics["ood"]["reason"]
     assert [record.message for record in caplog.records if "out-of-distribution" in record.message] == [
         f"no out-of-distribution score: {run.metrics['ood']['reason']}"]
 

@@ -33,7 +33,7 @@ def _size_confusion(k: int,  # number of classes
     "Return width and height in inches, and whether the names below the matrix are vertical."
     side = min(max(2.6, 0.46 * k if k <= 20 else 6 + 0.08 * k), 14)
     vertical = margin > 0.9 * side / k * step
-    return side + 1.7 + margin, side + 1.0 + (margin if vertical else 0.2), vertical
+    return side + 1.7 + margin, side + 1.2 + (margin if vertical else 0.2), vertical
 
 # %% ../../nbs/metrics/90_plots.ipynb #33b41bd0
 def _write_cells(axes: Axes,
