@@ -67,14 +67,18 @@ def paired_gain(before: np.ndarray,  # (N,) losses
     return Gain(float(differences.mean()), float(error))
 
 # %% ../../nbs/training/86_fine_tuning.ipynb #95c92999
+_KNOWN = "image_classifier", "torch", "torchvision", "timm"  # packages whose layers compute the same in every training
+
+
 def _trial_name(state: TrainState,  # before its first step
                 before: np.ndarray,  # (N,) losses of the validation images
                 callbacks: Sequence[Callback],  # the others
                ) -> str | None:  # None: code takes part that the package cannot vouch for, or other processes
     "Return the name under which the cache keeps what the first epoch of this training has brought."
     setup = state.setup
-    code = [OPTIMIZERS[setup.hyperparameters.optimizer], *map(type, callbacks)]
-    if setup.compute.distributed.world_size > 1 or any(not one.__module__.startswith("image_classifier.") for one in code):
+    code = {one.__module__.partition(".")[0] for one in (OPTIMIZERS[setup.hyperparameters.optimizer], *map(type, callbacks))}
+    layers = {type(layer).__module__.partition(".")[0] for layer in state.model.modules()}
+    if setup.compute.distributed.world_size > 1 or code - {"image_classifier"} or layers - {*_KNOWN}:
         return None
     network = repr(state.model), tensors_hash(state.model.state_dict())
     parts = [*network, before.tolist(), state.schedule.epochs, environment_snapshot(state)]
