@@ -69,9 +69,15 @@ def test_slower_features_do_not_end_a_training_that_has_begun(tmp_path, monkeypa
     assert tuned(mode, tmp_path / "cache", max_minutes=1.0)[1].about["kept"] == "probe"  # no time for a first step
 
 
-def steps_of_trial(cache_dir, *, seed=42, lr=0.5, network_seed=3, callbacks=()):
+class OwnReLU(nn.ReLU):
+    "A layer whose code the package does not know."
+
+
+def steps_of_trial(cache_dir, *, seed=42, lr=0.5, network_seed=3, callbacks=(), layer=None):
     "Fine-tune with steps that are much too large; return the number of steps, and what came of it."
     network, passes = build_model("simple_cnn", classes=10, channels=1, size=8, seed=network_seed), []
+    if layer:
+        network[3] = layer
     network.register_forward_pre_hook(lambda module, inputs: passes.append(module.training))
     hyper = Hyperparameters(optimizer="sgd", learning_rate=lr, num_epochs=2, batch_size=16)
     result = fine_tune(network, digits(), "auto", hyper, seed=seed, callbacks=callbacks, cache_dir=str(cache_dir))
@@ -83,9 +89,9 @@ def test_an_epoch_that_did_not_help_is_not_trained_again_and_any_change_trains_i
         first, again = steps_of_trial(tmp_path), steps_of_trial(tmp_path)
     assert first[1]["kept"] == "probe" and first[0] == 10 and again == (0, *first[1:])
     assert [line.count("known from an earlier training") for line in caplog.messages if line.startswith("an epoch")] == [0, 1]
-    for change in ({"seed": 1}, {"lr": 0.4}, {"network_seed": 4}, {"callbacks": [StopAt(10 ** 9, Stop())]}):
+    for change in ({"seed": 1}, {"lr": 0.4}, {"network_seed": 4}, {"callbacks": [StopAt(10 ** 9, Stop())]}, {"layer": OwnReLU()}):
         assert steps_of_trial(tmp_path, **change)[0] >= 10, change
-    assert len(list((tmp_path / "trials").glob("[0-9a-f]*.json"))) == 4  # own callbacks leave none
+    assert len(list((tmp_path / "trials").glob("[0-9a-f]*.json"))) == 4  # own callbacks and layers leave none
 
 
 def test_a_damaged_trial_is_trained_again(tmp_path):

@@ -80,7 +80,7 @@ def evaluate_command(classifier: str, overrides: tuple[str, ...], out: str | Non
     from image_classifier.config import data_name
     from image_classifier.core import choose_device, write_json
     from image_classifier.inference import Classifier
-    from image_classifier.metrics import classification_report, evaluate, robustness_report, slice_accuracy, slices_report
+    from image_classifier.metrics import classification_report, evaluate, slice_accuracy, slices_report
     folder, target = find_artifact(classifier), optional_path(out)
     if target:
         check_target(target)
@@ -92,12 +92,14 @@ def evaluate_command(classifier: str, overrides: tuple[str, ...], out: str | Non
     evaluation = evaluate(found.model.to(device), dataset, found.preprocess, found.tta, found.temperature)
     slices = {column: slice_accuracy(evaluation, one) for column, one in values.items()}
     metrics = evaluation.metrics | ({"slices": slices_data(slices)} if slices else {})
-    corrupted = measure_corrupted(found, dataset) if robustness else None
-    metrics |= {"robustness": corrupted.as_dict()} if corrupted else {}
+    tables = [slices_report(*one) for one in slices.items()]
+    if robustness:
+        corrupted, table = measure_corrupted(found, dataset)
+        metrics["robustness"] = corrupted.as_dict()
+        tables.append(table)
     if target:
         write_json(target, metrics)
     seen, name = None if own else images_seen(folder.parent, dataset), data_name(config.data)
-    tables = [*(slices_report(*one) for one in slices.items()), *([robustness_report(corrupted)] if corrupted else [])]
     lines = [classification_report(metrics) + "".join(f"\n{table}" for table in tables)
              + ("\n" if tables else "") + describe_images(dataset, name, own, seen)]
     lines += [f"written to {shown_path(target)}"] if target else []
@@ -117,12 +119,13 @@ def column_values(config: Any,  # a DataConfig
 
 def measure_corrupted(classifier: Any,  # a Classifier
                       dataset: Any,  # a Dataset
-                     ) -> Any:  # a Robustness
+                     ) -> tuple[Any, str]:  # a Robustness, and its table
     "Return the accuracy on corrupted images, and show the progress on stderr."
-    from image_classifier.metrics import measure_robustness
+    from image_classifier.metrics import measure_robustness, robustness_report  # they import matplotlib
     from image_classifier.training import show_count
     with show_count("robustness") as show:
-        return measure_robustness(classifier, dataset, progress=show)
+        found = measure_robustness(classifier, dataset, progress=show)
+    return found, robustness_report(found)
 
 
 def slices_data(slices: dict[str, list],  # by column
