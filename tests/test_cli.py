@@ -762,6 +762,24 @@ def test_help_and_completion_import_neither_torch_nor_hydra():
     assert done.stdout.count("Example") == len(COMMANDS) + 1, "each command shows an example"
 
 
+def test_a_command_imports_only_what_it_needs(first, home):
+    "torch's compiler would take as long as torch itself, and drawing another second."
+    code = """if True:
+        import sys
+        from image_classifier.cli import main
+        run, image, out, *optimizers = sys.argv[1:]
+        drawing, compiler = {"matplotlib", "scipy", "sklearn"}, {"torch._dynamo", "torch._inductor", "sympy"}
+        assert main(["predict", run, image]) == 0
+        assert not (drawing | compiler) & set(sys.modules), (drawing | compiler) & set(sys.modules)
+        assert main(["evaluate", run]) == 0
+        assert "matplotlib" not in sys.modules
+        for name in optimizers:
+            assert main(["train", "data=digits", "epochs=1", f"hyperparameters.optimizer={name}", "--out", f"{out}/{name}"]) == 0
+        assert not compiler & set(sys.modules), compiler & set(sys.modules)"""
+    done = subprocess.run([sys.executable, "-c", code, first, home / "zero.png", home / "light", "adamw", "muon"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_completion_knows_every_network():
     assert {*list_presets()["model"], *model_names()} <= {*complete_value("model", "")} and {*complete_value("model.name", "")} <= {*model_names()}
 
