@@ -170,7 +170,7 @@ def _split_findings(source: Source, hashes: np.ndarray, config: DataConfig) -> I
 
 # %% ../../nbs/quality/30_checks.ipynb #bd5ac8fb
 def _notes(source: Source, facts: Collection[ImageFacts]) -> dict[str, str]:
-    "Return the number of images by split, their most frequent sizes and their pixel formats."
+    "Return the number of images by split, their most frequent sizes, their pixel formats, and how many are animations."
     parts = Counter(source.parts)
     counts = ", ".join(f"{parts[part]:,} {part}" for part in PARTS if part in parts)
     notes = {"images": f"{counts}; {len(source.classes)} classes"}
@@ -180,6 +180,8 @@ def _notes(source: Source, facts: Collection[ImageFacts]) -> dict[str, str]:
     most = ", ".join(f"{width} x {height} ({n:,})" for (width, height), n in sizes.most_common(3))
     notes["sizes"] = most + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")
     notes["kinds of pixels"] = ", ".join(f"{mode} ({n:,})" for mode, n in modes.most_common())
+    if animated := sum(fact.frames > 1 for fact in facts):
+        notes["animations"] = f"{animated:,}, of which the first frame is used"
     return notes
 
 # %% ../../nbs/quality/30_checks.ipynb #a3c827e8
