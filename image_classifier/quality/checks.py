@@ -28,7 +28,7 @@ from .findings import (DataReport, equal_images, Finding, ImageIndex, ImageTable
                                                near_images, NO_FINDINGS)
 
 # %% ../../nbs/quality/30_checks.ipynb #ef657188
-_FORMAT = 3  # of stored reports; also raised when the search for near duplicates changes
+_FORMAT = 4  # of stored reports; also raised when what a check finds or notes changes
 
 
 def _are_printable(values: object) -> bool:
