@@ -95,8 +95,10 @@ COPY LICENSE README.md settings.ini setup.py _quarto.yml ./
 COPY image_classifier image_classifier
 COPY --chown=1000:1000 nbs nbs
 # JupyterLab would ask a server of its project for news. The package is the folder /app: a clone mounted there is the one imported.
+# Pandoc (155 MB, GPL) serves the tests of the pages alone.
 RUN pip install --no-cache-dir --no-compile --no-deps --require-hashes -r requirements/lab.txt \
     && pip install --no-cache-dir --no-compile --no-deps --no-build-isolation --editable . && pip check \
+    && pip uninstall --yes pypandoc-binary \
     && jupyter labextension disable --level=sys_prefix '@jupyterlab/apputils-extension:announcements'
 ENV JUPYTER_PREFER_ENV_PATH=1
 USER 1000
