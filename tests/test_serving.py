@@ -3,6 +3,7 @@ import contextlib
 import http.client
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ from types import SimpleNamespace
 from io import BytesIO
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 
@@ -610,6 +612,21 @@ def test_probes_are_answered_before_the_application_sees_them(artifact):
         connection.close()
     counted = [line for line in service.metrics.text(0)[0].decode().splitlines() if "/readyz" in line and "requests_total" in line]
     assert sorted(line[-3:] for line in counted) == ["2.0", "3.0"], counted
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_the_requests_of_readme_and_tutorial_are_answered(artifact, tmp_path):
+    pages = [ROOT / "README.md", ROOT / "nbs" / "tutorials" / "serving.ipynb"]
+    texts = [page.read_text() if page.suffix == ".md" else "".join(f"{cell.source}\n" for cell in nbformat.read(page, 4).cells) for page in pages]
+    lines = {line for text in texts for line in text.splitlines() if line.startswith("curl ") and ":8000/" in line}
+    assert len(lines) >= 4
+    for name in ("cat.jpg", "a.jpg", "b.jpg", "seven.png"):
+        drawn().convert("RGB").save(tmp_path / name)
+    with live(load_service(artifact, ServerSettings(access_log=False))) as port:
+        for line in lines:
+            words = shlex.split(line.replace(":8000/", f":{port}/"), comments=True)
+            done = subprocess.run([*words, "--silent", "--noproxy", "*", "--fail-with-body"], cwd=tmp_path, capture_output=True, text=True)
+            assert done.returncode == 0 and '"predicted_class":' in done.stdout, (line, done.stdout, done.stderr)
 
 
 def test_a_client_prints_what_a_local_prediction_prints(artifact, tmp_path, capsys):
