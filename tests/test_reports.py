@@ -263,6 +263,7 @@ def test_a_report_gets_its_configuration_as_a_file_and_can_be_run_again(report):
     assert choose_settings(load_config(report / "report.yaml")) == load_config(report / "config.yaml")
     [injected] = [cell.source for cell in nbformat.read(report / "report.ipynb", 4).cells if "injected-parameters" in cell.metadata.get("tags", [])]
     assert injected == f'# Parameters\nconfig_file = "{report}/report.yaml"\nrun_dir = "{report}"\n'
+    assert str(report) not in (report / "report.html").read_text()  # who reads the page need not know the folders of who made it
 
 
 def test_a_configuration_file_and_another_parameter_are_refused(tmp_path):

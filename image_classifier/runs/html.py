@@ -7,6 +7,8 @@ __all__ = ['REPORT_FILES', 'REPORT_STYLE', 'REPORT_TEMPLATE', 'REPORT_POLICY', '
 
 # %% ../../nbs/runs/05_html.ipynb #05b95540
 import html
+import json
+import os
 import re
 from datetime import datetime
 from pathlib import Path
@@ -181,6 +183,16 @@ def _breakable(body: str,  # HTML
     return re.sub(r"(<t[dh][^>]*>)([^<]*)(</t[dh]>)", _mark, body)
 
 # %% ../../nbs/runs/05_html.ipynb #67f459d0
+def _hide_folder(notebook: dict,  # changed in place
+                 folder: Path,  # of the page
+                ) -> None:
+    "Name files relative to the page where parameters were injected: who reads a page need not know the folders of who made it."
+    inside = json.dumps(str(folder), ensure_ascii=False)[1:-1]
+    for cell in notebook["cells"]:
+        if "injected-parameters" in cell["metadata"].get("tags", []):
+            cell["source"] = cell["source"].replace(f'"{inside}"', '"."').replace(f'"{inside}{os.sep}', '"')
+
+# %% ../../nbs/runs/05_html.ipynb #4fc754f7
 def to_html(notebook_path: str | Path,  # an executed notebook
             html_path: str | Path,  # the page to write
             failed: str = "",  # why the notebook stopped, if it did
@@ -188,6 +200,7 @@ def to_html(notebook_path: str | Path,  # an executed notebook
     "Write an executed notebook as one self-contained page and return its path."
     nbformat = require("nbformat", "report")
     notebook = nbformat.read(notebook_path, as_version=4)
+    _hide_folder(notebook, Path(html_path).absolute().parent)
     title = _prepare(notebook) or Path(notebook_path).stem
     body = _with_contents(_breakable(_exporter().from_notebook_node(notebook)[0]))
     banner = (f'<p class="failed"><strong>FAILED</strong>: {html.escape(failed)}. '
