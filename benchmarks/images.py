@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SIZES = {"train": 1.2e9, "lab": 1.9e9, "serve": 0.45e9}  # bytes at most, base image included
+SIZES = {"train": 1.2e9, "lab": 1.8e9, "serve": 0.45e9}  # bytes at most, base image included
 PORTS = {"lab": 8888, "serve": 8000}
 WRITES = """
 import os, sys
