@@ -95,7 +95,8 @@ def doctor_command() -> CommandResult:
     from image_classifier.cli.doctor import diagnose
     found = diagnose()
     failed = sum(not one.ok for one in found)
-    lines = [f"{'ok  ' if one.ok else 'FAIL'} {one.name:14} {one.detail}" for one in found]
+    width = max(len(one.name) for one in found)
+    lines = [f"{'ok  ' if one.ok else 'FAIL'} {one.name:{width}} {one.detail}" for one in found]
     last = f"{failed} of {len(found)} checks failed" if failed else "all checks passed"
     data = {"ok": not failed, "findings": [vars(one) for one in found]}
     return CommandResult("\n".join([*lines, last]), data, exit_code=int(failed > 0))
