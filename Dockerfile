@@ -1,4 +1,4 @@
-# Three images, each without root and able to run on a read-only file system. nbs/tutorials/containers.ipynb explains them.
+# Three images, each without root and able to run on a read-only file system. nbs/howto/containers.ipynb explains them.
 #
 # docker build -t image_classifier .
 # docker run --rm --read-only --tmpfs /tmp -v "$PWD/runs:/app/runs" image_classifier report data=digits epochs=3

@@ -184,7 +184,7 @@ def test_docker_builds_the_three_images_under_the_names_of_the_pages(checkout):
     assert make(checkout, "docker", "ENGINE=./engine", "BUILD_OPTIONS=--build-arg TORCH_INDEX=").returncode == 0
     wanted = {"image_classifier": "train", "image_classifier_lab": "lab", "image_classifier_serve": "serve"}
     assert calls(checkout)[1:] == [f"engine build --build-arg TORCH_INDEX= --target {target} --tag {tag} ." for tag, target in wanted.items()]
-    page = (ROOT / "nbs/tutorials/containers.ipynb").read_text(encoding="utf-8")
+    page = (ROOT / "nbs/howto/containers.ipynb").read_text(encoding="utf-8")
     assert all(f"-t {tag} ." in page for tag in wanted)
     flow = yaml.safe_load((ROOT / ".github/workflows/docker.yml").read_text(encoding="utf-8"))
     steps = [step.get("run", "") for step in flow["jobs"]["smoke"]["steps"]]
