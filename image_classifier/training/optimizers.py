@@ -10,8 +10,7 @@ __all__ = ['OPTIMIZERS', 'decaying_weights', 'parameter_groups', 'register_optim
 import inspect
 import re
 from collections.abc import Callable
-from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -66,38 +65,46 @@ def register_optimizer(name: str,  # the name used in the configuration
     return _register
 
 # %% ../../nbs/training/10_optimizers.ipynb #6a280693
-@cache
-def uncompiled(optimizer: type[torch.optim.Optimizer],
-              ) -> type[torch.optim.Optimizer]:  # of the same name
-    "Return a class that makes the same steps, and does not import torch's compiler."
-    methods = {name: inspect.unwrap(getattr(optimizer, name)) for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict")}
-    step = torch.no_grad()(inspect.unwrap(optimizer.step))
-    return type(optimizer.__name__, (optimizer,), {**methods, "step": step, "__module__": optimizer.__module__, "__doc__": optimizer.__doc__})
+_Kind = TypeVar("_Kind", bound=torch.optim.Optimizer)
+_MARKED = "add_param_group", "zero_grad", "state_dict", "load_state_dict"  # and `step`, in another way
+
+
+def uncompiled(optimizer: type[_Kind]) -> type[_Kind]:
+    "Return a class of the same name that makes the same steps, and does not import torch's compiler."
+    methods: dict[str, Any] = {name: inspect.unwrap(getattr(optimizer, name)) for name in _MARKED}
+    methods["step"] = torch.no_grad()(inspect.unwrap(optimizer.step))
+    about = {name: getattr(optimizer, name) for name in ("__module__", "__doc__")}
+    made: Any = type(optimizer.__name__, (optimizer,), methods | about)
+    return made
+
+
+_SGD, _MUON = uncompiled(torch.optim.SGD), uncompiled(Muon)
+_ADAM, _ADAMW = uncompiled(torch.optim.Adam), uncompiled(torch.optim.AdamW)
 
 # %% ../../nbs/training/10_optimizers.ipynb #68ead53c
 @register_optimizer("adam")
 def adam(model: nn.Module, h: Hyperparameters) -> torch.optim.Optimizer:
     "Adam with weight decay as part of the gradient."
-    return uncompiled(torch.optim.Adam)(parameter_groups(model, h.weight_decay), lr=h.learning_rate, fused=True)
+    return _ADAM(parameter_groups(model, h.weight_decay), lr=h.learning_rate, fused=True)
 
 
 @register_optimizer("adamw")
 def adamw(model: nn.Module, h: Hyperparameters) -> torch.optim.Optimizer:
     "Adam with decoupled weight decay."
-    return uncompiled(torch.optim.AdamW)(parameter_groups(model, h.weight_decay), lr=h.learning_rate, fused=True)
+    return _ADAMW(parameter_groups(model, h.weight_decay), lr=h.learning_rate, fused=True)
 
 
 @register_optimizer("sgd")
 def sgd(model: nn.Module, h: Hyperparameters) -> torch.optim.Optimizer:
     "Stochastic gradient descent with momentum."
-    return uncompiled(torch.optim.SGD)(parameter_groups(model, h.weight_decay), lr=h.learning_rate, momentum=h.momentum,
-                                       nesterov=h.nesterov and h.momentum > 0, fused=True)
+    return _SGD(parameter_groups(model, h.weight_decay), lr=h.learning_rate, momentum=h.momentum,
+                nesterov=h.nesterov and h.momentum > 0, fused=True)
 
 
 @register_optimizer("muon")
 def muon_optimizer(model: nn.Module, h: Hyperparameters) -> torch.optim.Optimizer:
     "Muon for convolution filters, Nesterov momentum for the rest; no weight decay."
-    return uncompiled(Muon)(muon_groups(model), h.learning_rate)
+    return _MUON(muon_groups(model), h.learning_rate)
 
 # %% ../../nbs/training/10_optimizers.ipynb #4b44295d
 def check_optimizer(name: str) -> None:
@@ -122,8 +129,7 @@ def make_optimizer(model: nn.Module,  # on the device where it is trained
     return optimizer
 
 # %% ../../nbs/training/10_optimizers.ipynb #2a0c4789
-_FUSED = (torch.optim.Adagrad, torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD,  # accept `found_inf` if fused
-          uncompiled(torch.optim.Adam), uncompiled(torch.optim.AdamW), uncompiled(torch.optim.SGD))
+_FUSED = (torch.optim.Adagrad, torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, _ADAM, _ADAMW, _SGD)  # take `found_inf`
 
 
 def step_optimizer(optimizer: Any,  # of torch, or a `Muon`
@@ -131,7 +137,7 @@ def step_optimizer(optimizer: Any,  # of torch, or a `Muon`
                   ) -> None:
     "Make one step, which changes nothing if `skip` is true."
     fused = type(optimizer) in _FUSED and all(group["fused"] for group in optimizer.param_groups)
-    takes_flag = fused or type(optimizer) in (Muon, uncompiled(Muon))
+    takes_flag = fused or type(optimizer) in (Muon, _MUON)
     with registered_code(f"the optimizer {type(optimizer).__name__} failed", todo="choose another optimizer"):
         if takes_flag:
             optimizer.found_inf, optimizer.grad_scale = skip.float(), None
