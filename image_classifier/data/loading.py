@@ -134,7 +134,8 @@ def channel_mean_std(sums: np.ndarray,  # (C,2) int64, sum of a channel's values
 def statistics(images: np.ndarray,  # (N,C,H,W) uint8
               ) -> tuple[tuple[float, ...], tuple[float, ...]]:  # of each channel, on the scale 0..1
     "Return mean and standard deviation of each channel of `images`."
-    sums = sum(image_statistics(np.asarray(images[start:start + 256]))[1].sum(0) for start in range(0, len(images), 256))
+    parts = (images[start:start + 256] for start in range(0, len(images), 256))
+    sums = np.sum([image_statistics(np.asarray(part))[1].sum(0) for part in parts], axis=0)
     return channel_mean_std(sums, math.prod(images.shape[2:]) * len(images))
 
 # %% ../../nbs/data/75_loading.ipynb #eb9419d8

@@ -36,7 +36,7 @@ class Explanation:
         "Where the evidence is strongest: shares of the width from the left, of the height from the top; None without evidence."
         if not self.evidence.any():
             return None
-        row, column = np.unravel_index(self.evidence.argmax(), self.evidence.shape)
+        row, column = np.unravel_index(int(np.argmax(self.evidence)), self.evidence.shape)
         return float((column + 0.5) / self.evidence.shape[1]), float((row + 0.5) / self.evidence.shape[0])
 
     def __str__(self) -> str:

@@ -152,7 +152,7 @@ def macro_intervals(confusion: np.ndarray,  # (K,K) counts, rows are targets
     if np.isnan(value).any():
         return [Interval(np.nan, 0.0, 1.0)] * 3
     if np.count_nonzero(confusion.sum(1)) == 1:  # the mean over one class is that class
-        only = confusion.sum(1).argmax()
+        only = int(np.argmax(confusion.sum(1)))
         return [Interval(*(bound[only] for bound in score)) for score in class_scores(confusion)[:3]]
     drawn, bias = bootstrap_macro(confusion, np.random.default_rng(seed), draws)
     low, high = np.clip(np.quantile(drawn, [0.025, 0.975], axis=0) - 2 * bias, 0, 1)

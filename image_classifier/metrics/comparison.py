@@ -103,7 +103,7 @@ def image_sums(logits: np.ndarray,  # (N,K)
              (3 + 3 * k + np.searchsorted(edges, confidence), confidence - correct)]
     columns, values = (np.concatenate(part) for part in zip(*((np.broadcast_to(column, n), value) for column, value in parts)))
     unit = np.unique(units, return_inverse=True)[1]
-    return coo_array((values, (np.tile(unit, len(parts)), columns)), (unit.max() + 1, 3 + 3 * k + _BINS)).tocsr()
+    return coo_array((values, (np.tile(unit, len(parts)), columns)), (int(np.max(unit)) + 1, 3 + 3 * k + _BINS)).tocsr()
 
 
 def measures_of(sums: np.ndarray,  # (...,3 + 3K + 15) columns as in `image_sums`, added over units

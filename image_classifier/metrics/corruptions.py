@@ -54,7 +54,7 @@ def _contrast(images: np.ndarray, strength: float, noise: Callable) -> np.ndarra
 def _jpeg(images: np.ndarray, strength: float, noise: Callable) -> np.ndarray:
     "Compress with this quality, and decompress."
     found = np.empty_like(images)
-    for image, result in zip(images.astype(np.uint8), found):
+    for image, result in zip(map(np.asarray, images.astype(np.uint8)), found):
         plain = Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0)))
         plain.save(file := io.BytesIO(), "JPEG", quality=int(strength))
         result[:] = np.atleast_3d(np.asarray(Image.open(file))).transpose(2, 0, 1)

@@ -153,7 +153,7 @@ def _resampled_errors(correct: np.ndarray,  # (S,N) share of runs that are right
                      ) -> np.ndarray:  # (draws,S)
     "Return the errors on resamples of the units of test images, the same for all sizes."
     unit = np.arange(correct.shape[1]) if units is None else np.unique(units, return_inverse=True)[1]
-    m = unit.max() + 1
+    m = int(np.max(unit)) + 1
     sums = np.stack([np.bincount(unit, row, m) for row in [np.ones(len(unit)), *correct]], 1)  # (units,1+S)
     totals = np.stack([np.bincount(rng.integers(0, m, m), minlength=m) @ sums for _ in range(draws)])
     return 1 - totals[:, 1:] / totals[:, :1]

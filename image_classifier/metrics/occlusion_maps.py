@@ -75,9 +75,9 @@ def occlusion(predict: Callable[[np.ndarray], np.ndarray],  # (M,C,H,W) uint8 ->
     targets = found.argmax(1) if targets is None else check_targets(targets, found.shape[1])
     if len(targets) != len(images):
         raise InvalidValueError(f"{len(targets)} targets for {len(images)} images")
-    for evidence, image, target, before in zip(maps, images, targets, log_odds(found, targets)):
-        falls = [_mean_fall(predict, image, target, before, share) for share in SIDES]
+    for row, (image, target, before) in enumerate(zip(images, targets, log_odds(found, targets))):
+        falls = [_mean_fall(predict, np.asarray(image), int(target), float(before), share) for share in SIDES]
         fall = np.asarray(reduce(np.add, falls)) / len(SIDES)
         if fall.max() > _LEAST_FALL:
-            evidence[:] = np.maximum(fall, 0) / fall.max()
+            maps[row] = np.maximum(fall, 0) / fall.max()
     return maps

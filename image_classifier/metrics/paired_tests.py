@@ -20,7 +20,7 @@ def sign_flip_distribution(sizes: np.ndarray,  # (M,) positive integers
     "Return the distribution of the sum of `sizes` with independent random signs."
     from scipy.special import gammaln
     found = np.ones(1)
-    for size, count in zip(*np.unique(sizes, return_counts=True)):
+    for size, count in zip(*(part.tolist() for part in np.unique(sizes, return_counts=True))):
         plus = np.arange(count + 1)
         coins = np.zeros(2 * size * count + 1)
         coins[::2 * size] = np.exp(gammaln(count + 1) - gammaln(plus + 1) - gammaln(count - plus + 1) - count * np.log(2))

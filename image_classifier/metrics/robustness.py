@@ -30,7 +30,7 @@ def mean_by_units(values: np.ndarray,  # (N,)
                  ) -> Interval:
     "Return the mean with its 95 % interval; groups count as such."
     _, unit = np.unique(units, return_inverse=True)
-    n, m, value = len(values), unit.max() + 1, float(np.mean(values))
+    n, m, value = len(values), int(np.max(unit)) + 1, float(np.mean(values))
     variance = m / (m - 1) * (np.bincount(unit, values - value)**2).sum() / n**2
     variance += uncertain * (design_effect(values, units, student=False) / (n + 1))**2
     return student(value, np.sqrt(variance), m - 1)[0]

@@ -47,7 +47,7 @@ def mirrored_classes(dataset: Dataset,  # the training images
         mine, n = targets == target, int(sizes[target])
         before, after = (np.bincount(answers[mine], minlength=len(sizes)) for answers in (plain, mirrored))
         after[target] = 0
-        other = int(after.argmax())
+        other = int(np.argmax(after))
         enough = n / 2 * sizes[other] / (n + sizes[other])
         if after[other] > enough and wilson(after[other], n).low > wilson(before[other], n).high:
             found.append((dataset.classes[target], dataset.classes[other]))

@@ -45,7 +45,7 @@ def curve_shares(dataset: Dataset,  # the training images
     "Return the rows of each share; raise a `DataError` if a class has too few images, or two shares are equal."
     rows = nested_shares(dataset, shares, seed)
     counts = np.bincount(dataset.targets[rows[0]], minlength=len(dataset.classes))
-    least = int(counts.argmin())
+    least = int(np.argmin(counts))
     if counts[least] < MIN_PER_CLASS:
         name, total = quoted(dataset.classes[least]), int((dataset.targets == least).sum())
         raise DataError(f"class {name} has {total} training images, {counts[least]} in the smallest share ({shares[0]:g})",

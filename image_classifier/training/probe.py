@@ -188,7 +188,7 @@ def _compare(losses: np.ndarray,  # (S,H) of the held-out images, for each stren
              accuracies: Sequence[float],  # S
             ) -> list[StrengthResult]:
     "Return the result of each strength tried."
-    best = losses[losses.mean(1).argmin()]
+    best = losses[int(np.argmin(losses.mean(1)))]
     errors = (losses - best).std(1, ddof=1) / np.sqrt(len(best))
     return [StrengthResult(*values) for values in zip(STRENGTHS, losses.mean(1).tolist(), errors.tolist(), accuracies)]
 
