@@ -1,4 +1,5 @@
 "Optimizers and schedules: every configured name exists, learning rates stay in range, results agree with torch."
+import importlib
 import itertools
 from dataclasses import fields
 from types import SimpleNamespace
@@ -67,6 +68,13 @@ def test_optimizer_agrees_with_torch_if_all_weights_decay(name):
             model(inputs).square().sum().backward()
             optimizer.step()
     torch.testing.assert_close(mine.weight, theirs.weight)
+
+
+@pytest.mark.parametrize("name", ("adam", "adamw", "muon", "sgd"))
+def test_the_class_of_an_optimizer_is_found_by_its_name_as_pickle_does_it(name):
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    kind = type(make_optimizer(network, Hyperparameters(optimizer=name)))
+    assert getattr(importlib.import_module(kind.__module__), kind.__qualname__) is kind
 
 
 # which weights are treated as matrices

@@ -6,6 +6,7 @@
 __all__ = ['REPORT_FILES', 'REPORT_STYLE', 'REPORT_TEMPLATE', 'REPORT_POLICY', 'REPORT_PAGE', 'ReportFiles', 'to_html']
 
 # %% ../../nbs/runs/05_html.ipynb #05b95540
+import ast
 import html
 import json
 import os
@@ -187,10 +188,13 @@ def _hide_folder(notebook: dict,  # changed in place
                  folder: Path,  # of the page
                 ) -> None:
     "Name files relative to the page where parameters were injected: who reads a page need not know the folders of who made it."
-    inside = json.dumps(str(folder), ensure_ascii=False)[1:-1]
+    def _relative(text: re.Match) -> str:
+        value = ast.literal_eval(text[0])
+        inside = value == str(folder) or value.startswith(f"{folder}{os.sep}")
+        return json.dumps(os.path.relpath(value, folder), ensure_ascii=False) if inside else text[0]
     for cell in notebook["cells"]:
         if "injected-parameters" in cell["metadata"].get("tags", []):
-            cell["source"] = cell["source"].replace(f'"{inside}"', '"."').replace(f'"{inside}{os.sep}', '"')
+            cell["source"] = re.sub(r'"(?:[^"\\\n]|\\.)*"', _relative, cell["source"])
 
 # %% ../../nbs/runs/05_html.ipynb #4fc754f7
 def to_html(notebook_path: str | Path,  # an executed notebook

@@ -62,9 +62,11 @@ def check_memory(config: Config) -> None:
         return
     channels = 1 if isinstance(config.data.channels, str) else config.data.channels
     parts = hyper.gradient_accumulation * int(os.environ.get("WORLD_SIZE") or 1)
-    architecture = Architecture(config.model.name, channels, 2, size, library=config.model.library)
-    needed = activation_bytes(architecture, math.ceil(hyper.batch_size / parts))
-    if available and needed > 2 * available:  # an estimate, so only what is far too much is refused
+    images = math.ceil(hyper.batch_size / parts)
+    if not available or images * channels * size**2 * 4 * 10_000 < available:  # no network keeps so many times its input
+        return
+    needed = activation_bytes(Architecture(config.model.name, channels, 2, size, library=config.model.library), images)
+    if needed > 2 * available:  # an estimate, so only what is far too much is refused
         raise ResourceError(f"a step of batch_size={hyper.batch_size} at {size} px needs about {needed / 1e9:,.0f} GB of memory, "
                             f"{available / 1e9:,.0f} GB are there", "data.size", "use a smaller data.size or batch_size")
 
