@@ -35,7 +35,7 @@ ELSEWHERE = [Elsewhere(*kind) for kind in [
     ("docker build", "", {"benchmarks/images.py": 'return ["build"'}, "needs an engine"),
     ("docker run", "", {"benchmarks/images.py": '"run", "--network"'}, "needs an engine"),
     ("docker compose", "", {"tests/test_containers.py": '"compose.yaml"'}, "needs an engine; the file is read"),
-    ("curl ", "http://127.0.0.1:8000/", {"tests/test_serving.py": "test_the_requests_of_readme_and_tutorial_are_answered"}),
+    ("curl ", "http://127.0.0.1:8000/", {"tests/test_serving.py": "test_the_requests_that_the_pages_show_are_answered"}),
     ("python -m http.server", "", {"tests/test_web.py": "SimpleHTTPRequestHandler"}),
     ("papermill ", "", {"tests/test_reports.py": '"-m", "papermill"'}, "starts a kernel"),
     ("torchrun --nnodes", "", {}, "needs two machines"),

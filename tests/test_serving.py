@@ -615,12 +615,12 @@ def test_probes_are_answered_before_the_application_sees_them(artifact):
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
-def test_the_requests_of_readme_and_tutorial_are_answered(artifact, tmp_path):
-    pages = [ROOT / "README.md", ROOT / "nbs" / "tutorials" / "serving.ipynb"]
-    texts = [page.read_text() if page.suffix == ".md" else "".join(f"{cell.source}\n" for cell in nbformat.read(page, 4).cells) for page in pages]
+def test_the_requests_that_the_pages_show_are_answered(artifact, tmp_path):
+    pages = [ROOT / "README.md", ROOT / "nbs" / "tutorials" / "serving.ipynb", ROOT / "nbs" / "howto" / "containers.ipynb"]
+    texts = [page.read_text(encoding="utf-8") if page.suffix == ".md" else "".join(f"{cell.source}\n" for cell in nbformat.read(page, 4).cells) for page in pages]
     lines = {line for text in texts for line in text.splitlines() if line.startswith("curl ") and ":8000/" in line}
     assert len(lines) >= 4
-    for name in ("cat.jpg", "a.jpg", "b.jpg", "seven.png"):
+    for name in ("cat.jpg", "a.jpg", "b.jpg", "photo.jpg", "seven.png"):
         drawn().convert("RGB").save(tmp_path / name)
     with live(load_service(artifact, ServerSettings(access_log=False))) as port:
         for line in lines:

@@ -73,6 +73,7 @@ def _unmarked(optimizer: type[_Kind]) -> type[_Kind]:
     "Return a class of the same name that makes the same steps, and does not import torch's compiler."
     methods: dict[str, Any] = {name: inspect.unwrap(getattr(optimizer, name)) for name in _MARKED}
     methods["step"] = torch.no_grad()(inspect.unwrap(optimizer.step))
+    # Others may pickle an optimizer: its class is found under the name that it has below.
     about = {"__doc__": optimizer.__doc__, "__module__": __name__, "__qualname__": f"_{optimizer.__name__.upper()}"}
     made: Any = type(optimizer.__name__, (optimizer,), methods | about)
     return made
